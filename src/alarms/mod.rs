@@ -1,0 +1,185 @@
+//! AlarmSet: CloudWatch alarms of one tenant.
+
+pub mod cloudwatch;
+pub mod desired;
+pub mod report;
+
+use crate::{
+    api::{AlarmSet, AlarmSetStatus, Severity, Target, TenantObservability},
+    error::{Class, Error, On, Result},
+    kind::{Findings, Installation, Kind, Lanes, Outcome, Place, Purpose, Status, Surroundings},
+    names,
+    plan::Step,
+    stage::{Lane, Typed},
+    tenant,
+};
+use cloudwatch::Alarms;
+use desired::Wanted;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{Api, ResourceExt};
+use std::collections::BTreeMap;
+
+/// What an AlarmSet refers to.
+pub struct Inputs {
+    /// Its tenant.
+    pub tenant: TenantObservability,
+    /// The tenant's topics that exist and are ours.
+    pub topics: BTreeMap<Severity, String>,
+}
+
+/// What of a tenant's status its AlarmSets go by; they are woken when it changes.
+pub fn offered(tenant: &TenantObservability) -> (Option<i64>, Vec<(Severity, &str)>) {
+    let status = tenant.status.as_ref();
+    let topics = status.iter().flat_map(|status| &status.topics);
+    (
+        status.and_then(|status| status.observed_generation),
+        topics
+            .map(|topic| (topic.severity, topic.arn.as_str()))
+            .collect(),
+    )
+}
+
+/// The one stage of an AlarmSet.
+pub struct Row {
+    /// What the spec asks for, those included that cannot be made.
+    pub wanted: Wanted,
+    /// The alarms.
+    pub alarms: Typed<Alarms>,
+}
+
+impl Lanes for Row {
+    fn row(&mut self) -> Vec<&mut dyn Lane> {
+        vec![&mut self.alarms]
+    }
+}
+
+impl Status for AlarmSetStatus {
+    fn targets(&mut self) -> &mut Vec<Target> {
+        &mut self.targets
+    }
+    fn conditions(&mut self) -> &mut Vec<Condition> {
+        &mut self.conditions
+    }
+    fn observed_generation(&mut self) -> &mut Option<i64> {
+        &mut self.observed_generation
+    }
+    fn last_handled_reconcile_at(&mut self) -> &mut Option<String> {
+        &mut self.last_handled_reconcile_at
+    }
+}
+
+impl Kind for AlarmSet {
+    const KIND: &'static str = "AlarmSet";
+    type Status = AlarmSetStatus;
+    type Inputs = Inputs;
+    type Lanes = Row;
+
+    fn status(&self) -> Option<&AlarmSetStatus> {
+        self.status.as_ref()
+    }
+
+    async fn dereference(&self, around: &Surroundings<'_>) -> Result<Inputs> {
+        let (namespace, name) = (
+            self.namespace().unwrap_or_default(),
+            &self.spec.tenant_ref.name,
+        );
+        let waiting = |message: String| Error::new(Class::Waiting(On::Tenant), message);
+        let api = Api::<TenantObservability>::namespaced(around.client.clone(), &namespace);
+        let found =
+            crate::clients::kubernetes::call("reading the tenant", api.get_opt(name)).await?;
+        let tenant = found.ok_or_else(|| {
+            waiting(format!(
+                "TenantObservability {namespace}/{name} does not exist: create it, or correct spec.tenantRef"
+            ))
+        })?;
+        if tenant.metadata.deletion_timestamp.is_some() {
+            return Err(waiting(format!(
+                "TenantObservability {namespace}/{name} is being deleted; the alarms stay until this AlarmSet is deleted too"
+            )));
+        }
+        if tenant.spec.aws.is_none() {
+            return Err(waiting(format!(
+                "TenantObservability {namespace}/{name} names no AWS account: add its aws block"
+            )));
+        }
+        // An alarm that points at a topic which is not there says so nowhere, so the topics come first.
+        let attempted = tenant
+            .status
+            .as_ref()
+            .and_then(|status| status.observed_generation);
+        let ahead = attempted != tenant.metadata.generation;
+        match around.purpose {
+            Purpose::Act if ahead => Err(waiting(format!(
+                "TenantObservability {namespace}/{name} has not been applied yet; its topics come first"
+            ))),
+            Purpose::Plan if ahead => {
+                let topics = tenant::desired::topic_arns(&tenant, around.installation);
+                Ok(Inputs { tenant, topics })
+            }
+            _ => {
+                let topics = tenant.status.iter().flat_map(|status| &status.topics);
+                let topics = topics
+                    .map(|topic| (topic.severity, topic.arn.clone()))
+                    .collect();
+                Ok(Inputs { tenant, topics })
+            }
+        }
+    }
+
+    fn target(&self, inputs: &Inputs, installation: &Installation) -> Option<Target> {
+        let aws = inputs.tenant.spec.aws.as_ref()?;
+        let prefix = names::alarm_prefix(&installation.cluster.name, &inputs.tenant.name_any());
+        Some(tenant::desired::target(aws, prefix, installation))
+    }
+
+    fn lanes(&self, place: &Place<'_, Self>) -> Row {
+        let mark = place.installation.mark(self);
+        let wanted = place.inputs.map_or_else(Wanted::default, |inputs| {
+            let cluster = &place.installation.cluster.name;
+            desired::desired(cluster, self, &inputs.tenant, &inputs.topics, &mark)
+        });
+        let stage = Alarms::new(
+            wanted.alarms.clone(),
+            place.target.prefix.clone(),
+            mark,
+            place.account.clone(),
+        );
+        Row {
+            wanted,
+            alarms: Typed::new(stage),
+        }
+    }
+
+    fn intend(_: &mut AlarmSetStatus, _: &Step) {
+        // Putting an alarm twice makes one alarm.
+    }
+
+    fn report(
+        &self,
+        outcome: &Outcome<Self>,
+        status: &mut AlarmSetStatus,
+        _: Timestamp,
+    ) -> Findings {
+        let current = outcome
+            .current()
+            .and_then(|place| Some((place, place.lanes.as_ref().ok()?)));
+        // Where nothing could be read, what was read last stands.
+        let Some((place, lanes, seen)) =
+            current.and_then(|(place, lanes)| Some((place, lanes, lanes.alarms.seen.as_ref()?)))
+        else {
+            return Findings::default();
+        };
+        let listing = report::listing(&lanes.wanted, seen, &place.report);
+        status.counts = Some(listing.counts);
+        status.alarms = listing.entries;
+        status.omitted = listing.omitted;
+        Findings {
+            summary: match listing.counts.applied {
+                1 => "1 alarm is in place".into(),
+                n => format!("{n} alarms are in place"),
+            },
+            ..Findings::default()
+        }
+    }
+}

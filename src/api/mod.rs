@@ -1,0 +1,80 @@
+//! The kinds of `campanile.dev/v1alpha1`: types, schema, validation rules, columns. No I/O.
+
+mod alarm_set;
+mod common;
+mod tenant_observability;
+
+pub use alarm_set::{
+    Alarm, AlarmCounts, AlarmEntry, AlarmSet, AlarmSetSpec, AlarmSetStatus, AlarmState,
+    ComparisonOperator, TreatMissingData,
+};
+pub use common::{KeyRef, NameRef, Severity, Target};
+pub use tenant_observability::{
+    Aws, Environment, Health, Notify, PagerDuty, Recipients, SubscriptionEntry, SubscriptionState,
+    TenantObservability, TenantObservabilitySpec, TenantObservabilityStatus, TopicEntry,
+};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+/// The API group.
+pub const GROUP: &str = "campanile.dev";
+
+/// What keeps an object until the outside is clean.
+pub const FINALIZER: &str = "campanile.dev/cleanup";
+
+/// The annotation by which Flux (and a person) asks for a reconcile now; its value is echoed in
+/// `status.lastHandledReconcileAt`.
+pub const RECONCILE_REQUESTED: &str = "reconcile.fluxcd.io/requestedAt";
+
+/// All CustomResourceDefinitions, in the order in which they are printed and applied.
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    vec![TenantObservability::crd(), AlarmSet::crd()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    /// Every list, map and string of a spec has a bound, so that an object stays under etcd's
+    /// limit and the validation rules under the API server's cost budget.
+    fn unbounded(path: &str, schema: &Value, found: &mut Vec<String>) {
+        let has = |key: &str| schema.get(key).is_some();
+        match schema["type"].as_str() {
+            Some("array") if !has("maxItems") => found.push(format!("{path}: maxItems")),
+            Some("string") if !(has("maxLength") || has("enum") || has("format")) => {
+                found.push(format!("{path}: maxLength"));
+            }
+            Some("object") if has("additionalProperties") && !has("maxProperties") => {
+                found.push(format!("{path}: maxProperties"));
+            }
+            _ => {}
+        }
+        for (key, property) in schema["properties"].as_object().into_iter().flatten() {
+            unbounded(&format!("{path}.{key}"), property, found);
+        }
+        for key in ["items", "additionalProperties"] {
+            if has(key) {
+                unbounded(&format!("{path}[]"), &schema[key], found);
+            }
+        }
+    }
+
+    #[test]
+    fn every_list_and_string_of_a_spec_is_bounded() {
+        for crd in crds() {
+            let crd = serde_json::to_value(&crd).unwrap();
+            let schema =
+                &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+            assert_eq!(schema["type"], "object");
+            let mut found = Vec::new();
+            unbounded(
+                crd["spec"]["names"]["kind"].as_str().unwrap(),
+                schema,
+                &mut found,
+            );
+            assert_eq!(found, Vec::<String>::new());
+        }
+    }
+}

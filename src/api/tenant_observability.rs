@@ -1,0 +1,258 @@
+//! TenantObservability: a tenant, its account, its environments and who hears what.
+
+use super::common::{KeyRef, Severity, Target};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What is watched for one tenant, in which account, and who hears about it.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "campanile.dev",
+    version = "v1alpha1",
+    kind = "TenantObservability",
+    plural = "tenantobservabilities",
+    namespaced,
+    shortname = "tobs",
+    category = "campanile",
+    status = "TenantObservabilityStatus",
+    derive = "PartialEq",
+    doc = "The observability of one tenant: its AWS account, its environments, and who hears which severity.",
+    printcolumn(name = "Health", type_ = "string", json_path = ".status.health"),
+    printcolumn(name = "Alarms", type_ = "string", json_path = ".status.summary"),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Account", type_ = "string", json_path = ".spec.aws.accountId", priority = 1),
+    printcolumn(name = "Region", type_ = "string", json_path = ".spec.aws.region", priority = 1),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        priority = 1
+    ),
+    validation = Rule::new("size(self.metadata.name) <= 36 && self.metadata.name.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')")
+        .message("metadata.name stands in the names of alarms and topics: use a DNS label (a-z, 0-9, -) of at most 36 characters"),
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.notify) || has(self.aws)")
+        .message("notify makes SNS topics in the tenant's account: add the aws block, or remove notify"),
+    validation = Rule::new("!has(oldSelf.aws) || has(self.aws)")
+        .message("aws cannot be removed while things exist in that account: delete this object and make a new one")
+)]
+pub struct TenantObservabilitySpec {
+    /// The tenant's environments. An AlarmSet makes each of its alarms once per environment that it names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub environments: Vec<Environment>,
+
+    /// The tenant's AWS account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aws: Option<Aws>,
+
+    /// Who hears which severity. An SNS topic is made for each severity that is listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify: Option<Notify>,
+}
+
+/// One environment of a tenant.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Environment {
+    /// How AlarmSets call it.
+    #[schemars(
+        length(min = 1, max = 32),
+        regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
+    )]
+    pub name: String,
+
+    /// The value of the dimension that tells this environment's metrics apart. Left out: the name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[!-~]([ -~]*[!-~])?$"))]
+    pub deployment_id: Option<String>,
+}
+
+impl Environment {
+    /// The value of the dimension that tells this environment's metrics apart.
+    pub fn deployment_id(&self) -> &str {
+        self.deployment_id.as_deref().unwrap_or(&self.name)
+    }
+}
+
+/// An AWS account and how to get there.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.roleArn) || self.roleArn.split(':')[4] == self.accountId")
+        .message("roleArn must be a role of accountId")
+)]
+pub struct Aws {
+    /// The account, 12 digits, in quotes.
+    #[schemars(length(max = 12), regex(pattern = r"^[0-9]{12}$"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("accountId cannot be changed: delete this object and make a new one"))]
+    pub account_id: String,
+
+    /// The Region.
+    #[schemars(
+        length(max = 32),
+        regex(pattern = r"^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$")
+    )]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("region cannot be changed: delete this object and make a new one"))]
+    pub region: String,
+
+    /// The role that Campanile assumes. Left out: the role in this account that `--tenant-role-name` names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 600),
+        regex(pattern = r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$")
+    )]
+    pub role_arn: Option<String>,
+}
+
+/// Who hears which severity.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Notify {
+    /// Who is woken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub critical: Option<Recipients>,
+    /// Who looks at it today.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<Recipients>,
+    /// Who likes to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub info: Option<Recipients>,
+}
+
+impl Notify {
+    /// The severities that are listed, each with those who hear it.
+    pub fn listed(&self) -> impl Iterator<Item = (Severity, &Recipients)> {
+        Severity::ALL.into_iter().filter_map(|severity| {
+            let recipients = match severity {
+                Severity::Critical => &self.critical,
+                Severity::Warning => &self.warning,
+                Severity::Info => &self.info,
+            };
+            recipients.as_ref().map(|recipients| (severity, recipients))
+        })
+    }
+}
+
+/// Those who hear one severity.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Recipients {
+    /// PagerDuty services, by the integration key of an Amazon CloudWatch integration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub pager_duty: Vec<PagerDuty>,
+}
+
+/// A PagerDuty service.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PagerDuty {
+    /// How messages call it.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
+    )]
+    pub name: String,
+    /// Where the integration key is.
+    pub integration_key_secret_ref: KeyRef,
+}
+
+/// What the roll-up says.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Nothing fires and everything is in place.
+    Healthy,
+    /// Nothing that wakes anybody fires, but something is not in place.
+    Degraded,
+    /// A critical or a warning alarm fires.
+    Alarming,
+    /// The alarms have not been read, or not lately.
+    Unknown,
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What Campanile found and did. Written by Campanile only.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TenantObservabilityStatus {
+    /// The generation that was attempted last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The last value of the annotation `reconcile.fluxcd.io/requestedAt` that was acted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled_reconcile_at: Option<String>,
+    /// The roll-up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+    /// How many of the tenant's alarms fire: `1/16 firing`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// The sums over the tenant's AlarmSets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<super::AlarmCounts>,
+    /// The topics that exist and are ours.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub topics: Vec<TopicEntry>,
+    /// The subscriptions that Campanile has made, or is about to make.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub subscriptions: Vec<SubscriptionEntry>,
+    /// Where things were made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub targets: Vec<Target>,
+    /// `Ready`, `Reconciling`, `Stalled`, `Healthy`, `AccountReachable`, `DeliveryReady`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub conditions: Vec<Condition>,
+}
+
+/// An SNS topic.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct TopicEntry {
+    /// Whose alarms it carries.
+    pub severity: Severity,
+    /// The topic.
+    pub arn: String,
+}
+
+/// A subscription to one of the topics.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SubscriptionEntry {
+    /// Whose topic.
+    pub severity: Severity,
+    /// SNS's name of the protocol.
+    pub protocol: String,
+    /// The endpoint; a digest where the endpoint is a secret.
+    pub endpoint: String,
+    /// Whether it delivers.
+    pub state: SubscriptionState,
+}
+
+/// Whether a subscription delivers.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubscriptionState {
+    /// About to be made.
+    Creating,
+    /// Waits for its reader to confirm.
+    Pending,
+    /// Delivers.
+    Confirmed,
+}

@@ -1,0 +1,192 @@
+//! The command line.
+
+mod crds;
+mod plan;
+mod run;
+
+use crate::{
+    clients::kubernetes,
+    error::{Class, Error, Result},
+    kind::Installation,
+    mark::Cluster,
+    secret::Digester,
+};
+use clap::{Args, Parser, Subcommand};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client, ResourceExt};
+use std::process::ExitCode;
+
+/// Keeps the observability of many tenants, each in its own AWS account, as declared.
+#[derive(Parser, Debug)]
+#[command(version, about, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the controller.
+    Run(run::Run),
+    /// Say what would change outside, as a diff; write nothing. Exit code: 0 nothing, 2 changes, 1 an error.
+    Plan(plan::Plan),
+    /// Print the CustomResourceDefinitions as YAML.
+    Crds,
+}
+
+impl Cli {
+    /// Parses the command line. Errors of usage exit with 1: 2 is what `plan` says for changes.
+    pub fn from_command_line() -> Result<Self, ExitCode> {
+        Self::try_parse().map_err(|error| {
+            let code = if error.use_stderr() {
+                ExitCode::from(1)
+            } else {
+                ExitCode::SUCCESS
+            };
+            // Where not even the usage can be printed there is nobody to tell.
+            drop(error.print());
+            code
+        })
+    }
+
+    /// Does what was asked.
+    pub async fn execute(self) -> ExitCode {
+        let result = match self.command {
+            Command::Run(run) => run.execute().await.map(|()| ExitCode::SUCCESS),
+            Command::Plan(plan) => plan.execute().await,
+            Command::Crds => crds::print().map(|()| ExitCode::SUCCESS),
+        };
+        result.unwrap_or_else(|error| {
+            eprintln!("campanile: {error}");
+            ExitCode::from(1)
+        })
+    }
+}
+
+/// What `run` and `plan` must agree on: names and identities are made of it.
+#[derive(Args, Debug)]
+struct Identity {
+    /// What this cluster is called in the names of what is made: a DNS label of at most 32 characters.
+    /// Changing it later leaves what was made under the old name behind.
+    #[arg(long, env = "CAMPANILE_CLUSTER_NAME", value_parser = cluster_name)]
+    cluster_name: String,
+
+    /// The role that is assumed in a tenant's account where the tenant names none.
+    #[arg(long, env = "CAMPANILE_TENANT_ROLE_NAME", default_value = "campanile")]
+    tenant_role_name: String,
+
+    /// The namespace of the operator itself, for its Lease and its digest key.
+    #[arg(long, env = "CAMPANILE_NAMESPACE", default_value = "campanile-system")]
+    operator_namespace: String,
+
+    /// Where PagerDuty takes events.
+    #[arg(long, env = "PAGERDUTY_EVENTS_URL", default_value = "https://events.pagerduty.com", value_parser = base_url)]
+    pagerduty_events_url: String,
+}
+
+impl Identity {
+    async fn installation(&self, client: &Client, digester: Digester) -> Result<Installation> {
+        let system = Api::<Namespace>::all(client.clone());
+        let system =
+            kubernetes::call("reading Namespace kube-system", system.get("kube-system")).await?;
+        let uid: String = system.uid().unwrap_or_default().chars().take(8).collect();
+        if uid.len() != 8 {
+            return Err(Error::new(
+                Class::Failing,
+                "Namespace kube-system has no UID: this is not a Kubernetes API",
+            ));
+        }
+        Ok(Installation {
+            cluster: Cluster {
+                name: self.cluster_name.clone(),
+                uid,
+            },
+            tenant_role_name: self.tenant_role_name.clone(),
+            pagerduty_events_url: self.pagerduty_events_url.clone(),
+            digester,
+        })
+    }
+}
+
+fn cluster_name(text: &str) -> std::result::Result<String, String> {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let fits = (1..=32).contains(&text.len())
+        && text.bytes().all(|b| inner(b) || b == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-');
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err("use a DNS label (a-z, 0-9, -) of at most 32 characters".into())
+    }
+}
+
+fn base_url(text: &str) -> std::result::Result<String, String> {
+    if text.starts_with("https://") || text.starts_with("http://") {
+        Ok(text.trim_end_matches('/').to_owned())
+    } else {
+        Err("use a URL: https://…".into())
+    }
+}
+
+/// A duration as people write it: `60s`, `10m`, `24h`, `500ms`.
+fn duration(text: &str) -> std::result::Result<std::time::Duration, String> {
+    let at = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(at);
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "use a number and a unit: 500ms, 60s, 10m, 24h".to_owned())?;
+    let milliseconds = match unit {
+        "ms" => Some(number),
+        "s" => number.checked_mul(1000),
+        "m" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        _ => None,
+    };
+    match milliseconds {
+        Some(0) => Err("must be more than zero".into()),
+        Some(milliseconds) => Ok(std::time::Duration::from_millis(milliseconds)),
+        None => Err("use a number and a unit: 500ms, 60s, 10m, 24h".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_and_names_are_checked() {
+        let seconds = |text| duration(text).map(|d| d.as_millis());
+        assert_eq!(
+            [
+                seconds("500ms"),
+                seconds("60s"),
+                seconds("10m"),
+                seconds("24h")
+            ],
+            [500, 60_000, 600_000, 86_400_000].map(Ok)
+        );
+        for text in ["", "60", "s", "0s", "-1s", "1d", "99999999999999999h"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        for (text, fits) in [
+            ("eu", true),
+            ("eu-1", true),
+            ("", false),
+            ("-eu", false),
+            ("Eu", false),
+            ("a/b", false),
+        ] {
+            assert_eq!(cluster_name(text).is_ok(), fits, "{text}");
+        }
+        assert!(cluster_name(&"x".repeat(33)).is_err());
+    }
+}

@@ -1,0 +1,155 @@
+//! `campanile run`.
+
+use super::{Identity, duration};
+use crate::{
+    clients::{
+        aws::{Accounts, Observer},
+        kubernetes,
+    },
+    controller::{self, Context, backoff::Backoff, lease, secrets},
+    error::{Error, Result},
+    telemetry::{self, LogFormat, Metrics, Probes},
+};
+use clap::Args;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// A lease that outlasts the longest write by far: the gate refuses one that might not end in time.
+const TIMING: lease::Timing = lease::Timing {
+    duration: Duration::from_secs(30),
+    margin: Duration::from_secs(2),
+    renew: Duration::from_secs(5),
+    retry: Duration::from_secs(1),
+    call: Duration::from_secs(5),
+};
+
+/// Options of `campanile run`.
+#[derive(Args, Debug)]
+pub struct Run {
+    #[command(flatten)]
+    identity: Identity,
+
+    /// Look after objects in this namespace only (repeatable). Left out: in all.
+    #[arg(long, env = "CAMPANILE_WATCH_NAMESPACE", value_delimiter = ',')]
+    watch_namespace: Vec<String>,
+
+    /// How often the outside of each object is looked at.
+    #[arg(long, env = "CAMPANILE_POLL_INTERVAL", default_value = "60s", value_parser = duration)]
+    poll_interval: Duration,
+
+    /// Where /metrics, /livez and /readyz are served.
+    #[arg(long, env = "CAMPANILE_METRICS_ADDR", default_value = "0.0.0.0:8080")]
+    metrics_addr: SocketAddr,
+
+    /// Let one of several replicas work, by a Lease.
+    #[arg(long, env = "CAMPANILE_LEADER_ELECT", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    leader_elect: bool,
+
+    /// How logs are written.
+    #[arg(long, env = "CAMPANILE_LOG_FORMAT", value_enum, default_value = "json")]
+    log_format: LogFormat,
+}
+
+impl Run {
+    /// Runs until SIGTERM or SIGINT.
+    pub async fn execute(self) -> Result<()> {
+        telemetry::init_logs(self.log_format, telemetry::Output::Stdout)?;
+        let shutdown = CancellationToken::new();
+        end_on_signal(shutdown.clone())?;
+
+        let metrics = Metrics::default();
+        let probes = Probes::default();
+        let cluster_reached = probes.wait_for("the Kubernetes API");
+        let listener = telemetry::bind(self.metrics_addr).await?;
+        // To the very end: a process that is winding up is alive.
+        let face = telemetry::serve(
+            listener,
+            probes.clone(),
+            metrics.clone(),
+            std::future::pending(),
+        );
+
+        let work = async {
+            let client = kubernetes::client().await?;
+            let namespace = &self.identity.operator_namespace;
+            let digester = secrets::digester_or_new(&client, namespace).await?;
+            let installation = self.identity.installation(&client, digester).await?;
+            cluster_reached.done();
+            let held = if self.leader_elect {
+                let replica = std::env::var("HOSTNAME").unwrap_or_else(|_| "campanile".into());
+                tracing::info!(replica, "waiting for the lease");
+                let acquired =
+                    lease::acquire(client.clone(), namespace, "campanile", &replica, TIMING);
+                tokio::select! {
+                    held = acquired => {
+                        metrics.leader(true);
+                        Some(held?)
+                    }
+                    () = shutdown.cancelled() => return Ok(()),
+                }
+            } else {
+                None
+            };
+            let observed = metrics.clone();
+            let observer: Observer = Arc::new(move |request| {
+                let outcome = match request.status {
+                    Some(200..=399) => "ok",
+                    Some(429) => "throttled",
+                    Some(401 | 403) => "denied",
+                    Some(400..=499) => "refused",
+                    Some(_) => "failing",
+                    None => "no answer",
+                };
+                observed.requested(request.service, request.operation, outcome, request.took);
+            });
+            let accounts = Accounts::from_environment(&installation.cluster.name, observer).await;
+            tracing::info!(
+                cluster = installation.cluster.name,
+                uid = installation.cluster.uid,
+                "running"
+            );
+            let context = Arc::new(Context {
+                client,
+                installation,
+                accounts,
+                backoff: Backoff::default(),
+                lease: held.clone(),
+                shutdown: shutdown.clone(),
+                poll_interval: self.poll_interval,
+                metrics: metrics.clone(),
+                probes: probes.clone(),
+            });
+            let result = controller::run(context, &self.watch_namespace).await;
+            if let (Ok(()), Some(held)) = (&result, held) {
+                held.release().await;
+            }
+            result
+        };
+        let result = tokio::select! {
+            result = work => result,
+            served = face => served,
+        };
+        tracing::info!(clean = result.is_ok(), "ended");
+        result
+    }
+}
+
+fn end_on_signal(shutdown: CancellationToken) -> Result<()> {
+    let listen = |kind| {
+        signal(kind).map_err(|error| Error::failing(format!("listening for signals: {error}")))
+    };
+    let (mut terminate, mut interrupt) = (
+        listen(SignalKind::terminate())?,
+        listen(SignalKind::interrupt())?,
+    );
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("ending: no new work, what is being written is finished");
+        shutdown.cancel();
+    });
+    Ok(())
+}

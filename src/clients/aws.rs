@@ -1,0 +1,451 @@
+//! AWS: clients that act as one role in one account, and what AWS's errors mean.
+
+use crate::error::{Class, Error, Result};
+use aws_config::{
+    Region, SdkConfig, identity::IdentityCache, retry::RetryConfig, sts::AssumeRoleProvider,
+    timeout::TimeoutConfig,
+};
+use aws_sdk_cloudwatch::config::{SharedCredentialsProvider, retry::RetryPartition};
+use aws_sdk_sts::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::{
+    box_error::BoxError,
+    client::{
+        interceptors::{Intercept, context::FinalizerInterceptorContextRef},
+        orchestrator::{HttpResponse, Metadata},
+        runtime_components::RuntimeComponents,
+    },
+};
+use aws_smithy_types::config_bag::{ConfigBag, Storable, StoreReplace};
+use std::{
+    collections::HashMap,
+    error::Error as StdError,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::Mutex;
+
+/// The longest that one attempt of a call may take. The SDK itself has no such limit.
+pub const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
+
+/// The longest that a call with its retries may take.
+pub const CALL_LIMIT: Duration = Duration::from_secs(30);
+
+/// Who we are in an account: role *and* external id, so that two namespaces never share credentials.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// The role that is assumed.
+    pub role_arn: String,
+    /// `<cluster>/<namespace>`: not a tenant's to choose.
+    pub external_id: String,
+    /// The account that the role must lead to.
+    pub account_id: String,
+    /// The Region.
+    pub region: String,
+}
+
+/// Clients that act as one [`Identity`]. Credentials refresh inside the SDK.
+#[derive(Debug)]
+pub struct Account {
+    /// Who we are there.
+    pub identity: Identity,
+    /// CloudWatch.
+    pub cloudwatch: aws_sdk_cloudwatch::Client,
+    /// SNS.
+    pub sns: aws_sdk_sns::Client,
+}
+
+/// One request that went to AWS, an attempt each.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// The service, in lower case.
+    pub service: &'a str,
+    /// The operation.
+    pub operation: &'a str,
+    /// The HTTP status; `None` if no answer came.
+    pub status: Option<u16>,
+    /// From sending to the answer.
+    pub took: Duration,
+}
+
+/// Is told of every request that went to AWS.
+pub type Observer = Arc<dyn Fn(Request<'_>) + Send + Sync>;
+
+/// All accounts that were asked for, with clients of their own each.
+pub struct Accounts {
+    base: SdkConfig,
+    session_name: String,
+    observer: Observer,
+    known: Mutex<HashMap<Identity, Arc<Account>>>,
+}
+
+impl Accounts {
+    /// Credentials and endpoints come from the operator's environment, never from a spec.
+    pub async fn from_environment(cluster: &str, observer: Observer) -> Self {
+        let base = aws_config::defaults(aws_config::BehaviorVersion::v2026_01_12())
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(Duration::from_secs(3))
+                    .operation_attempt_timeout(ATTEMPT_LIMIT)
+                    .operation_timeout(CALL_LIMIT)
+                    .build(),
+            )
+            .retry_config(RetryConfig::standard().with_max_attempts(2))
+            .load()
+            .await;
+        let base = if base.region().is_some() {
+            base
+        } else {
+            // STS needs some Region; each account's clients get their own.
+            base.into_builder()
+                .region(Region::from_static("us-east-1"))
+                .build()
+        };
+        Self {
+            base,
+            session_name: format!("campanile-{cluster}"),
+            observer,
+            known: Mutex::default(),
+        }
+    }
+
+    /// The clients of an identity, once it is certain that the role leads to the account that was named.
+    pub async fn get(&self, identity: &Identity) -> Result<Arc<Account>> {
+        if let Some(account) = self.known.lock().await.get(identity) {
+            return Ok(account.clone());
+        }
+        let config = self.assume(identity).await;
+        self.verify(identity, &config).await?;
+        // One tenant's throttling must not eat the others' retries: the SDK's budget is per service
+        // and Region unless it is partitioned.
+        let partition =
+            RetryPartition::new(format!("{}/{}", identity.role_arn, identity.external_id));
+        let cloudwatch = aws_sdk_cloudwatch::config::Builder::from(&config)
+            .retry_partition(partition.clone())
+            .interceptor(Watch(self.observer.clone()))
+            .build();
+        let sns = aws_sdk_sns::config::Builder::from(&config)
+            .retry_partition(partition)
+            .interceptor(Watch(self.observer.clone()))
+            .build();
+        let account = Arc::new(Account {
+            identity: identity.clone(),
+            cloudwatch: aws_sdk_cloudwatch::Client::from_conf(cloudwatch),
+            sns: aws_sdk_sns::Client::from_conf(sns),
+        });
+        self.known
+            .lock()
+            .await
+            .insert(identity.clone(), account.clone());
+        Ok(account)
+    }
+
+    async fn assume(&self, identity: &Identity) -> SdkConfig {
+        let provider = AssumeRoleProvider::builder(&identity.role_arn)
+            .session_name(&self.session_name)
+            .external_id(&identity.external_id)
+            .region(Region::new(identity.region.clone()))
+            .configure(&self.base)
+            .build()
+            .await;
+        self.base
+            .clone()
+            .into_builder()
+            .credentials_provider(SharedCredentialsProvider::new(provider))
+            // The provider does not cache, and the cache of one configuration holds only 64 identities.
+            .identity_cache(IdentityCache::lazy().build())
+            .region(Region::new(identity.region.clone()))
+            .build()
+    }
+
+    /// A role's ARN names an account, but only AWS can say where its credentials lead.
+    async fn verify(&self, identity: &Identity, config: &SdkConfig) -> Result<()> {
+        let sts = aws_sdk_sts::config::Builder::from(config)
+            .interceptor(Watch(self.observer.clone()))
+            .build();
+        let caller = aws_sdk_sts::Client::from_conf(sts)
+            .get_caller_identity()
+            .send()
+            .await
+            .map_err(|error| classify(&Call::read(identity, "sts", "GetCallerIdentity"), &error))?;
+        match caller.account() {
+            Some(account) if account == identity.account_id => Ok(()),
+            account => Err(Error::new(
+                Class::Denied,
+                format!(
+                    "{} leads to account {}, but the tenant's spec.aws.accountId is {}: nothing was written; name a role of that account",
+                    identity.role_arn,
+                    account.unwrap_or("(none)"),
+                    identity.account_id
+                ),
+            )),
+        }
+    }
+}
+
+/// One call, for the person who reads what became of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// As whom.
+    pub identity: &'a Identity,
+    /// The service's prefix in IAM.
+    pub service: &'static str,
+    /// The operation.
+    pub operation: &'static str,
+    /// Whether it changes something, so that an outcome that never came must be looked up.
+    pub writes: bool,
+}
+
+impl<'a> Call<'a> {
+    /// A call that changes nothing.
+    pub fn read(identity: &'a Identity, service: &'static str, operation: &'static str) -> Self {
+        Self {
+            identity,
+            service,
+            operation,
+            writes: false,
+        }
+    }
+
+    /// A call that changes something.
+    pub fn write(identity: &'a Identity, service: &'static str, operation: &'static str) -> Self {
+        Self {
+            identity,
+            service,
+            operation,
+            writes: true,
+        }
+    }
+}
+
+/// What an SDK error means, and what to do about it.
+pub fn classify<E>(call: &Call<'_>, error: &SdkError<E, HttpResponse>) -> Error
+where
+    E: ProvideErrorMetadata + StdError + 'static,
+{
+    let Call {
+        identity,
+        service,
+        operation,
+        writes,
+    } = *call;
+    if let SdkError::ServiceError(refusal) = error {
+        let status = refusal.raw().status().as_u16();
+        let code = refusal.err().code().unwrap_or_default();
+        let text = refusal.err().message().unwrap_or_default();
+        return answered(call, status, code, text);
+    }
+    if let Some((code, text)) = assume_role_refusal(error) {
+        return match code.as_str() {
+            "Throttling" | "ThrottlingException" => Error::new(
+                Class::Throttled(None),
+                format!("STS throttles AssumeRole: {text}"),
+            ),
+            _ => Error::new(
+                Class::Denied,
+                format!(
+                    "cannot assume {}: {code}: {text}. Let the role trust the operator's identity for sts:AssumeRole and sts:TagSession with the condition sts:ExternalId = {}",
+                    identity.role_arn, identity.external_id
+                ),
+            ),
+        };
+    }
+    let class = match error {
+        // The request was never sent.
+        SdkError::ConstructionFailure(_) => Class::Failing,
+        SdkError::DispatchFailure(failure) if failure.is_user() || !writes => Class::Failing,
+        _ if writes => Class::Cut,
+        _ => Class::Failing,
+    };
+    Error::new(
+        class,
+        format!(
+            "{service}:{operation} in account {}, {}: {}",
+            identity.account_id,
+            identity.region,
+            DisplayErrorContext(error)
+        ),
+    )
+}
+
+/// What a refusal means: code and text as AWS gave them, the status for answers without a code.
+fn answered(call: &Call<'_>, status: u16, code: &str, text: &str) -> Error {
+    let Call {
+        identity,
+        service,
+        operation,
+        ..
+    } = *call;
+    let place = format!(
+        "{service}:{operation} in account {}, {}",
+        identity.account_id, identity.region
+    );
+    let throttled = code.contains("Throttl")
+        || matches!(code, "RequestLimitExceeded" | "TooManyRequestsException")
+        || status == 429;
+    let denied = code.contains("AccessDenied")
+        || code.contains("AuthorizationError")
+        || code.contains("NotAuthorized")
+        || code.contains("ExpiredToken")
+        || matches!(
+            code,
+            "InvalidClientTokenId" | "UnrecognizedClientException" | "SignatureDoesNotMatch"
+        )
+        || matches!(status, 401 | 403) && code.is_empty();
+    // Two writers on one alarm: AWS says it as an error of validation, but it passes.
+    let busy = code.contains("ConcurrentModification")
+        || code.contains("ConcurrentAccess")
+        || text.contains("is in progress");
+    if throttled {
+        Error::new(
+            Class::Throttled(None),
+            format!("throttled: {place}: {code}: {text}"),
+        )
+    } else if denied {
+        Error::new(
+            Class::Denied,
+            format!(
+                "{place} was denied: {code}: {text}. Allow {service}:{operation} to {}",
+                identity.role_arn
+            ),
+        )
+    } else if busy || status >= 500 {
+        Error::failing(format!(
+            "{place}: {} {text}",
+            if code.is_empty() {
+                status.to_string()
+            } else {
+                code.into()
+            }
+        ))
+    } else {
+        Error::new(
+            Class::Rejected,
+            format!("AWS refused {operation}: {code}: {text}"),
+        )
+    }
+}
+
+/// A refused AssumeRole reaches us as a failure to send, its code several sources down.
+fn assume_role_refusal<E, R>(error: &SdkError<E, R>) -> Option<(String, String)>
+where
+    E: StdError + 'static,
+    R: fmt::Debug,
+{
+    use aws_sdk_sts::operation::assume_role::AssumeRoleError;
+    let SdkError::DispatchFailure(failure) = error else {
+        return None;
+    };
+    let mut source: Option<&(dyn StdError + 'static)> =
+        failure.as_connector_error().map(|error| error as _);
+    while let Some(error) = source {
+        if let Some(refusal) = error.downcast_ref::<AssumeRoleError>() {
+            return Some((
+                refusal.code().unwrap_or("refused").to_owned(),
+                refusal.message().unwrap_or_default().to_owned(),
+            ));
+        }
+        source = error.source();
+    }
+    None
+}
+
+/// Tells the observer of every attempt.
+struct Watch(Observer);
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watch")
+    }
+}
+
+#[derive(Debug)]
+struct Sent(Instant);
+
+impl Storable for Sent {
+    type Storer = StoreReplace<Self>;
+}
+
+impl Intercept for Watch {
+    fn name(&self) -> &'static str {
+        "campanile"
+    }
+
+    fn read_before_attempt(
+        &self,
+        _: &aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        bag: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        bag.interceptor_state().store_put(Sent(Instant::now()));
+        Ok(())
+    }
+
+    fn read_after_attempt(
+        &self,
+        context: &FinalizerInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        bag: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if let Some(metadata) = bag.load::<Metadata>() {
+            self.0(Request {
+                service: &metadata.service().to_ascii_lowercase(),
+                operation: metadata.name(),
+                status: context
+                    .response()
+                    .map(|response| response.status().as_u16()),
+                took: bag
+                    .load::<Sent>()
+                    .map(|sent| sent.0.elapsed())
+                    .unwrap_or_default(),
+            });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Class;
+
+    #[test]
+    fn refusals_are_told_apart() {
+        let identity = Identity {
+            role_arn: "arn:aws:iam::222233334444:role/campanile".into(),
+            external_id: "eu/vsu".into(),
+            account_id: "222233334444".into(),
+            region: "us-east-2".into(),
+        };
+        let call = Call::write(&identity, "cloudwatch", "PutMetricAlarm");
+        for (status, code, text, class) in [
+            (400, "Throttling", "Rate exceeded", Class::Throttled(None)),
+            (429, "", "", Class::Throttled(None)),
+            (403, "AccessDenied", "no", Class::Denied),
+            (400, "AccessDeniedException", "no", Class::Denied),
+            (403, "ExpiredToken", "", Class::Denied),
+            (403, "", "", Class::Denied),
+            (400, "ValidationError", "Period is bad", Class::Rejected),
+            (
+                400,
+                "ValidationError",
+                "A separate request to update this alarm is in progress",
+                Class::Failing,
+            ),
+            (400, "LimitExceeded", "quota", Class::Rejected),
+            (409, "ConcurrentModificationException", "", Class::Failing),
+            (500, "InternalServiceFault", "", Class::Failing),
+            (503, "", "", Class::Failing),
+        ] {
+            assert_eq!(
+                answered(&call, status, code, text).class,
+                class,
+                "{status} {code} {text}"
+            );
+        }
+        let denied = answered(&call, 403, "AccessDenied", "not authorized");
+        assert!(denied.message.contains(
+            "Allow cloudwatch:PutMetricAlarm to arn:aws:iam::222233334444:role/campanile"
+        ));
+    }
+}

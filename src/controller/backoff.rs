@@ -1,0 +1,194 @@
+//! What this process remembers of each object between runs: how often it failed in a row, since
+//! when, and which changes the outside refused lately. Losing it costs a few calls.
+
+use crate::{
+    error::{Class, Error},
+    plan::Step,
+};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+#[derive(Debug, Default)]
+struct Memory {
+    generation: Option<i64>,
+    failures: u32,
+    since: Option<Instant>,
+    refused: HashMap<(&'static str, String), (Step, Error, Instant)>,
+}
+
+/// The memory of all objects, by UID.
+#[derive(Debug, Default)]
+pub struct Backoff(Mutex<HashMap<String, Memory>>);
+
+impl Backoff {
+    fn with<T>(&self, uid: &str, f: impl FnOnce(&mut Memory) -> T) -> T {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        f(all.entry(uid.to_owned()).or_default())
+    }
+
+    /// A run begins. An edit, and a request to look again, wipe the slate clean.
+    pub fn begin(&self, uid: &str, generation: Option<i64>, requested: bool) {
+        self.with(uid, |memory| {
+            if requested || memory.generation != generation {
+                *memory = Memory {
+                    generation,
+                    ..Memory::default()
+                };
+            }
+        });
+    }
+
+    /// A run went well.
+    pub fn succeeded(&self, uid: &str) {
+        self.with(uid, |memory| (memory.failures, memory.since) = (0, None));
+    }
+
+    /// A run failed. Says how often in a row, this time included.
+    pub fn failed(&self, uid: &str) -> u32 {
+        self.with(uid, |memory| {
+            memory.failures = memory.failures.saturating_add(1);
+            memory.since.get_or_insert_with(Instant::now);
+            memory.failures
+        })
+    }
+
+    /// How long it has been since the first of the failures in a row; zero if the last run went well.
+    pub fn failing_for(&self, uid: &str) -> Duration {
+        self.with(uid, |memory| {
+            memory
+                .since
+                .map(|since| since.elapsed())
+                .unwrap_or_default()
+        })
+    }
+
+    /// The outside refused this change.
+    pub fn refuse(&self, uid: &str, step: &Step, error: &Error) {
+        let until = Instant::now() + error.class.delay(1).unwrap_or_default();
+        self.with(uid, |memory| {
+            memory.refused.insert(
+                (step.stage, step.key.clone()),
+                (step.clone(), error.clone(), until),
+            )
+        });
+    }
+
+    /// The refusal of this very change, if it is not worth asking again yet.
+    pub fn refused(&self, uid: &str, step: &Step) -> Option<Error> {
+        self.with(uid, |memory| {
+            let (refused, error, until) = memory.refused.get(&(step.stage, step.key.clone()))?;
+            (refused == step && Instant::now() < *until).then(|| error.clone())
+        })
+    }
+
+    /// The object is gone.
+    pub fn forget(&self, uid: &str) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uid);
+    }
+}
+
+/// The delay before the next try, spread so that objects which failed together do not return
+/// together: fully where the delay doubles, by a tenth where it is fixed.
+pub fn jittered(class: Class, failures: u32) -> Option<Duration> {
+    const SHORTEST: Duration = Duration::from_secs(1);
+    let delay = class.delay(failures)?;
+    Some(match class {
+        Class::Superseded => delay,
+        Class::Throttled(None) | Class::Failing | Class::Cut => {
+            delay.mul_f64(fastrand::f64()).max(SHORTEST)
+        }
+        // Asking at once whether a person has granted something since would be no use.
+        Class::Denied => delay.mul_f64(0.5 + 0.5 * fastrand::f64()),
+        // The server's own time is the least.
+        Class::Throttled(Some(_)) => delay.mul_f64(1.0 + 0.1 * fastrand::f64()),
+        Class::Invalid | Class::Rejected | Class::Waiting(_) | Class::Conflict => spread(delay),
+    })
+}
+
+/// A period, give or take a tenth.
+pub fn spread(period: Duration) -> Duration {
+    period.mul_f64(0.9 + 0.2 * fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Verb;
+
+    fn step(threshold: &str) -> Step {
+        let fields = vec![crate::plan::FieldChange {
+            name: "threshold",
+            from: None,
+            to: threshold.into(),
+        }];
+        Step {
+            verb: Verb::Create,
+            stage: "alarm",
+            key: "a".into(),
+            fields,
+            holder: None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_count_until_success_or_edit() {
+        let backoff = Backoff::default();
+        backoff.begin("u", Some(1), false);
+        assert_eq!((backoff.failed("u"), backoff.failed("u")), (1, 2));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(backoff.failing_for("u"), Duration::from_secs(60));
+        backoff.begin("u", Some(1), false);
+        assert_eq!(backoff.failed("u"), 3);
+        backoff.begin("u", Some(2), false);
+        assert_eq!(
+            (backoff.failing_for("u"), backoff.failed("u")),
+            (Duration::ZERO, 1)
+        );
+        backoff.succeeded("u");
+        assert_eq!(backoff.failed("u"), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_change_is_not_tried_again_for_an_hour_unless_it_changes() {
+        let backoff = Backoff::default();
+        backoff.begin("u", Some(1), false);
+        let error = Error::new(Class::Rejected, "no");
+        backoff.refuse("u", &step("1"), &error);
+        assert_eq!(backoff.refused("u", &step("1")), Some(error));
+        assert_eq!(backoff.refused("u", &step("2")), None);
+        tokio::time::advance(Duration::from_secs(3601)).await;
+        assert_eq!(backoff.refused("u", &step("1")), None);
+        backoff.refuse("u", &step("1"), &Error::new(Class::Rejected, "no"));
+        backoff.begin("u", Some(1), true);
+        assert_eq!(
+            backoff.refused("u", &step("1")),
+            None,
+            "asked to look again"
+        );
+    }
+
+    #[test]
+    fn jitter_stays_in_bounds() {
+        for _ in 0..100 {
+            let delay = jittered(Class::Failing, 3).unwrap();
+            assert!(
+                delay >= Duration::from_secs(1) && delay <= Duration::from_secs(20),
+                "{delay:?}"
+            );
+            let delay = jittered(Class::Rejected, 1).unwrap().as_secs();
+            assert!((3240..=3960).contains(&delay), "{delay}");
+            assert!(
+                jittered(Class::Throttled(Some(Duration::from_secs(7))), 1).unwrap()
+                    >= Duration::from_secs(7)
+            );
+        }
+        assert_eq!(jittered(Class::Invalid, 1), None);
+    }
+}

@@ -1,0 +1,138 @@
+//! The one gate that every outside write of a reconcile passes.
+
+use super::{Context, backoff::Backoff, lease::Held};
+use crate::{
+    clients::aws::ATTEMPT_LIMIT,
+    error::{Class, Error, Result},
+    kind::Kind,
+    plan::Step,
+    stage::{Applied, Gate},
+};
+use futures::future::BoxFuture;
+use kube::{
+    ResourceExt,
+    runtime::reflector::{ObjectRef, Store},
+};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+/// The gate of one object in one reconcile.
+pub struct ObjectGate<'a, K: Kind> {
+    object: &'a K,
+    uid: String,
+    store: &'a Store<K>,
+    context: &'a Context,
+    /// The status as it was last written; intents are added to it.
+    pub status: Mutex<K::Status>,
+}
+
+impl<'a, K: Kind> ObjectGate<'a, K> {
+    /// The gate of an object whose status was last written as `status`.
+    pub fn new(
+        object: &'a K,
+        store: &'a Store<K>,
+        context: &'a Context,
+        status: K::Status,
+    ) -> Self {
+        let uid = object.uid().unwrap_or_default();
+        Self {
+            object,
+            uid,
+            store,
+            context,
+            status: Mutex::new(status),
+        }
+    }
+
+    fn admits(&self) -> Result<()> {
+        let Context {
+            shutdown, lease, ..
+        } = self.context;
+        let newest = self.store.get(&ObjectRef::from_obj(self.object));
+        let newest = newest.and_then(|newest| newest.meta().generation);
+        admits(
+            shutdown,
+            lease.as_ref(),
+            self.object.meta().generation,
+            newest,
+        )
+    }
+}
+
+fn admits(
+    shutdown: &CancellationToken,
+    lease: Option<&Held>,
+    ours: Option<i64>,
+    newest: Option<i64>,
+) -> Result<()> {
+    let superseded = |message: &str| Err(Error::new(Class::Superseded, message));
+    if shutdown.is_cancelled() {
+        return superseded("the operator is shutting down");
+    }
+    // A write must be over before another replica can begin.
+    if lease.is_some_and(|lease| lease.remaining() < ATTEMPT_LIMIT) {
+        return superseded("the lease is running out");
+    }
+    if newest > ours {
+        return superseded("the object was edited meanwhile");
+    }
+    Ok(())
+}
+
+impl<K: Kind> Gate for ObjectGate<'_, K> {
+    fn enter<'a>(&'a self, _: &'a str, _: &'a [Step]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.admits() })
+    }
+
+    fn intend<'a>(&'a self, step: &'a Step) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let mut status = self.status.lock().await;
+            let mut intended = status.clone();
+            K::intend(&mut intended, step);
+            super::reconcile::write_status(self.object, &status, &intended, self.context).await?;
+            *status = intended;
+            Ok(())
+        })
+    }
+
+    fn leave(&self, step: &Step, outcome: &Result<Applied>) {
+        match outcome {
+            Ok(_) => {
+                tracing::info!(verb = ?step.verb, stage = step.stage, key = step.key, "changed")
+            }
+            Err(error) => {
+                tracing::warn!(verb = ?step.verb, stage = step.stage, key = step.key, %error, class = error.class.label(), "not changed");
+                if error.class == Class::Rejected {
+                    self.context.backoff.refuse(&self.uid, step, error);
+                }
+            }
+        }
+    }
+
+    fn refused(&self, step: &Step) -> Option<Error> {
+        Backoff::refused(&self.context.backoff, &self.uid, step)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_written_for_an_old_generation_or_while_ending() {
+        let running = CancellationToken::new();
+        assert_eq!(admits(&running, None, Some(1), Some(1)), Ok(()));
+        assert_eq!(
+            admits(&running, None, Some(2), Some(1)),
+            Ok(()),
+            "the store may lag behind what was read"
+        );
+        assert_eq!(admits(&running, None, Some(1), None), Ok(()));
+        assert!(admits(&running, None, Some(1), Some(2)).is_err());
+        running.cancel();
+        assert_eq!(
+            admits(&running, None, Some(1), Some(1)).unwrap_err().class,
+            Class::Superseded
+        );
+    }
+}

@@ -1,0 +1,333 @@
+//! The only reconcile: the same for all kinds.
+
+use super::{
+    Context,
+    backoff::{jittered, spread},
+    gate::ObjectGate,
+    status::{Before, Phase, Sum, conditions, decisive},
+};
+use crate::{
+    api::{FINALIZER, RECONCILE_REQUESTED, Target},
+    clients::kubernetes,
+    error::{Class, Error, Result},
+    kind::{self, Findings, Kind, Outcome, Purpose, Status, Surroundings},
+};
+use jiff::Timestamp;
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams, TypeMeta},
+    runtime::{controller::Action, reflector::Store},
+};
+use serde::Serialize;
+use serde_json::json;
+use std::time::Duration;
+
+/// The field manager of all that we write to the API server.
+const MANAGER: &str = "campanile";
+
+/// What a reconcile came to: when to look again, and a label for metrics.
+#[derive(Debug)]
+pub struct Done {
+    /// When to look again.
+    pub action: Action,
+    /// `ok` or the class of what decided.
+    pub outcome: &'static str,
+}
+
+/// Brings one object's outside in line and its status up to date.
+pub async fn reconcile<K: Kind>(cached: &K, store: &Store<K>, context: &Context) -> Result<Done> {
+    let api = Api::<K>::namespaced(
+        context.client.clone(),
+        &cached.namespace().unwrap_or_default(),
+    );
+    // The watch may lag behind our own last status write, and the ledger in it must not be lost.
+    let Some(object) =
+        kubernetes::call("reading the object", api.get_opt(&cached.name_any())).await?
+    else {
+        context.backoff.forget(&cached.uid().unwrap_or_default());
+        return Ok(Done {
+            action: Action::await_change(),
+            outcome: "ok",
+        });
+    };
+    let uid = object.uid().unwrap_or_default();
+    if cached.uid().is_some_and(|cached| cached != uid) {
+        // Deleted and made anew; the new one has an event of its own.
+        return Ok(Done {
+            action: Action::await_change(),
+            outcome: "ok",
+        });
+    }
+    let deleting = object.meta().deletion_timestamp.is_some();
+    if deleting
+        && !object
+            .finalizers()
+            .iter()
+            .any(|finalizer| finalizer == FINALIZER)
+    {
+        context.backoff.forget(&uid);
+        return Ok(Done {
+            action: Action::await_change(),
+            outcome: "ok",
+        });
+    }
+    let requested = object.annotations().get(RECONCILE_REQUESTED).cloned();
+    let mut before = object.status().cloned().unwrap_or_default();
+    let newly_requested = requested.is_some() && *before.last_handled_reconcile_at() != requested;
+    context
+        .backoff
+        .begin(&uid, object.meta().generation, newly_requested);
+
+    if !deleting {
+        hold(&object, &api).await?;
+    }
+    let around = Surroundings {
+        client: &context.client,
+        installation: &context.installation,
+        purpose: Purpose::Act,
+    };
+    let prepared = kind::prepare(&object, &around).await;
+    let targets: Vec<_> = prepared
+        .targets
+        .iter()
+        .map(|(target, _)| target.clone())
+        .collect();
+    let written = begin(
+        &object,
+        &targets,
+        prepared.inputs.as_ref().is_some_and(Result::is_ok),
+        context,
+    )
+    .await?;
+
+    let gate = ObjectGate::new(&object, store, context, written);
+    let ledger = gate.status.lock().await.clone();
+    let outcome = kind::carry_out(
+        &object,
+        prepared,
+        &ledger,
+        &context.accounts,
+        &around,
+        Some(&gate),
+    )
+    .await;
+    let written = gate.status.into_inner();
+    finish(&object, &api, outcome, written, requested, context).await
+}
+
+/// Adds our finalizer before anything is made outside.
+async fn hold<K: Kind>(object: &K, api: &Api<K>) -> Result<()> {
+    if object
+        .finalizers()
+        .iter()
+        .any(|finalizer| finalizer == FINALIZER)
+    {
+        return Ok(());
+    }
+    let mut finalizers = object.finalizers().to_vec();
+    finalizers.push(FINALIZER.to_owned());
+    set_finalizers(object, api, finalizers).await
+}
+
+/// The version is part of the patch: a list can only be replaced whole, and others have finalizers too.
+async fn set_finalizers<K: Kind>(object: &K, api: &Api<K>, finalizers: Vec<String>) -> Result<()> {
+    let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": object.resource_version()}});
+    let params = PatchParams {
+        field_manager: Some(MANAGER.into()),
+        ..PatchParams::default()
+    };
+    let (name, patch) = (object.name_any(), Patch::Merge(patch));
+    kubernetes::call(
+        "setting the finalizer",
+        api.patch_metadata(&name, &params, &patch),
+    )
+    .await
+    .map(drop)
+}
+
+/// What must be in status before the first outside write: where we are about to write.
+async fn begin<K: Kind>(
+    object: &K,
+    targets: &[Target],
+    able: bool,
+    context: &Context,
+) -> Result<K::Status> {
+    let before = object.status().cloned().unwrap_or_default();
+    let mut status = before.clone();
+    if status.conditions().is_empty() && able {
+        K::first_sight(&mut status);
+        let view = Before {
+            conditions: &[],
+            generation: object.meta().generation,
+            now: Timestamp::now(),
+        };
+        *status.conditions() = conditions(&view, &Phase::Applying, Vec::new());
+    }
+    for target in targets {
+        match status
+            .targets()
+            .iter_mut()
+            .find(|known| known.same_place(target))
+        {
+            Some(known) => *known = target.clone(),
+            None => status.targets().push(target.clone()),
+        }
+    }
+    write_status(object, &before, &status, context).await?;
+    Ok(status)
+}
+
+/// From the outcome to the final status, the finalizer, and when to look again.
+async fn finish<K: Kind>(
+    object: &K,
+    api: &Api<K>,
+    outcome: Outcome<K>,
+    written: K::Status,
+    requested: Option<String>,
+    context: &Context,
+) -> Result<Done> {
+    let uid = object.uid().unwrap_or_default();
+    let deleting = object.meta().deletion_timestamp.is_some();
+    let failure = decisive(&outcome);
+    if matches!(failure, Some((Class::Superseded, _))) {
+        // Whatever was done will be seen by the run that supersedes this one.
+        return Ok(Done {
+            action: Action::requeue(Duration::from_secs(1)),
+            outcome: Class::Superseded.label(),
+        });
+    }
+    let mut status = written.clone();
+    status.targets().retain(|target| !is_left(&outcome, target));
+    if deleting && status.targets().is_empty() && failure.is_none() {
+        let others = object
+            .finalizers()
+            .iter()
+            .filter(|name| *name != FINALIZER)
+            .cloned()
+            .collect();
+        set_finalizers(object, api, others).await?;
+        context.backoff.forget(&uid);
+        return Ok(Done {
+            action: Action::await_change(),
+            outcome: "ok",
+        });
+    }
+    let failures = match &failure {
+        Some(_) => context.backoff.failed(&uid),
+        None => {
+            context.backoff.succeeded(&uid);
+            0
+        }
+    };
+    let now = Timestamp::now();
+    let findings = if deleting {
+        Findings::default()
+    } else {
+        object.report(&outcome, &mut status, now)
+    };
+    let phase = if deleting {
+        let why = failure.as_ref().map(|(_, message)| message.as_str());
+        Phase::Deleting(format!(
+            "cleaning up in {}: {}",
+            list(status.targets()),
+            why.unwrap_or("what was deleted is still listed")
+        ))
+    } else {
+        let failing_for = context.backoff.failing_for(&uid);
+        Phase::Ran(Sum {
+            failure: failure.clone(),
+            failing_for,
+            summary: findings.summary,
+        })
+    };
+    let before = status.conditions().clone();
+    let view = Before {
+        conditions: &before,
+        generation: object.meta().generation,
+        now,
+    };
+    *status.conditions() = conditions(&view, &phase, findings.verdicts);
+    *status.observed_generation() = object.meta().generation;
+    *status.last_handled_reconcile_at() = requested;
+    write_status(object, &written, &status, context).await?;
+
+    let poll = spread(context.poll_interval);
+    let wait = match failure {
+        None if deleting => jittered(Class::Failing, 1).unwrap_or(poll),
+        None => poll.min(findings.again.unwrap_or(poll)),
+        Some((class @ (Class::Denied | Class::Throttled(_) | Class::Failing | Class::Cut), _)) => {
+            jittered(class, failures).unwrap_or(poll)
+        }
+        // The rest of the object is in place and is watched as ever; what failed is not tried again
+        // before its time.
+        Some((class, _)) => jittered(class, failures)
+            .unwrap_or(poll)
+            .min(poll)
+            .min(findings.again.unwrap_or(poll)),
+    };
+    let label = failure.as_ref().map_or("ok", |(class, _)| class.label());
+    if let Some((class, message)) = &failure {
+        tracing::warn!(class = class.label(), failures, message, "not as declared");
+    }
+    Ok(Done {
+        action: Action::requeue(wait),
+        outcome: label,
+    })
+}
+
+/// Whether nothing of ours is left in a place where the object does not belong any more.
+fn is_left<K: Kind>(outcome: &Outcome<K>, target: &Target) -> bool {
+    outcome.places.iter().any(|place| {
+        !place.current
+            && place.target.same_place(target)
+            && place.lanes.is_ok()
+            && place.report.is_settled()
+    })
+}
+
+fn list(targets: &[Target]) -> String {
+    targets
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+/// Server-side apply of the whole status, only if it changed. The one place that writes it.
+pub async fn write_status<K: Kind>(
+    object: &K,
+    before: &K::Status,
+    after: &K::Status,
+    context: &Context,
+) -> Result<()> {
+    #[derive(Serialize, Debug)]
+    struct Body<'a, S> {
+        #[serde(flatten)]
+        types: TypeMeta,
+        status: &'a S,
+    }
+    if before == after {
+        return Ok(());
+    }
+    let api = Api::<K>::namespaced(
+        context.client.clone(),
+        &object.namespace().unwrap_or_default(),
+    );
+    let patch = Patch::Apply(Body {
+        types: TypeMeta::resource::<K>(),
+        status: after,
+    });
+    let params = PatchParams::apply(MANAGER).force();
+    let name = object.name_any();
+    match kubernetes::call(
+        "writing the status",
+        api.patch_status(&name, &params, &patch),
+    )
+    .await
+    {
+        Err(error) if error.message.contains("NotFound") => {
+            Err(Error::new(Class::Superseded, "the object is gone"))
+        }
+        patched => patched.map(drop),
+    }
+}

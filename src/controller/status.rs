@@ -1,0 +1,473 @@
+//! From what came of an object to its conditions. Pure: the table of design "status that machines
+//! can read", so that `kubectl wait`, Flux and Argo CD see what a person sees.
+
+use crate::{
+    error::{Class, Error, On, shorten},
+    kind::{Kind, Outcome, Verdict},
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use std::{collections::BTreeMap, time::Duration};
+
+/// The longest message of a condition, in bytes; the API's own limit is 32768.
+const MESSAGE: usize = 1024;
+
+/// How long an applied object stays Ready while the outside cannot be reached.
+pub const GRACE: Duration = Duration::from_secs(600);
+
+/// Where an object stands after a run.
+#[derive(Debug)]
+pub enum Phase {
+    /// First sight: about to begin.
+    Applying,
+    /// A run is over.
+    Ran(Sum),
+    /// It is going away, and waits for this.
+    Deleting(String),
+}
+
+/// What a run came to.
+#[derive(Debug, Default)]
+pub struct Sum {
+    /// The failures that decide, the decisive one first: its class, how many there are, a message for people.
+    pub failure: Option<(Class, String)>,
+    /// How long runs have failed in a row without end; zero for the first.
+    pub failing_for: Duration,
+    /// What `Ready` says when nothing is wrong.
+    pub summary: String,
+}
+
+/// What decides among several failures, the first wins: what needs a person, the widest first; then
+/// what passes by itself.
+fn weight(class: Class) -> u8 {
+    match class {
+        Class::Denied => 0,
+        Class::Conflict => 1,
+        Class::Invalid => 2,
+        Class::Rejected => 3,
+        Class::Throttled(_) => 4,
+        Class::Failing | Class::Cut => 5,
+        Class::Waiting(On::Tenant | On::Secret) => 6,
+        Class::Superseded => 7,
+        Class::Waiting(On::Prerequisite) => 8,
+    }
+}
+
+/// The failure that decides, with a message that tells the first of its sort and how many others there are.
+pub fn decisive<K: Kind>(outcome: &Outcome<K>) -> Option<(Class, String)> {
+    let failures: Vec<(Option<&str>, &Error)> = outcome.failures().collect();
+    let (_, first) = failures
+        .iter()
+        .min_by_key(|(_, error)| weight(error.class))?;
+    let mut message = first.message.clone();
+    if let Class::Throttled(_) = first.class {
+        let done: usize = outcome.places.iter().map(|place| place.report.done).sum();
+        let planned: usize = outcome
+            .places
+            .iter()
+            .map(|place| place.report.planned.len())
+            .sum();
+        message = format!("{done} of {planned} changes made; {message}");
+    }
+    // The same text once: all alarms of an unknown environment say the same.
+    let mut others: Vec<_> = failures
+        .iter()
+        .filter(|(_, error)| error.class != Class::Waiting(On::Prerequisite))
+        .map(|(_, error)| &error.message)
+        .filter(|text| **text != first.message)
+        .collect();
+    others.sort_unstable();
+    others.dedup();
+    match others.len() {
+        0 => {}
+        1 => {
+            message = format!(
+                "{message}; and: {}",
+                others.first().map(|text| text.as_str()).unwrap_or_default()
+            )
+        }
+        n => message = format!("{message}; and {n} other problems"),
+    }
+    Some((first.class, message))
+}
+
+/// The reason of `Ready` for a failure.
+fn reason(class: Class, applied_before: bool) -> &'static str {
+    match class {
+        Class::Denied => "AccessDenied",
+        Class::Conflict => "Conflict",
+        Class::Invalid => "InvalidSpec",
+        Class::Rejected => "PartiallyFailed",
+        Class::Throttled(_) if !applied_before => "Throttled",
+        Class::Throttled(_) | Class::Failing | Class::Cut => "SystemUnavailable",
+        Class::Waiting(On::Secret) => "WaitingForSecret",
+        Class::Waiting(_) => "WaitingForTenant",
+        Class::Superseded => "Applying",
+    }
+}
+
+/// What is known of an object before its new conditions are made.
+pub struct Before<'a> {
+    /// The conditions as they were.
+    pub conditions: &'a [Condition],
+    /// The generation that is looked at.
+    pub generation: Option<i64>,
+    /// When.
+    pub now: Timestamp,
+}
+
+impl Before<'_> {
+    /// Whether this very generation has been applied.
+    fn applied(&self) -> bool {
+        self.ready().is_some_and(|ready| {
+            ready.status == "True" && ready.observed_generation == self.generation
+        })
+    }
+
+    fn ready(&self) -> Option<&Condition> {
+        self.conditions
+            .iter()
+            .find(|condition| condition.type_ == "Ready")
+    }
+
+    /// Without a change nothing moves, so that an unchanged outcome is an unchanged status.
+    fn condition(&self, verdict: Verdict) -> Condition {
+        let status = match verdict.holds {
+            Some(true) => "True",
+            Some(false) => "False",
+            None => "Unknown",
+        };
+        let since = self
+            .conditions
+            .iter()
+            .find(|before| before.type_ == verdict.type_ && before.status == status)
+            .map_or(Time(self.now), |before| before.last_transition_time.clone());
+        Condition {
+            type_: verdict.type_.to_owned(),
+            status: status.to_owned(),
+            reason: verdict.reason.to_owned(),
+            message: shorten(&verdict.message, MESSAGE),
+            observed_generation: self.generation,
+            last_transition_time: since,
+        }
+    }
+}
+
+/// `Ready`, `Reconciling` and `Stalled` (the latter two only while they hold), then the kind's own.
+pub fn conditions(before: &Before<'_>, phase: &Phase, own: Vec<Verdict>) -> Vec<Condition> {
+    let verdict = |type_, holds, reason, message: &str| Verdict {
+        type_,
+        holds,
+        reason,
+        message: message.to_owned(),
+    };
+    let mut all = Vec::new();
+    let mut kept_ready = None;
+    match phase {
+        Phase::Applying => {
+            all.push(verdict(
+                "Ready",
+                None,
+                "Applying",
+                "applying for the first time",
+            ));
+            all.push(verdict(
+                "Reconciling",
+                Some(true),
+                "Applying",
+                "applying for the first time",
+            ));
+        }
+        Phase::Deleting(waits) => {
+            all.push(verdict("Ready", Some(false), "Deleting", waits));
+            all.push(verdict("Reconciling", Some(true), "Deleting", waits));
+        }
+        Phase::Ran(Sum {
+            failure: None,
+            summary,
+            ..
+        }) => {
+            all.push(verdict("Ready", Some(true), "Applied", summary));
+        }
+        Phase::Ran(Sum {
+            failure: Some((class, message)),
+            failing_for,
+            ..
+        }) => {
+            let (applied, passing) = (
+                before.applied(),
+                matches!(class, Class::Throttled(_) | Class::Failing | Class::Cut),
+            );
+            let reason = reason(*class, applied);
+            if passing && applied && *failing_for < GRACE {
+                kept_ready = before.ready().cloned();
+            } else {
+                all.push(verdict("Ready", Some(false), reason, message));
+                // A person must act: Flux and Argo CD stop waiting. (Conflict and denial are still retried.)
+                let stalled = matches!(
+                    class,
+                    Class::Denied | Class::Conflict | Class::Invalid | Class::Rejected
+                );
+                let type_ = if stalled { "Stalled" } else { "Reconciling" };
+                all.push(verdict(type_, Some(true), reason, message));
+            }
+        }
+    }
+    let own_types: Vec<_> = own.iter().map(|verdict| verdict.type_).collect();
+    all.extend(own);
+    let mut made: Vec<_> = kept_ready
+        .into_iter()
+        .chain(all.into_iter().map(|verdict| before.condition(verdict)))
+        .collect();
+    // A run that never got as far as the kind's own conditions leaves them as they were. One that is
+    // over and says nothing of them means that they have no subject any more.
+    if matches!(phase, Phase::Deleting(_)) || own_types.is_empty() {
+        let common = ["Ready", "Reconciling", "Stalled"];
+        let kept = before.conditions.iter().filter(|condition| {
+            !common.contains(&condition.type_.as_str())
+                && !own_types.contains(&condition.type_.as_str())
+        });
+        made.extend(kept.cloned());
+    }
+    made
+}
+
+/// The number of conditions by type, for tests and for people who debug.
+pub fn by_type(conditions: &[Condition]) -> BTreeMap<&str, &Condition> {
+    conditions
+        .iter()
+        .map(|condition| (condition.type_.as_str(), condition))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn ran(failure: Option<Class>, failing_for: u64) -> Phase {
+        Phase::Ran(Sum {
+            failure: failure.map(|class| (class, "why".into())),
+            failing_for: Duration::from_secs(failing_for),
+            summary: "all in place".into(),
+        })
+    }
+
+    fn make(before: &[Condition], generation: i64, phase: &Phase, second: i64) -> Vec<Condition> {
+        conditions(
+            &Before {
+                conditions: before,
+                generation: Some(generation),
+                now: at(second),
+            },
+            phase,
+            vec![],
+        )
+    }
+
+    /// What kstatus makes of an object: <https://github.com/kubernetes-sigs/cli-utils/tree/master/pkg/kstatus>.
+    fn kstatus(
+        conditions: &[Condition],
+        generation: i64,
+        observed: Option<i64>,
+        deleting: bool,
+    ) -> &'static str {
+        let holds = |type_: &str| {
+            conditions
+                .iter()
+                .any(|c| c.type_ == type_ && c.status == "True")
+        };
+        let not_ready = conditions
+            .iter()
+            .any(|c| c.type_ == "Ready" && c.status != "True");
+        match () {
+            () if deleting => "Terminating",
+            () if observed.is_some_and(|observed| observed != generation) => "InProgress",
+            () if holds("Stalled") => "Failed",
+            () if holds("Reconciling") => "InProgress",
+            () if not_ready || conditions.is_empty() => "InProgress",
+            () => "Current",
+        }
+    }
+
+    fn shown(conditions: &[Condition]) -> String {
+        conditions
+            .iter()
+            .map(|c| format!("{}={}/{}", c.type_, c.status, c.reason))
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    #[test]
+    fn every_row_of_the_table() {
+        let fresh: Vec<Condition> = vec![];
+        let applied = make(&[], 1, &ran(None, 0), 1);
+        for (name, before, generation, phase, expected, status) in [
+            (
+                "first sight",
+                &fresh,
+                1,
+                Phase::Applying,
+                "Ready=Unknown/Applying Reconciling=True/Applying",
+                "InProgress",
+            ),
+            (
+                "applied",
+                &fresh,
+                1,
+                ran(None, 0),
+                "Ready=True/Applied",
+                "Current",
+            ),
+            (
+                "5xx on first apply",
+                &fresh,
+                1,
+                ran(Some(Class::Failing), 0),
+                "Ready=False/SystemUnavailable Reconciling=True/SystemUnavailable",
+                "InProgress",
+            ),
+            (
+                "waiting for a tenant",
+                &applied,
+                1,
+                ran(Some(Class::Waiting(On::Tenant)), 0),
+                "Ready=False/WaitingForTenant Reconciling=True/WaitingForTenant",
+                "InProgress",
+            ),
+            (
+                "waiting for a Secret",
+                &fresh,
+                1,
+                ran(Some(Class::Waiting(On::Secret)), 0),
+                "Ready=False/WaitingForSecret Reconciling=True/WaitingForSecret",
+                "InProgress",
+            ),
+            (
+                "throttled on first apply",
+                &fresh,
+                1,
+                ran(Some(Class::Throttled(None)), 0),
+                "Ready=False/Throttled Reconciling=True/Throttled",
+                "InProgress",
+            ),
+            (
+                "throttled later",
+                &applied,
+                1,
+                ran(Some(Class::Throttled(None)), 599),
+                "Ready=True/Applied",
+                "Current",
+            ),
+            (
+                "unreachable for long",
+                &applied,
+                1,
+                ran(Some(Class::Failing), 600),
+                "Ready=False/SystemUnavailable Reconciling=True/SystemUnavailable",
+                "InProgress",
+            ),
+            (
+                "unreachable after an edit",
+                &applied,
+                2,
+                ran(Some(Class::Failing), 1),
+                "Ready=False/SystemUnavailable Reconciling=True/SystemUnavailable",
+                "InProgress",
+            ),
+            (
+                "invalid",
+                &applied,
+                1,
+                ran(Some(Class::Invalid), 0),
+                "Ready=False/InvalidSpec Stalled=True/InvalidSpec",
+                "Failed",
+            ),
+            (
+                "conflict",
+                &applied,
+                1,
+                ran(Some(Class::Conflict), 0),
+                "Ready=False/Conflict Stalled=True/Conflict",
+                "Failed",
+            ),
+            (
+                "denied",
+                &applied,
+                1,
+                ran(Some(Class::Denied), 0),
+                "Ready=False/AccessDenied Stalled=True/AccessDenied",
+                "Failed",
+            ),
+            (
+                "an item failed",
+                &applied,
+                1,
+                ran(Some(Class::Rejected), 0),
+                "Ready=False/PartiallyFailed Stalled=True/PartiallyFailed",
+                "Failed",
+            ),
+        ] {
+            let made = make(before, generation, &phase, 2);
+            assert_eq!(shown(&made), expected, "{name}");
+            assert_eq!(
+                kstatus(&made, generation, Some(generation), false),
+                status,
+                "{name}"
+            );
+        }
+        let deleting = make(&applied, 2, &Phase::Deleting("3 alarms".into()), 2);
+        assert_eq!(
+            shown(&deleting),
+            "Ready=False/Deleting Reconciling=True/Deleting"
+        );
+        assert_eq!(kstatus(&deleting, 2, Some(2), true), "Terminating");
+        assert_eq!(
+            kstatus(&[], 1, None, false),
+            "InProgress",
+            "before the first status write"
+        );
+    }
+
+    #[test]
+    fn nothing_moves_without_a_change() {
+        let first = make(&[], 1, &ran(None, 0), 1);
+        assert_eq!(make(&first, 1, &ran(None, 0), 2), first);
+        let failed = make(&first, 1, &ran(Some(Class::Denied), 0), 3);
+        assert_eq!(failed[0].last_transition_time.0, at(3));
+        assert_eq!(make(&failed, 1, &ran(Some(Class::Denied), 9), 4), failed);
+        let grace = make(&first, 1, &ran(Some(Class::Failing), 9), 5);
+        assert_eq!(grace, first);
+    }
+
+    #[test]
+    fn a_kinds_own_conditions_stay_until_it_has_something_to_say() {
+        let own = |holds| Verdict {
+            type_: "Healthy",
+            holds: Some(holds),
+            reason: "Healthy",
+            message: String::new(),
+        };
+        let before = |conditions: &[Condition], own: Vec<Verdict>, second| {
+            conditions_of(conditions, own, second)
+        };
+        fn conditions_of(before: &[Condition], own: Vec<Verdict>, second: i64) -> Vec<Condition> {
+            conditions(
+                &Before {
+                    conditions: before,
+                    generation: Some(1),
+                    now: at(second),
+                },
+                &ran(None, 0),
+                own,
+            )
+        }
+        let first = before(&[], vec![own(true)], 1);
+        assert!(by_type(&first).contains_key("Healthy"));
+        let later = before(&first, vec![], 2);
+        assert!(by_type(&later).contains_key("Healthy"));
+    }
+}

@@ -1,0 +1,170 @@
+//! What went wrong, for the person who reads it on the resource, and what is done about it.
+
+use std::{fmt, time::Duration};
+
+/// What an object waits for. Decides the reason of its `Ready` condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum On {
+    /// A TenantObservability that is not there, or not yet applied.
+    Tenant,
+    /// A Secret, or a key of one.
+    Secret,
+    /// Something that an earlier stage of the same object could not make, which says why.
+    Prerequisite,
+}
+
+/// What is done about an error. The delays are those of [`Class::delay`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// The object itself is wrong; it waits for an edit.
+    Invalid,
+    /// The outside system refused this one item (HTTP 400, 422). Others go on.
+    Rejected,
+    /// Something that the object refers to is not there yet. Its watch wakes us.
+    Waiting(On),
+    /// The outside has a thing by this name that is not ours. Never touched.
+    Conflict,
+    /// We may not. Stops the scope.
+    Denied,
+    /// Too many requests. Stops the scope; the server's own delay where it gave one.
+    Throttled(Option<Duration>),
+    /// The other side fails or cannot be reached.
+    Failing,
+    /// A write whose outcome is unknown: the outside is read before anything else is done.
+    Cut,
+    /// The object has moved on, or the process is ending: nothing more is written in this run.
+    Superseded,
+}
+
+impl Class {
+    /// Whether the rest of the scope (one credential, Region and service) would only fail the same way.
+    pub fn stops_scope(self) -> bool {
+        matches!(self, Self::Denied | Self::Throttled(_) | Self::Superseded)
+    }
+
+    /// Whether a later try may succeed without anybody's edit. Only such a failure holds back the
+    /// deletion of what the failed thing needs: a rejected item would hold it for ever.
+    pub fn is_transient(self) -> bool {
+        !matches!(self, Self::Invalid | Self::Rejected | Self::Conflict)
+    }
+
+    /// How long until the next try, before jitter; `failures` counts the failed runs in a row, from 1.
+    /// `None` waits for an edit.
+    pub fn delay(self, failures: u32) -> Option<Duration> {
+        let doubling = |first: u64, limit: u64| {
+            let factor = 1_u64 << failures.saturating_sub(1).min(16);
+            Duration::from_secs(first.saturating_mul(factor).min(limit))
+        };
+        match self {
+            Self::Invalid => None,
+            Self::Rejected => Some(Duration::from_secs(3600)),
+            Self::Waiting(_) => Some(Duration::from_secs(300)),
+            Self::Conflict => Some(Duration::from_secs(300)),
+            Self::Denied => Some(doubling(300, 3600)),
+            Self::Throttled(Some(after)) => Some(after),
+            Self::Throttled(None) | Self::Failing => Some(doubling(5, 300)),
+            Self::Cut => Some(Duration::from_secs(5)),
+            Self::Superseded => Some(Duration::ZERO),
+        }
+    }
+
+    /// A label for metrics and logs; the set is closed.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::Rejected => "rejected",
+            Self::Waiting(_) => "waiting",
+            Self::Conflict => "conflict",
+            Self::Denied => "denied",
+            Self::Throttled(_) => "throttled",
+            Self::Failing => "failing",
+            Self::Cut => "cut",
+            Self::Superseded => "superseded",
+        }
+    }
+}
+
+/// An error with its class. The message says what is wrong, with which object, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// What is done about it.
+    pub class: Class,
+    /// For people; ends up in conditions. Never holds a secret.
+    pub message: String,
+}
+
+/// The result of whatever can fail against the outside.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error of a class.
+    pub fn new(class: Class, message: impl Into<String>) -> Self {
+        Self {
+            class,
+            message: message.into(),
+        }
+    }
+
+    /// The object is wrong.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Class::Invalid, message)
+    }
+
+    /// The other side fails.
+    pub fn failing(message: impl Into<String>) -> Self {
+        Self::new(Class::Failing, message)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// `message`, shortened at a character boundary to at most `limit` bytes (an ellipsis included).
+pub fn shorten(message: &str, limit: usize) -> String {
+    const ELLIPSIS: &str = "…";
+    if message.len() <= limit {
+        return message.to_owned();
+    }
+    let end = (0..=limit.saturating_sub(ELLIPSIS.len()))
+        .rev()
+        .find(|&at| message.is_char_boundary(at))
+        .unwrap_or(0);
+    format!("{}{ELLIPSIS}", &message[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_are_those_of_the_design() {
+        let seconds = |class: Class, failures| class.delay(failures).map(|d| d.as_secs());
+        assert_eq!(seconds(Class::Invalid, 1), None);
+        assert_eq!(seconds(Class::Rejected, 9), Some(3600));
+        assert_eq!(seconds(Class::Waiting(On::Tenant), 9), Some(300));
+        assert_eq!(
+            [1, 2, 3, 4, 5].map(|n| seconds(Class::Denied, n)),
+            [300, 600, 1200, 2400, 3600].map(Some)
+        );
+        assert_eq!(
+            [1, 2, 3, 6, 7, u32::MAX].map(|n| seconds(Class::Failing, n)),
+            [5, 10, 20, 160, 300, 300].map(Some)
+        );
+        assert_eq!(
+            seconds(Class::Throttled(Some(Duration::from_secs(7))), 4),
+            Some(7)
+        );
+    }
+
+    #[test]
+    fn shortening_keeps_characters_whole() {
+        assert_eq!(shorten("short", 10), "short");
+        assert_eq!(shorten("éééé", 6), "é…");
+        assert!(shorten(&"x".repeat(50), 20).len() <= 20);
+    }
+}

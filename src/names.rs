@@ -1,0 +1,122 @@
+//! Names in the outside systems: functions of the object alone, injective and bounded.
+
+use crate::api::Severity;
+use sha2::{Digest, Sha256};
+
+/// What all alarms of a tenant begin with. It ends in `/`, which no part can contain, so that
+/// tenant `vsu` never finds the alarms of `vsu-2`.
+pub fn alarm_prefix(cluster: &str, tenant: &str) -> String {
+    format!("campanile/{cluster}/{tenant}/")
+}
+
+/// An alarm's name, at most 255 characters: `campanile/<cluster>/<tenant>/<severity>/<set>/<alarm>[@<environment>]`.
+/// The severity stands before the set so that EventBridge can match it by prefix.
+pub fn alarm(
+    cluster: &str,
+    tenant: &str,
+    severity: Severity,
+    set: &str,
+    alarm: &str,
+    environment: Option<&str>,
+) -> String {
+    let environment = environment
+        .map(|name| format!("@{name}"))
+        .unwrap_or_default();
+    format!(
+        "{}{severity}/{set}/{alarm}{environment}",
+        alarm_prefix(cluster, tenant)
+    )
+}
+
+/// A topic's name, at most 64 characters: `campanile_<tenant>_<severity>_<hash>`.
+pub fn topic(cluster: &str, namespace: &str, tenant: &str, severity: Severity) -> String {
+    format!(
+        "campanile_{tenant}_{severity}_{}",
+        place(cluster, namespace)
+    )
+}
+
+/// 8 hexadecimal characters that tell clusters and namespaces apart where their names have no room.
+fn place(cluster: &str, namespace: &str) -> String {
+    let hash = Sha256::digest(format!("{cluster}/{namespace}"));
+    hash.iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// The AWS partition of a Region: `aws`, `aws-cn` or `aws-us-gov`.
+pub fn partition(region: &str) -> &'static str {
+    match region {
+        _ if region.starts_with("cn-") => "aws-cn",
+        _ if region.starts_with("us-gov-") => "aws-us-gov",
+        _ => "aws",
+    }
+}
+
+/// The role that is assumed in an account where the tenant names none.
+pub fn role_arn(region: &str, account: &str, role: &str) -> String {
+    format!("arn:{}:iam::{account}:role/{role}", partition(region))
+}
+
+/// A topic's ARN.
+pub fn topic_arn(region: &str, account: &str, topic: &str) -> String {
+    format!("arn:{}:sns:{region}:{account}:{topic}", partition(region))
+}
+
+/// The ARNs of all alarms whose names begin with `prefix`, as a pattern for `ArnLike`.
+pub fn alarm_arn_pattern(region: &str, account: &str, prefix: &str) -> String {
+    format!(
+        "arn:{}:cloudwatch:{region}:{account}:alarm:{prefix}*",
+        partition(region)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn the_longest_names_fit() {
+        let longest = |n: usize| "x".repeat(n);
+        let name = alarm(
+            &longest(32),
+            &longest(36),
+            Severity::Critical,
+            &longest(63),
+            &longest(63),
+            Some(&longest(32)),
+        );
+        assert!(name.len() <= 255, "{}", name.len());
+        let name = topic(&longest(32), &longest(63), &longest(36), Severity::Critical);
+        assert!(name.len() <= 64, "{}", name.len());
+    }
+
+    #[test]
+    fn a_prefix_does_not_reach_another_tenant() {
+        let other = alarm("eu", "vsu-2", Severity::Info, "s", "a", None);
+        assert!(!other.starts_with(&alarm_prefix("eu", "vsu")));
+    }
+
+    fn label(limit: usize) -> impl Strategy<Value = String> {
+        proptest::string::string_regex(&format!("[a-b]([a-b-]{{0,{}}}[a-b])?", limit - 2)).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn names_are_injective(parts in proptest::collection::vec(
+            (label(4), label(4), prop_oneof![Just(Severity::Critical), Just(Severity::Info)], label(4), label(4), proptest::option::of(label(4))), 1..40)
+        ) {
+            let mut seen = BTreeMap::new();
+            for part in parts {
+                let (c, t, s, set, a, e) = &part;
+                let name = alarm(c, t, *s, set, a, e.as_deref());
+                if let Some(other) = seen.insert(name, part.clone()) {
+                    prop_assert_eq!(other, part);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! The engine: a kind is a row of stages; upserts run forward, deletes backward, and every write
+//! passes one gate. Deletion is the same with nothing desired, a plan is the same without a gate.
+
+use crate::{
+    error::{Class, Error, On, Result},
+    plan::{self, Change, Desired, Found, Holder, Step, Value, Verb},
+};
+use futures::future::BoxFuture;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+    future::Future,
+};
+
+/// All that a stage has seen.
+pub type Seen<S> =
+    BTreeMap<<S as Stage>::Key, Found<<S as Stage>::Value, <S as Stage>::Id, <S as Stage>::Live>>;
+
+/// A change of a stage.
+pub type ChangeOf<S> = Change<<S as Stage>::Key, <S as Stage>::Value, <S as Stage>::Id>;
+
+/// One kind of thing in one outside system, held by one object: a keyed map of values.
+pub trait Stage: Send + Sync {
+    /// What one such thing is called: `alarm`, `topic`.
+    const NAME: &'static str;
+    /// The stages whose things this one's refer to: made before, deleted after.
+    const NEEDS: &'static [&'static str] = &[];
+    /// Whether making a thing twice makes two. The gate then writes the intent to status first.
+    const LEDGER: bool = false;
+
+    /// What tells the things apart; its `Display` is for people.
+    type Key: Ord + Clone + Display + Send + Sync;
+    /// A thing's configuration.
+    type Value: Value;
+    /// The name that the outside gives, `()` where names are ours.
+    type Id: Clone + Send + Sync;
+    /// What a thing is doing, as opposed to how it is configured.
+    type Live: Clone + Send + Sync;
+
+    /// What one refusal or throttling stops: credential, Region and service.
+    fn scope(&self) -> &str;
+    /// What is to be there. Pure.
+    fn desired(&self) -> &Desired<Self::Key, Self::Value>;
+    /// What is there. Never writes; an error is never absence.
+    fn observe(&self, ids: &Ids) -> impl Future<Output = Result<Seen<Self>>> + Send
+    where
+        Self: Sized;
+    /// What to do about the difference. Pure.
+    fn decide(&self, seen: &Seen<Self>) -> Vec<ChangeOf<Self>>
+    where
+        Self: Sized,
+    {
+        plan::diff(self.desired(), seen)
+    }
+    /// How many changes of this sort go into one call.
+    fn batch(&self, _verb: Verb) -> usize {
+        1
+    }
+    /// Makes the changes, all of one verb and at most [`Stage::batch`] of them; an answer for each, in order.
+    fn apply(
+        &self,
+        changes: &[ChangeOf<Self>],
+        ids: &Ids,
+    ) -> impl Future<Output = Vec<Result<Applied>>> + Send
+    where
+        Self: Sized;
+    /// What later stages know a thing by.
+    fn id_text(_id: &Self::Id) -> String {
+        String::new()
+    }
+}
+
+/// What became of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It is done.
+    Done,
+    /// It is done, and later stages know the new thing by this.
+    Id(String),
+}
+
+/// What the stages before have made or found, by stage and key. Only things that are ours.
+#[derive(Clone, Debug, Default)]
+pub struct Ids(BTreeMap<(&'static str, String), String>);
+
+impl Ids {
+    /// What `stage` calls the thing `key`.
+    pub fn get(&self, stage: &'static str, key: &str) -> Option<&str> {
+        self.0.get(&(stage, key.to_owned())).map(String::as_str)
+    }
+
+    /// The same, where nothing can be done without it.
+    pub fn need(&self, stage: &'static str, key: &str) -> Result<&str> {
+        self.get(stage, key).ok_or_else(|| {
+            Error::new(
+                Class::Waiting(On::Prerequisite),
+                format!("waiting for the {stage} {key}"),
+            )
+        })
+    }
+}
+
+/// What every outside write passes. In `plan` there is none.
+pub trait Gate: Send + Sync {
+    /// May these changes be written now? Lease still held, not shutting down, no newer generation.
+    fn enter<'a>(&'a self, scope: &'a str, steps: &'a [Step]) -> BoxFuture<'a, Result<()>>;
+    /// Records in status that this thing is about to be made. Only for stages with a ledger.
+    fn intend<'a>(&'a self, step: &'a Step) -> BoxFuture<'a, Result<()>>;
+    /// A change's outcome.
+    fn leave(&self, step: &Step, outcome: &Result<Applied>);
+    /// The refusal, where this very change was refused so lately that it is not worth asking again.
+    fn refused(&self, step: &Step) -> Option<Error>;
+}
+
+/// Something that could not be done.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// In which stage.
+    pub stage: &'static str,
+    /// To which thing; `None` if the stage could not even look.
+    pub key: Option<String>,
+    /// Why, and what to do.
+    pub error: Error,
+}
+
+/// What a run planned, and what came of it.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// What was to be done, in order.
+    pub planned: Vec<Step>,
+    /// How many of the changes were made.
+    pub done: usize,
+    /// How many were not even tried, because the scope was stopped or a prerequisite failed.
+    pub untried: usize,
+    /// What failed.
+    pub failed: Vec<Failure>,
+}
+
+impl Report {
+    /// Whether the outside is now as desired.
+    pub fn is_settled(&self) -> bool {
+        self.failed.is_empty() && self.untried == 0
+    }
+}
+
+/// One run over all stages of an object in one place.
+#[derive(Default)]
+pub struct Run<'a> {
+    gate: Option<&'a dyn Gate>,
+    ids: Ids,
+    /// What became of it.
+    pub report: Report,
+    stopped: BTreeSet<String>,
+    unsettled: BTreeMap<&'static str, &'static [&'static str]>,
+}
+
+impl<'a> Run<'a> {
+    /// A run that only plans.
+    pub fn plan() -> Self {
+        Self::default()
+    }
+
+    /// A run whose writes pass `gate`.
+    pub fn through(gate: &'a dyn Gate) -> Self {
+        Self {
+            gate: Some(gate),
+            ..Self::default()
+        }
+    }
+}
+
+/// The boxed face of a [`Stage`], so that a kind is a row of them.
+pub trait Lane: Send {
+    /// Observes, plans, and makes what is to be made or changed.
+    fn forward<'a>(&'a mut self, run: &'a mut Run<'_>) -> BoxFuture<'a, ()>;
+    /// Deletes what is to be deleted.
+    fn backward<'a>(&'a mut self, run: &'a mut Run<'_>) -> BoxFuture<'a, ()>;
+    /// Reads again what was written, so that the report is of the outside and not of our hopes.
+    fn settle<'a>(&'a mut self, run: &'a mut Run<'_>) -> BoxFuture<'a, ()>;
+}
+
+/// A stage on its way through a run.
+pub struct Typed<S: Stage> {
+    /// The stage.
+    pub stage: S,
+    /// What it saw last; `None` while it has not been able to look.
+    pub seen: Option<Seen<S>>,
+    deletes: Vec<ChangeOf<S>>,
+    wrote: bool,
+}
+
+impl<S: Stage> Typed<S> {
+    /// A stage at the start of a run.
+    pub fn new(stage: S) -> Self {
+        Self {
+            stage,
+            seen: None,
+            deletes: Vec::new(),
+            wrote: false,
+        }
+    }
+
+    fn fail(&self, key: Option<String>, error: Error, run: &mut Run<'_>) {
+        if error.class.stops_scope() {
+            run.stopped.insert(self.stage.scope().to_owned());
+        }
+        if error.class.is_transient() {
+            run.unsettled.insert(S::NAME, S::NEEDS);
+        }
+        run.report.failed.push(Failure {
+            stage: S::NAME,
+            key,
+            error,
+        });
+    }
+
+    async fn look(&mut self, run: &mut Run<'_>) -> bool {
+        match self.stage.observe(&run.ids).await {
+            Ok(seen) => {
+                self.seen = Some(seen);
+                true
+            }
+            Err(error) => {
+                self.fail(None, error, run);
+                false
+            }
+        }
+    }
+
+    /// Makes changes that all have one verb.
+    async fn make(&mut self, changes: Vec<ChangeOf<S>>, run: &mut Run<'_>) {
+        let mut fresh = Vec::with_capacity(changes.len());
+        for change in changes {
+            let step = Step::of(S::NAME, &change);
+            if let Some(refusal) = run.gate.and_then(|gate| gate.refused(&step)) {
+                self.fail(Some(step.key), refusal, run);
+            } else {
+                fresh.push(change);
+            }
+        }
+        let Some(verb) = fresh.first().map(Change::verb) else {
+            return;
+        };
+        for batch in fresh.chunks(self.stage.batch(verb).max(1)) {
+            let Some(gate) = run.gate else { return };
+            if run.stopped.contains(self.stage.scope()) {
+                run.report.untried += batch.len();
+                continue;
+            }
+            let steps: Vec<_> = batch
+                .iter()
+                .map(|change| Step::of(S::NAME, change))
+                .collect();
+            if let Err(error) = Self::admit(gate, self.stage.scope(), &steps).await {
+                run.report.untried += batch.len();
+                self.fail(None, error, run);
+                continue;
+            }
+            // Whatever comes of it, the outside may have changed.
+            self.wrote = true;
+            let outcomes = self.stage.apply(batch, &run.ids).await;
+            for (step, outcome) in steps.iter().zip(outcomes) {
+                gate.leave(step, &outcome);
+                match outcome {
+                    Ok(applied) => {
+                        run.report.done += 1;
+                        if let Applied::Id(id) = applied {
+                            run.ids.0.insert((S::NAME, step.key.clone()), id);
+                        }
+                    }
+                    Err(error) => self.fail(Some(step.key.clone()), error, run),
+                }
+            }
+        }
+    }
+
+    async fn admit(gate: &dyn Gate, scope: &str, steps: &[Step]) -> Result<()> {
+        gate.enter(scope, steps).await?;
+        if S::LEDGER {
+            for step in steps.iter().filter(|step| step.verb == Verb::Create) {
+                gate.intend(step).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<S: Stage> Lane for Typed<S> {
+    fn forward<'a>(&'a mut self, run: &'a mut Run<'_>) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            // The stage that could not look has said why; without it we would only guess.
+            let blind =
+                |failure: &Failure| failure.key.is_none() && S::NEEDS.contains(&failure.stage);
+            if run.report.failed.iter().any(blind) {
+                run.unsettled.insert(S::NAME, S::NEEDS);
+                return;
+            }
+            if !self.look(run).await {
+                return;
+            }
+            let Some(seen) = &self.seen else { return };
+            for (key, found) in seen.iter().filter(|(_, found)| found.holder == Holder::Us) {
+                run.ids
+                    .0
+                    .insert((S::NAME, key.to_string()), S::id_text(&found.id));
+            }
+            let changes = self.stage.decide(seen);
+            let held = self
+                .stage
+                .desired()
+                .held
+                .iter()
+                .map(|(key, error)| (key.to_string(), error.clone()));
+            for (key, error) in held.collect::<Vec<_>>() {
+                self.fail(Some(key), error, run);
+            }
+            let (mut creates, mut updates) = (Vec::new(), Vec::new());
+            for change in changes {
+                run.report.planned.push(Step::of(S::NAME, &change));
+                match change {
+                    Change::Create { .. } => creates.push(change),
+                    Change::Update { .. } => updates.push(change),
+                    Change::Delete { .. } => self.deletes.push(change),
+                    Change::Conflict { key, holder } => {
+                        let message = format!(
+                            "{} {key} exists and is held by {holder}; it was not touched: remove it, or give ours another name",
+                            S::NAME
+                        );
+                        self.fail(
+                            Some(key.to_string()),
+                            Error::new(Class::Conflict, message),
+                            run,
+                        );
+                    }
+                }
+            }
+            self.make(creates, run).await;
+            self.make(updates, run).await;
+        })
+    }
+
+    fn backward<'a>(&'a mut self, run: &'a mut Run<'_>) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let deletes = std::mem::take(&mut self.deletes);
+            let needed = run
+                .unsettled
+                .iter()
+                .any(|(stage, needs)| *stage == S::NAME || needs.contains(&S::NAME));
+            if needed && run.gate.is_some() && !deletes.is_empty() {
+                run.report.untried += deletes.len();
+                run.unsettled.insert(S::NAME, S::NEEDS);
+                return;
+            }
+            self.make(deletes, run).await;
+        })
+    }
+
+    fn settle<'a>(&'a mut self, run: &'a mut Run<'_>) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            if std::mem::take(&mut self.wrote) && !run.stopped.contains(self.stage.scope()) {
+                self.look(run).await;
+            }
+        })
+    }
+}
+
+/// Runs all lanes: upserts forward, deletes backward, then reads again what was written.
+pub async fn drive(lanes: &mut [&mut dyn Lane], run: &mut Run<'_>) {
+    for lane in lanes.iter_mut() {
+        lane.forward(run).await;
+    }
+    for lane in lanes.iter_mut().rev() {
+        lane.backward(run).await;
+    }
+    for lane in lanes.iter_mut() {
+        lane.settle(run).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

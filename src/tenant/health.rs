@@ -1,0 +1,262 @@
+//! The roll-up: is the tenant well? Pure. First match wins (the table of the kind's documentation).
+
+use crate::api::{AlarmCounts, AlarmSet, AlarmState, Health, Severity, TreatMissingData};
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+
+/// How long an alarm may be without data before that counts: a new alarm has none for some minutes.
+const NO_DATA_GRACE: SignedDuration = SignedDuration::from_mins(15);
+
+/// What the roll-up says, and why.
+#[derive(Debug, PartialEq)]
+pub struct RollUp {
+    /// In a word.
+    pub health: Health,
+    /// Over all AlarmSets.
+    pub counts: AlarmCounts,
+    /// `1/16 firing`.
+    pub summary: String,
+    /// For people: what fires, or what is not in place.
+    pub message: String,
+}
+
+/// The roll-up over a tenant's AlarmSets and what is wrong with the tenant itself.
+pub fn roll_up(sets: &[AlarmSet], problems: &[String], now: Timestamp) -> RollUp {
+    let mut counts = AlarmCounts::default();
+    let (mut unread, mut firing, mut problems) = (Vec::new(), Vec::new(), problems.to_vec());
+    for set in sets {
+        let Some((status, sums)) = set
+            .status
+            .as_ref()
+            .and_then(|status| Some((status, status.counts?)))
+        else {
+            unread.push(set.name_any());
+            continue;
+        };
+        counts += sums;
+        let ready = status
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == "Ready");
+        if let Some(ready) = ready.filter(|ready| ready.status == "False") {
+            match ready.reason.as_str() {
+                // What was read last is too old to go by.
+                "SystemUnavailable" | "Throttled" => unread.push(set.name_any()),
+                reason => problems.push(format!("AlarmSet {}: {reason}", set.name_any())),
+            }
+        }
+        for entry in &status.alarms {
+            let spec = set
+                .spec
+                .alarms
+                .iter()
+                .find(|alarm| alarm.name == entry.name);
+            let place = entry
+                .environment
+                .as_ref()
+                .map(|name| format!(" in {name}"))
+                .unwrap_or_default();
+            let shown = format!("{}/{}{place}", set.name_any(), entry.name);
+            match entry.state {
+                Some(AlarmState::Alarm)
+                    if spec.is_none_or(|alarm| alarm.severity != Severity::Info) =>
+                {
+                    firing.push(shown);
+                }
+                Some(AlarmState::InsufficientData)
+                    if spec.is_none_or(|alarm| {
+                        alarm.treat_missing_data != Some(TreatMissingData::NotBreaching)
+                    }) && longer_than(entry.since.as_deref(), NO_DATA_GRACE, now) =>
+                {
+                    problems.push(format!(
+                        "{shown} has had no data since {}",
+                        entry.since.as_deref().unwrap_or("?")
+                    ));
+                }
+                _ => {}
+            }
+        }
+    }
+    let summary = match counts.desired {
+        0 if unread.is_empty() => "no alarms".to_owned(),
+        all => format!("{}/{all} firing", counts.firing),
+    };
+    let (health, message) = if !unread.is_empty() {
+        (
+            Health::Unknown,
+            format!(
+                "the alarms of AlarmSet {} have not been read lately",
+                unread.join(", ")
+            ),
+        )
+    } else if !firing.is_empty() {
+        let others = match problems.len() {
+            0 => String::new(),
+            1 => "; 1 other problem".to_owned(),
+            n => format!("; {n} other problems"),
+        };
+        (
+            Health::Alarming,
+            format!("{summary}: {}{others}", some(&firing)),
+        )
+    } else if !problems.is_empty() {
+        (Health::Degraded, some(&problems))
+    } else {
+        (Health::Healthy, summary.clone())
+    };
+    RollUp {
+        health,
+        counts,
+        summary,
+        message,
+    }
+}
+
+fn longer_than(since: Option<&str>, grace: SignedDuration, now: Timestamp) -> bool {
+    since
+        .and_then(|since| since.parse::<Timestamp>().ok())
+        .is_some_and(|since| now.duration_since(since) > grace)
+}
+
+/// The first few, and how many more there are.
+fn some(items: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let more = items.len().saturating_sub(SHOWN);
+    let shown = items
+        .iter()
+        .take(SHOWN)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
+    if more > 0 {
+        format!("{shown} and {more} more")
+    } else {
+        shown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const NOW: &str = "2026-11-21T12:00:00Z";
+
+    /// A set with one alarm per (severity, state, treatMissingData, since).
+    fn set(reason: &str, alarms: &[(&str, &str, Value, &str)]) -> AlarmSet {
+        let count = |state: &str| alarms.iter().filter(|alarm| alarm.1 == state).count();
+        let specs: Vec<_> = alarms
+            .iter()
+            .enumerate()
+            .map(|(n, (severity, _, treat, _))| {
+                json!({"name": format!("a{n}"), "severity": severity, "namespace": "N", "metricName": "m",
+                "statistic": "Sum", "period": 60, "evaluationPeriods": 1, "threshold": 1,
+                "comparisonOperator": "GreaterThanThreshold", "treatMissingData": treat})
+            })
+            .collect();
+        let entries: Vec<_> = alarms
+            .iter()
+            .enumerate()
+            .map(|(n, (_, state, _, since))| json!({"name": format!("a{n}"), "state": state, "since": since}))
+            .collect();
+        serde_json::from_value(json!({
+            "apiVersion": "campanile.dev/v1alpha1", "kind": "AlarmSet", "metadata": {"name": "golden", "namespace": "vsu"},
+            "spec": {"tenantRef": {"name": "vsu"}, "alarms": specs},
+            "status": {
+                "counts": {"desired": alarms.len(), "applied": alarms.len(), "firing": count("ALARM"), "noData": count("INSUFFICIENT_DATA"), "failed": 0, "foreign": 0},
+                "alarms": entries,
+                "conditions": [{"type": "Ready", "status": if reason == "Applied" { "True" } else { "False" }, "reason": reason, "message": "", "lastTransitionTime": NOW}]
+            }
+        }))
+        .unwrap()
+    }
+
+    fn check(sets: &[AlarmSet], problems: &[&str], health: Health, summary: &str, message: &str) {
+        let problems: Vec<_> = problems.iter().map(|text| (*text).to_owned()).collect();
+        let rolled = roll_up(sets, &problems, NOW.parse().unwrap());
+        assert_eq!(
+            (
+                rolled.health,
+                rolled.summary.as_str(),
+                rolled.message.as_str()
+            ),
+            (health, summary, message)
+        );
+    }
+
+    #[test]
+    fn first_match_wins() {
+        let ok = ("critical", "OK", Value::Null, NOW);
+        let fires = |severity| (severity, "ALARM", Value::Null, NOW);
+        let silent = |treat: Value, since| ("warning", "INSUFFICIENT_DATA", treat, since);
+        let (old, fresh) = ("2026-11-21T11:00:00Z", "2026-11-21T11:50:00Z");
+        let mut unread = set("Applied", &[ok.clone()]);
+        unread.status = None;
+
+        check(&[], &[], Health::Healthy, "no alarms", "no alarms");
+        check(
+            &[set("Applied", &[ok.clone(), ok.clone()])],
+            &[],
+            Health::Healthy,
+            "0/2 firing",
+            "0/2 firing",
+        );
+        check(
+            &[unread, set("Applied", &[fires("critical")])],
+            &[],
+            Health::Unknown,
+            "1/1 firing",
+            "the alarms of AlarmSet golden have not been read lately",
+        );
+        check(
+            &[set("SystemUnavailable", &[fires("critical")])],
+            &[],
+            Health::Unknown,
+            "1/1 firing",
+            "the alarms of AlarmSet golden have not been read lately",
+        );
+        check(
+            &[set("Applied", &[ok.clone(), fires("warning")])],
+            &["topic is foreign"],
+            Health::Alarming,
+            "1/2 firing",
+            "1/2 firing: golden/a1; 1 other problem",
+        );
+        check(
+            &[set("Applied", &[fires("info")])],
+            &[],
+            Health::Healthy,
+            "1/1 firing",
+            "1/1 firing",
+        );
+        check(
+            &[set("PartiallyFailed", &[ok.clone()])],
+            &[],
+            Health::Degraded,
+            "0/1 firing",
+            "AlarmSet golden: PartiallyFailed",
+        );
+        check(&[], &["a", "b"], Health::Degraded, "no alarms", "a, b");
+        check(
+            &[set("Applied", &[silent(Value::Null, old)])],
+            &[],
+            Health::Degraded,
+            "0/1 firing",
+            &format!("golden/a0 has had no data since {old}"),
+        );
+        check(
+            &[set("Applied", &[silent(Value::Null, fresh)])],
+            &[],
+            Health::Healthy,
+            "0/1 firing",
+            "0/1 firing",
+        );
+        check(
+            &[set("Applied", &[silent(json!("notBreaching"), old)])],
+            &[],
+            Health::Healthy,
+            "0/1 firing",
+            "0/1 firing",
+        );
+    }
+}

@@ -1,0 +1,309 @@
+"""CloudWatch alarms kept and evaluated as AWS does.
+
+MiniStack fills in what was never set, forgets metric math and evaluates without dimensions, periods and missing data.
+"""
+
+import json
+import time
+
+import metrics
+from ministack.core import iam_evaluator
+from ministack.core.responses import get_account_id, get_region, new_uuid, request_scope
+from ministack.services import cloudwatch, sns
+from patch import replace
+
+LISTS = ("AlarmActions", "OKActions", "InsufficientDataActions")
+ACTIONS = {"ALARM": "AlarmActions", "OK": "OKActions", "INSUFFICIENT_DATA": "InsufficientDataActions"}
+STATE = ("StateValue", "StateReason", "StateReasonData", "StateUpdatedTimestamp", "StateTransitionedTimestamp")
+COMPARED = {
+    "GreaterThanThreshold": ("greater than", lambda value, threshold: value > threshold),
+    "GreaterThanOrEqualToThreshold": ("greater than or equal to", lambda value, threshold: value >= threshold),
+    "LessThanThreshold": ("less than", lambda value, threshold: value < threshold),
+    "LessThanOrEqualToThreshold": ("less than or equal to", lambda value, threshold: value <= threshold),
+}
+REGIONS = {
+    "us-east-1": "US East (N. Virginia)",
+    "us-east-2": "US East (Ohio)",
+    "us-west-1": "US West (N. California)",
+    "us-west-2": "US West (Oregon)",
+    "eu-west-1": "EU (Ireland)",
+    "eu-central-1": "EU (Frankfurt)",
+}
+
+
+def install():
+    global their_put, their_put_composite, their_set_state
+    their_put = replace(cloudwatch, "_put_metric_alarm", put_metric_alarm)
+    their_put_composite = replace(cloudwatch, "_put_composite_alarm", put_composite_alarm)
+    their_set_state = replace(cloudwatch, "_set_alarm_state", set_alarm_state)
+    replace(cloudwatch, "_evaluate_alarm", evaluate)
+    replace(cloudwatch, "_evaluate_all_alarms", evaluate_all)
+    replace(cloudwatch, "_dispatch_alarm_actions", act)
+
+
+def now():
+    return round(time.time(), 3)
+
+
+def arn_of(name):
+    return f"arn:aws:cloudwatch:{get_region()}:{get_account_id()}:alarm:{name}"
+
+
+# Putting
+
+
+def put_metric_alarm(params, request, is_cbor, is_json=False):
+    if not (is_cbor or is_json):
+        return their_put(params, request, is_cbor, is_json)
+    name = request["AlarmName"]
+    before = cloudwatch._alarms.get(name)
+    refused = cloudwatch._alarm_tags_refusal(
+        request.get("Tags"), request.get("DatapointsToAlarm"), before is None, is_cbor, is_json
+    )
+    if refused is None and name in cloudwatch._composite_alarms:
+        message = f"Alarm {name} already exists as a composite alarm"
+        refused = cloudwatch._error("ValidationError", message, 400, use_json=is_json, use_cbor=is_cbor)
+    if refused:
+        return refused
+    # What was not put is not described either, but for these.
+    alarm = {"ActionsEnabled": True, "Dimensions": [], **{key: [] for key in LISTS}}
+    alarm |= {key: value for key, value in request.items() if key != "Tags" and value is not None}
+    alarm |= {"AlarmArn": arn_of(name), "AlarmConfigurationUpdatedTimestamp": now()}
+    alarm |= {key: before[key] for key in STATE if key in before} if before else initial_state()
+    cloudwatch._alarms[name] = alarm
+    if before is None:
+        tags = {tag["Key"]: tag["Value"] for tag in request.get("Tags") or []}
+        if tags:
+            cloudwatch._resource_tags[alarm["AlarmArn"]] = tags
+    evaluate(alarm)
+    return cloudwatch._cbor_ok({}) if is_cbor else cloudwatch._json_ok({})
+
+
+def initial_state():
+    return {
+        "StateValue": "INSUFFICIENT_DATA",
+        "StateReason": "Unchecked: Initial alarm creation",
+        "StateUpdatedTimestamp": now(),
+        "StateTransitionedTimestamp": now(),
+    }
+
+
+def put_composite_alarm(params, request, is_cbor, is_json=False):
+    answer = their_put_composite(params, request, is_cbor, is_json)
+    alarm = cloudwatch._composite_alarms.get(request.get("AlarmName"))
+    if alarm and answer[0] == 200:
+        if "AlarmDescription" not in request:
+            alarm.pop("AlarmDescription", None)
+        alarm |= {key: value for key, value in request.items() if key.startswith("ActionsSuppressor") and value is not None}
+    return answer
+
+
+def set_alarm_state(params, request, is_cbor, is_json=False):
+    name = request.get("AlarmName")
+    alarm = cloudwatch._alarms.get(name) or cloudwatch._composite_alarms.get(name) or {}
+    before = alarm.get("StateValue")
+    answer = their_set_state(params, request, is_cbor, is_json)
+    if answer[0] == 200 and alarm.get("StateValue") != before:
+        alarm["StateUpdatedTimestamp"] = alarm["StateTransitionedTimestamp"] = now()
+    return answer
+
+
+# Evaluating
+
+
+def evaluate_all():
+    """What new data calls for. That data stays away is only noticed when the clock is looked at."""
+    for alarm in list(cloudwatch._alarms.values()):
+        evaluate(alarm)
+
+
+def evaluate_everything():
+    """What AWS does by itself all the time: every alarm of every account, missing data included."""
+    evaluated = 0
+    for account, region in sorted({key[:2] for key in list(cloudwatch._alarms._data)}):
+        with request_scope(account, region):
+            for alarm in list(cloudwatch._alarms.values()):
+                evaluate(alarm, missing_counts=True)
+                evaluated += 1
+    return {"evaluated": evaluated}
+
+
+def evaluate(alarm, missing_counts=False):
+    series = metrics.of_alarm(alarm)
+    if series is None or alarm.get("ComparisonOperator") not in COMPARED or "Threshold" not in alarm:
+        return
+    period, values = series
+    wanted = alarm["EvaluationPeriods"]
+    newest = int(time.time() // period) * period
+    # AWS looks further back than it evaluates, so that a late data point is not a missing one.
+    oldest = newest - (wanted + 1) * period
+    found = sorted(((start, value) for start, value in values.items() if oldest <= start <= newest), reverse=True)[:wanted]
+    if not found and not missing_counts:
+        return
+    verdict = judge(alarm, found, newest, period)
+    if verdict and verdict != alarm["StateValue"]:
+        turn(alarm, verdict, reason_of(alarm, verdict, found), reason_data_of(alarm, found, period))
+
+
+def judge(alarm, found, newest, period):
+    """The state that the data points call for; None keeps the one it has."""
+    wanted = alarm["EvaluationPeriods"]
+    needed = alarm.get("DatapointsToAlarm", wanted)
+    missing = wanted - len(found)
+    treatment = alarm.get("TreatMissingData", "missing")
+    crossed = COMPARED[alarm["ComparisonOperator"]][1]
+    breaching = [start for start, value in found if crossed(value, alarm["Threshold"])]
+    if not found:
+        return {"missing": "INSUFFICIENT_DATA", "breaching": "ALARM", "notBreaching": "OK"}.get(treatment)
+    if len(breaching) + (missing if treatment == "breaching" else 0) >= needed:
+        return "ALARM"
+    if treatment in ("breaching", "notBreaching") or not missing:
+        return "OK"
+    if len(found) - len(breaching) > wanted - needed:
+        return "OK"
+    # Breaching ever since, as far as anybody knows, for as long as it takes.
+    if treatment == "missing" and len(breaching) == len(found) and newest - breaching[-1] >= (needed - 1) * period:
+        return "ALARM"
+    return "OK" if alarm["StateValue"] == "INSUFFICIENT_DATA" and not breaching else None
+
+
+def reason_of(alarm, verdict, found):
+    wanted = alarm["EvaluationPeriods"]
+    periods = f"{wanted} period{'s' if wanted > 1 else ''}"
+    if not found:
+        if verdict == "INSUFFICIENT_DATA":
+            return f"Insufficient Data: {wanted} datapoint{'s were' if wanted > 1 else ' was'} unknown."
+        treated = {"breaching": "Breaching", "notBreaching": "NonBreaching"}[alarm["TreatMissingData"]]
+        points = f"{wanted} missing datapoint{'s were' if wanted > 1 else ' was'}"
+        return f"Threshold Crossed: no datapoints were received for {periods} and {points} treated as [{treated}]."
+    words, crossed = COMPARED[alarm["ComparisonOperator"]]
+    threshold = float(alarm["Threshold"])
+    counted = [point for point in found if crossed(point[1], threshold) == (verdict == "ALARM")] or found
+    listed = ", ".join(f"{value} ({time.strftime('%d/%m/%y %H:%M:%S', time.gmtime(start))})" for start, value in counted)
+    verb = ("were" if len(counted) > 1 else "was") + ("" if verdict == "ALARM" else " not")
+    needed = alarm.get("DatapointsToAlarm", wanted) if verdict == "ALARM" else 1
+    least = f"minimum {needed} datapoint{'s' if needed > 1 else ''} for {'OK -> ALARM' if verdict == 'ALARM' else 'ALARM -> OK'} transition"
+    return (
+        f"Threshold Crossed: {len(counted)} out of the last {wanted} datapoints [{listed}] {verb} {words} "
+        f"the threshold ({threshold}) ({least})."
+    )
+
+
+def reason_data_of(alarm, found, period):
+    data = {
+        "version": "1.0",
+        "queryDate": moment(time.time()),
+        "startDate": moment(found[-1][0]) if found else None,
+        "statistic": alarm.get("ExtendedStatistic") or alarm.get("Statistic"),
+        "period": period,
+        "recentDatapoints": [value for _, value in reversed(found)],
+        "threshold": float(alarm["Threshold"]),
+    }
+    return json.dumps({key: value for key, value in data.items() if value is not None}, separators=(",", ":"))
+
+
+def moment(epoch):
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(epoch)) + f".{int(epoch * 1000) % 1000:03d}+0000"
+
+
+def turn(alarm, state, reason, reason_data):
+    before = alarm["StateValue"]
+    alarm |= {"StateValue": state, "StateReason": reason, "StateReasonData": reason_data}
+    alarm["StateUpdatedTimestamp"] = alarm["StateTransitionedTimestamp"] = now()
+    cloudwatch._record_history(alarm["AlarmName"], before, state, reason, reason_data=json.loads(reason_data))
+    act(alarm, before, state, reason)
+    cloudwatch._evaluate_parent_alarms(alarm)
+
+
+# Acting
+
+
+def act(alarm, before, state, reason):
+    if not alarm.get("ActionsEnabled", True):
+        return
+    for action in alarm.get(ACTIONS[state]) or []:
+        if action.startswith("arn:aws:sns:"):
+            refusal = publish(alarm, action, before, state, reason)
+            note(alarm, action, state, refusal)
+
+
+def publish(alarm, topic_arn, before, state, reason):
+    """Publishes as CloudWatch does; a refusal shows in the alarm's history and nowhere else."""
+    topic = sns._topic_by_arn_any_scope(topic_arn)
+    if topic is None:
+        return f"Resource: {topic_arn} does not exist"
+    context = iam_evaluator.EvalContext(
+        principal_arn="*",
+        principal_type="Service",
+        principal_account="",
+        action="sns:Publish",
+        resource_arn=topic_arn,
+        region=get_region(),
+        service_context={
+            "aws:sourcearn": alarm["AlarmArn"],
+            "aws:sourceaccount": get_account_id(),
+            "aws:sourceowner": get_account_id(),
+        },
+    )
+    policy = topic["attributes"].get("Policy") or ""
+    decision = iam_evaluator.evaluate_resource_policy(policy, context, service="cloudwatch.amazonaws.com")
+    if decision.decision != "Allow":
+        return f"CloudWatch is not authorized to perform: SNS:Publish on resource: {topic_arn}"
+    place = REGIONS.get(get_region(), get_region())
+    subject = f'{state}: "{alarm["AlarmName"]}" in {place}'[:100]
+    sns._fanout(topic_arn, new_uuid(), json.dumps(message_of(alarm, place, before, state, reason)), subject)
+    return None
+
+
+def message_of(alarm, place, before, state, reason):
+    message = {
+        "AlarmName": alarm["AlarmName"],
+        "AlarmDescription": alarm.get("AlarmDescription"),
+        "AWSAccountId": get_account_id(),
+        "AlarmConfigurationUpdatedTimestamp": moment(alarm["AlarmConfigurationUpdatedTimestamp"]),
+        "NewStateValue": state,
+        "NewStateReason": reason,
+        "StateChangeTime": moment(time.time()),
+        "Region": place,
+        "AlarmArn": alarm["AlarmArn"],
+        "OldStateValue": before,
+        **{key: alarm.get(key, []) for key in ("OKActions", "AlarmActions", "InsufficientDataActions")},
+    }
+    if "AlarmRule" in alarm:
+        children = json.loads(alarm.get("StateReasonData", "{}")).get("triggeringAlarms", [])
+        children = [{"Arn": child["arn"], "State": {"Value": child["state"]["value"], "Timestamp": child["state"]["timestamp"]}} for child in children]
+        return message | {"AlarmRule": alarm["AlarmRule"], "TriggeringChildren": children}
+    trigger = {
+        "Period": alarm.get("Period"),
+        "EvaluationPeriods": alarm.get("EvaluationPeriods"),
+        "DatapointsToAlarm": alarm.get("DatapointsToAlarm"),
+        "ComparisonOperator": alarm.get("ComparisonOperator"),
+        "Threshold": alarm.get("Threshold"),
+        "TreatMissingData": alarm.get("TreatMissingData", ""),
+        "EvaluateLowSampleCountPercentile": alarm.get("EvaluateLowSampleCountPercentile", ""),
+    }
+    if "Metrics" in alarm:
+        trigger["Metrics"] = alarm["Metrics"]
+    else:
+        extended = "ExtendedStatistic" in alarm
+        trigger |= {
+            "MetricName": alarm.get("MetricName"),
+            "Namespace": alarm.get("Namespace"),
+            "StatisticType": "ExtendedStatistic" if extended else "Statistic",
+            "ExtendedStatistic" if extended else "Statistic": alarm.get("ExtendedStatistic") or (alarm.get("Statistic") or "").upper(),
+            "Unit": alarm.get("Unit"),
+            "Dimensions": [{"name": each["Name"], "value": each["Value"]} for each in alarm["Dimensions"]],
+        }
+    return message | {"Trigger": {key: value for key, value in trigger.items() if value is not None or key == "Unit"}}
+
+
+def note(alarm, action, state, refusal):
+    how = f'Failed to execute action {action}. Received error: "{refusal}"' if refusal else f"Successfully executed action {action}"
+    cloudwatch._history_entries().append({
+        "AlarmName": alarm["AlarmName"],
+        "AlarmType": "CompositeAlarm" if "AlarmRule" in alarm else "MetricAlarm",
+        "Timestamp": cloudwatch._ts_iso(time.time()),
+        "HistoryItemType": "Action",
+        "HistorySummary": how,
+        "HistoryData": json.dumps({"actionState": "Failed" if refusal else "Succeeded", "stateUpdateTimestamp": int(time.time() * 1000), "notificationResource": action, "error": refusal}),
+    })

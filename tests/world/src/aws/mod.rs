@@ -1,0 +1,212 @@
+//! AWS: an emulator (MiniStack) behind a proxy of ours that knows who may call, counts what is called, refuses what AWS refuses
+//! and makes trouble when told to.
+//!
+//! Who holds what: the emulator and the patches in `emulator/` keep alarms, topics and subscriptions; the proxy keeps identities,
+//! roles, the record of calls and the troubles. An account is twelve digits; an access key that *is* twelve digits is that
+//! account's, every other key must have come from AssumeRole.
+
+mod alarm_form;
+mod answer;
+mod calls;
+mod cbor;
+mod identity;
+mod ministack;
+mod proxy;
+mod request;
+mod sts;
+mod trouble;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use aws_sdk_cloudwatch::config::{Credentials, SharedCredentialsProvider};
+
+pub use calls::{By, Call, Mark};
+pub use identity::Trust;
+pub use trouble::Trouble;
+
+use crate::server::{Port, Server};
+use ministack::MiniStack;
+use proxy::Proxy;
+
+/// The account the operator under test runs in, which is its access key as well.
+pub const OPERATOR_ACCOUNT: &str = "000011112222";
+
+/// What the world's own clients call themselves, so that their calls are told from those under test.
+const OWN_APP: &str = "campanile-world";
+
+/// AWS on loopback. Dropping it ends the proxy and the emulator.
+pub struct Aws {
+    // In this order: the proxy first, then what it stands in front of.
+    server: Server,
+    proxy: Arc<Proxy>,
+    _emulator: MiniStack,
+}
+
+impl Aws {
+    /// Starts the emulator, whose files and log go below `run_dir`, and the proxy in front of it.
+    pub async fn start(run_dir: &Path) -> Result<Self> {
+        let port = Port::take()?;
+        let emulator = MiniStack::start(&run_dir.join("aws"), port.number()).await?;
+        let proxy = Arc::new(Proxy::new(emulator.url())?);
+        let server = Server::start("AWS proxy", port, {
+            let proxy = Arc::clone(&proxy);
+            move |listener| proxy.serve(listener)
+        })?;
+        Ok(Self {
+            server,
+            proxy,
+            _emulator: emulator,
+        })
+    }
+
+    /// What `AWS_ENDPOINT_URL` is set to.
+    pub fn endpoint(&self) -> String {
+        self.server.url()
+    }
+
+    /// Makes `role_arn` assumable by the operator's account under `trust`, or changes the trust it has.
+    pub fn role(&self, role_arn: &str, trust: Trust) {
+        self.proxy.identities().role(role_arn, trust);
+    }
+
+    /// Deletes the role; credentials already issued go on working until they expire, as in AWS.
+    pub fn remove_role(&self, role_arn: &str) {
+        self.proxy.identities().remove_role(role_arn);
+    }
+
+    /// Makes every call of `operation` (`PutMetricAlarm`, or `cloudwatch:PutMetricAlarm` where several services have it) in
+    /// `account` meet `trouble` until [`Aws::allow`]. The world's own clients never do.
+    pub fn trouble(&self, account: &str, operation: &str, trouble: Trouble) {
+        self.proxy.troubles().set(account, operation, trouble, None);
+    }
+
+    /// The same for the next `times` calls.
+    pub fn trouble_times(&self, account: &str, operation: &str, trouble: Trouble, times: usize) {
+        self.proxy
+            .troubles()
+            .set(account, operation, trouble, Some(times));
+    }
+
+    /// Takes the permission for `operation` away in `account`.
+    pub fn deny(&self, account: &str, operation: &str) {
+        self.trouble(account, operation, Trouble::Deny);
+    }
+
+    /// Lifts every trouble of `operation` in `account`.
+    pub fn allow(&self, account: &str, operation: &str) {
+        self.proxy.troubles().lift(account, operation);
+    }
+
+    /// What was called so far, by anyone but the world's own clients, in the order in which it was answered.
+    pub fn calls(&self) -> Vec<Call> {
+        self.calls_since(Mark::START)
+    }
+
+    /// What was answered since `mark`.
+    pub fn calls_since(&self, mark: Mark) -> Vec<Call> {
+        self.proxy
+            .calls()
+            .since(mark)
+            .into_iter()
+            .filter(|call| call.by != By::World)
+            .collect()
+    }
+
+    /// What was answered, the world's own calls included.
+    pub fn all_calls(&self) -> Vec<Call> {
+        self.proxy.calls().since(Mark::START)
+    }
+
+    /// How many calls (not the world's own) `which` is true of.
+    pub fn count(&self, which: impl Fn(&Call) -> bool) -> usize {
+        self.count_since(Mark::START, which)
+    }
+
+    /// How many calls (not the world's own) since `mark` `which` is true of.
+    pub fn count_since(&self, mark: Mark, which: impl Fn(&Call) -> bool) -> usize {
+        self.calls_since(mark)
+            .iter()
+            .filter(|call| which(call))
+            .count()
+    }
+
+    /// Now, for [`Aws::calls_since`].
+    pub fn mark(&self) -> Mark {
+        self.proxy.calls().mark()
+    }
+
+    /// The configuration of a client of the world's own in `account`, for any service: never counted, never in trouble.
+    pub fn config(&self, account: &str, region: &str) -> SdkConfig {
+        let credentials = Credentials::new(account, "loopback", None, None, OWN_APP);
+        let mut config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .region(Region::new(region.to_owned()))
+            .endpoint_url(self.endpoint());
+        config.set_app_name(AppName::new(OWN_APP).ok());
+        // The emulator does not read compressed PutMetricData.
+        config.set_disable_request_compression(Some(true));
+        config.build()
+    }
+
+    /// A CloudWatch client of the world's own in `account`.
+    pub fn cloudwatch(&self, account: &str, region: &str) -> aws_sdk_cloudwatch::Client {
+        aws_sdk_cloudwatch::Client::new(&self.config(account, region))
+    }
+
+    /// An SNS client of the world's own in `account`.
+    pub fn sns(&self, account: &str, region: &str) -> aws_sdk_sns::Client {
+        aws_sdk_sns::Client::new(&self.config(account, region))
+    }
+
+    /// Lets CloudWatch look at its clock: every alarm of every account is evaluated, and data that stayed away counts as missing.
+    /// By itself an alarm is evaluated when it is put and when data is put in its account and Region, so that tests decide.
+    pub async fn evaluate_alarms(&self) -> Result<()> {
+        let proxy = Arc::clone(&self.proxy);
+        self.server
+            .run(async move {
+                proxy
+                    .tell("evaluate", &serde_json::json!({}))
+                    .await
+                    .map(drop)
+            })
+            .await
+    }
+
+    /// Clicks on the link in the confirmation mail that `endpoint` got for `topic_arn`.
+    pub async fn confirm_mail(&self, topic_arn: &str, endpoint: &str) -> Result<()> {
+        let proxy = Arc::clone(&self.proxy);
+        let whom = serde_json::json!({"topic": topic_arn, "endpoint": endpoint});
+        let answer = self
+            .server
+            .run(async move { proxy.tell("confirm", &whom).await })
+            .await?;
+        let confirmed = answer
+            .get("confirmed")
+            .and_then(serde_json::Value::as_u64)
+            .unwrap_or_default();
+        anyhow::ensure!(
+            confirmed > 0,
+            "{endpoint} has no unconfirmed subscription to {topic_arn}"
+        );
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Aws {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Aws")
+            .field("endpoint", &self.endpoint())
+            .finish_non_exhaustive()
+    }
+}
+
+fn client() -> Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .context("no HTTP client")
+}

@@ -1,0 +1,219 @@
+//! What a request is, read off its path, headers and body.
+
+use std::collections::BTreeMap;
+
+use hyper::HeaderMap;
+use hyper::body::Bytes;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
+use hyper::http::request::Parts;
+
+use super::calls::By;
+use super::{OWN_APP, cbor};
+
+/// How it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// smithy rpc-v2-CBOR: CloudWatch.
+    Cbor,
+    /// A form, answered in XML: SNS, STS.
+    Query,
+    /// `X-Amz-Target` and JSON: EventBridge, Logs.
+    Json,
+    /// Method and path say it all.
+    Rest,
+}
+
+/// Who signed it, and for where. The signature itself is not checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Credential {
+    pub(super) access_key_id: String,
+    pub(super) date: String,
+    pub(super) region: String,
+    pub(super) service: String,
+}
+
+impl Credential {
+    fn read(headers: &HeaderMap) -> Option<Self> {
+        let header = headers.get(AUTHORIZATION)?.to_str().ok()?;
+        let scope = header
+            .split_once("Credential=")?
+            .1
+            .split([',', ' '])
+            .next()?;
+        let mut parts = scope.split('/').map(str::to_owned);
+        Some(Self {
+            access_key_id: parts.next()?,
+            date: parts.next()?,
+            region: parts.next()?,
+            service: parts.next()?,
+        })
+    }
+
+    /// The header that makes the emulator act in `account`.
+    pub(super) fn header(&self, account: &str) -> String {
+        let Self {
+            date,
+            region,
+            service,
+            ..
+        } = self;
+        format!(
+            "AWS4-HMAC-SHA256 Credential={account}/{date}/{region}/{service}/aws4_request, SignedHeaders=host, Signature=0"
+        )
+    }
+}
+
+pub(super) struct Request {
+    pub(super) protocol: Protocol,
+    pub(super) by: By,
+    pub(super) credential: Option<Credential>,
+    pub(super) token: Option<String>,
+    /// As IAM spells it.
+    pub(super) service: String,
+    pub(super) operation: String,
+    /// The parameters of a query or link.
+    pub(super) form: BTreeMap<String, String>,
+    /// The body of a CBOR request.
+    pub(super) cbor: Option<serde_json::Value>,
+}
+
+impl Request {
+    pub(super) fn read(parts: &Parts, body: &Bytes) -> Self {
+        let header = |name: &str| {
+            parts
+                .headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+        };
+        let credential = Credential::read(&parts.headers);
+        let scope = credential
+            .as_ref()
+            .map_or("", |credential| credential.service.as_str());
+        let path = parts.uri.path();
+        let mut form = BTreeMap::new();
+        let mut read_form = |text: &[u8]| form.extend(form_urlencoded::parse(text).into_owned());
+        read_form(parts.uri.query().unwrap_or_default().as_bytes());
+        if header(CONTENT_TYPE.as_str())
+            .is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"))
+        {
+            read_form(body);
+        }
+        let (protocol, service, operation) = if let Some((service, operation)) = rpc(path) {
+            (Protocol::Cbor, service, operation.to_owned())
+        } else if let Some((target, operation)) =
+            header("x-amz-target").and_then(|target| target.rsplit_once('.'))
+        {
+            (Protocol::Json, target, operation.to_owned())
+        } else if let Some(action) = form.get("Action") {
+            let service = if scope.is_empty() { "sns" } else { scope };
+            (Protocol::Query, service, action.clone())
+        } else {
+            (Protocol::Rest, scope, format!("{} {path}", parts.method))
+        };
+        let by = match &credential {
+            None => By::Link,
+            Some(_)
+                if is_own(header(USER_AGENT.as_str())) || is_own(header("x-amz-user-agent")) =>
+            {
+                By::World
+            }
+            Some(_) => By::Client,
+        };
+        Self {
+            protocol,
+            by,
+            service: iam_name(service).to_owned(),
+            operation,
+            token: header("x-amz-security-token").map(str::to_owned),
+            cbor: (protocol == Protocol::Cbor)
+                .then(|| cbor::read(body))
+                .flatten(),
+            form,
+            credential,
+        }
+    }
+
+    /// A link in a message carries no signature: where it leads, the ARN in it says.
+    pub(super) fn link_target(&self) -> Option<(String, Credential)> {
+        if self.credential.is_some()
+            || !matches!(
+                self.operation.as_str(),
+                "ConfirmSubscription" | "Unsubscribe"
+            )
+        {
+            return None;
+        }
+        let arn = self
+            .form
+            .get("TopicArn")
+            .or_else(|| self.form.get("SubscriptionArn"))?;
+        let parts: Vec<&str> = arn.split(':').collect();
+        let [_, _, "sns", region, account, _, ..] = parts[..] else {
+            return None;
+        };
+        let credential = Credential {
+            region: region.to_owned(),
+            service: "sns".to_owned(),
+            date: "20000101".to_owned(),
+            ..Credential::default()
+        };
+        Some((account.to_owned(), credential))
+    }
+
+    /// What it is about, as far as that is one thing.
+    pub(super) fn resource(&self, account: &str, region: &str) -> String {
+        const IN_FORMS: [&str; 6] = [
+            "TopicArn",
+            "SubscriptionArn",
+            "ResourceArn",
+            "TargetArn",
+            "RoleArn",
+            "Name",
+        ];
+        let text = |key: &str| {
+            self.cbor
+                .as_ref()
+                .and_then(|body| body.get(key))
+                .and_then(serde_json::Value::as_str)
+        };
+        if let Some(name) = text("AlarmName") {
+            return format!("arn:aws:cloudwatch:{region}:{account}:alarm:{name}");
+        }
+        if let Some(name) = text("ResourceARN").or_else(|| text("DashboardName")) {
+            return name.to_owned();
+        }
+        match IN_FORMS
+            .iter()
+            .find_map(|key| Some((*key, self.form.get(*key)?)))
+        {
+            Some(("Name", name)) if self.service == "sns" => {
+                format!("arn:aws:sns:{region}:{account}:{name}")
+            }
+            Some((_, value)) => value.clone(),
+            None => String::new(),
+        }
+    }
+}
+
+fn rpc(path: &str) -> Option<(&str, &str)> {
+    path.strip_prefix("/service/")?.split_once("/operation/")
+}
+
+/// The world's clients carry their name as `app/…` in the user agent.
+fn is_own(user_agent: Option<&str>) -> bool {
+    user_agent.is_some_and(|agent| {
+        agent
+            .split(' ')
+            .any(|part| part.strip_prefix("app/") == Some(OWN_APP))
+    })
+}
+
+/// The name in IAM policies of what signatures, targets and paths call otherwise.
+fn iam_name(service: &str) -> &str {
+    match service {
+        "GraniteServiceVersion20100801" | "monitoring" => "cloudwatch",
+        "AWSEvents" => "events",
+        "Logs_20140328" => "logs",
+        other => other,
+    }
+}

@@ -1,0 +1,72 @@
+//! Starts a test world for people, tells how to reach it, and keeps it up until Ctrl-C.
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+
+use campanile_world::{OPERATOR_REGION, Options, World, install};
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        ended = keep_up() => ended,
+        // By now the world has ended. To return would wait for an installation that may still be running on another thread.
+        _ = interrupt.recv() => std::process::exit(0),
+        _ = terminate.recv() => std::process::exit(0),
+    }
+}
+
+async fn keep_up() -> Result<()> {
+    let began = std::time::Instant::now();
+    let world = World::start(Options::default()).await?;
+    let crds = install::workspace().join("crds");
+    if crds.is_dir() {
+        world
+            .kubernetes
+            .install_crds(&crds)
+            .await
+            .context("the CRDs cannot be installed")?;
+    }
+    print(&world);
+    eprintln!(
+        "world: up after {:.1} s; Ctrl-C ends it",
+        began.elapsed().as_secs_f64()
+    );
+    std::future::pending().await
+}
+
+fn print(world: &World) {
+    let kubectl = world.kubernetes.kubectl_path();
+    println!("# Kubernetes, as admin");
+    println!(
+        "export KUBECONFIG={}",
+        world.kubernetes.kubeconfig().display()
+    );
+    println!("alias kubectl={}", kubectl.display());
+    println!();
+    println!("# AWS: any 12 digits are an account, given as the access key");
+    println!(
+        "export AWS_ENDPOINT_URL={} AWS_REGION=us-east-2 AWS_ACCESS_KEY_ID=222233334444 AWS_SECRET_ACCESS_KEY=any",
+        world.aws.endpoint()
+    );
+    println!("aws cloudwatch describe-alarms");
+    println!();
+    println!("# PagerDuty: what it was sent");
+    println!("curl {}/record", world.pagerduty.url());
+    println!();
+    println!(
+        "# The operator, with the rights that the chart grants and nothing else of this shell"
+    );
+    let environment: Vec<String> = world
+        .operator_environment()
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    println!(
+        "env -i {} \\\n  target/debug/campanile run --cluster-name world",
+        environment.join(" \\\n  ")
+    );
+    println!();
+    println!("# Logs: {}", world.run_dir().display());
+}
