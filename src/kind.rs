@@ -100,6 +100,8 @@ pub struct Findings {
     pub summary: String,
     /// When to look again, if sooner than usual.
     pub again: Option<Duration>,
+    /// How many alarms are in which state, for kinds that have any.
+    pub alarms: Vec<(&'static str, i64)>,
 }
 
 /// Where an object is carried out, and with what.

@@ -10,6 +10,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
     future::Future,
+    iter::repeat_with,
 };
 
 /// All that a stage has seen.
@@ -28,7 +29,7 @@ pub trait Stage: Send + Sync {
     /// Whether making a thing twice makes two. The gate then writes the intent to status first.
     const LEDGER: bool = false;
 
-    /// What tells the things apart; its `Display` is for people.
+    /// What tells the things apart; its `Display` is for people, and tells them apart as well.
     type Key: Ord + Clone + Display + Send + Sync;
     /// A thing's configuration.
     type Value: Value;
@@ -130,7 +131,7 @@ pub struct Report {
     pub planned: Vec<Step>,
     /// How many of the changes were made.
     pub done: usize,
-    /// How many were not even tried, because the scope was stopped or a prerequisite failed.
+    /// How many were not even tried, because the scope was stopped or a failure holds them back.
     pub untried: usize,
     /// What failed.
     pub failed: Vec<Failure>,
@@ -151,6 +152,9 @@ pub struct Run<'a> {
     /// What became of it.
     pub report: Report,
     stopped: BTreeSet<String>,
+    /// What could not look, or needs what could not.
+    blind: BTreeSet<&'static str>,
+    /// What has something still to do that may yet be done, and what it needs: no deletions there.
     unsettled: BTreeMap<&'static str, &'static [&'static str]>,
 }
 
@@ -200,11 +204,17 @@ impl<S: Stage> Typed<S> {
         }
     }
 
-    fn fail(&self, key: Option<String>, error: Error, run: &mut Run<'_>) {
-        if error.class.stops_scope() {
-            run.stopped.insert(self.stage.scope().to_owned());
-        }
-        if error.class.is_transient() {
+    /// Says what failed, and holds back deletions if it may pass.
+    fn tell(key: Option<String>, error: Error, run: &mut Run<'_>) {
+        let passes = match error.class {
+            // What it waits for has said why, and whether that may pass.
+            Class::Waiting(On::Prerequisite) => {
+                let mut needs = S::NEEDS.iter();
+                needs.any(|need| run.unsettled.contains_key(need))
+            }
+            class => class.is_transient(),
+        };
+        if passes {
             run.unsettled.insert(S::NAME, S::NEEDS);
         }
         run.report.failed.push(Failure {
@@ -212,6 +222,19 @@ impl<S: Stage> Typed<S> {
             key,
             error,
         });
+    }
+
+    /// The same of what the outside or the gate answered, which may go for the whole scope.
+    fn fail(&self, key: Option<String>, error: Error, run: &mut Run<'_>) {
+        if error.class.stops_scope() {
+            run.stopped.insert(self.stage.scope().to_owned());
+        }
+        Self::tell(key, error, run);
+    }
+
+    fn leave_untried(count: usize, run: &mut Run<'_>) {
+        run.report.untried += count;
+        run.unsettled.insert(S::NAME, S::NEEDS);
     }
 
     async fn look(&mut self, run: &mut Run<'_>) -> bool {
@@ -233,7 +256,7 @@ impl<S: Stage> Typed<S> {
         for change in changes {
             let step = Step::of(S::NAME, &change);
             if let Some(refusal) = run.gate.and_then(|gate| gate.refused(&step)) {
-                self.fail(Some(step.key), refusal, run);
+                Self::tell(Some(step.key), refusal, run);
             } else {
                 fresh.push(change);
             }
@@ -244,7 +267,7 @@ impl<S: Stage> Typed<S> {
         for batch in fresh.chunks(self.stage.batch(verb).max(1)) {
             let Some(gate) = run.gate else { return };
             if run.stopped.contains(self.stage.scope()) {
-                run.report.untried += batch.len();
+                Self::leave_untried(batch.len(), run);
                 continue;
             }
             let steps: Vec<_> = batch
@@ -252,13 +275,16 @@ impl<S: Stage> Typed<S> {
                 .map(|change| Step::of(S::NAME, change))
                 .collect();
             if let Err(error) = Self::admit(gate, self.stage.scope(), &steps).await {
-                run.report.untried += batch.len();
-                self.fail(None, error, run);
+                for step in steps {
+                    self.fail(Some(step.key), error.clone(), run);
+                }
                 continue;
             }
             // Whatever comes of it, the outside may have changed.
             self.wrote = true;
             let outcomes = self.stage.apply(batch, &run.ids).await;
+            let unknown = || Err(Error::new(Class::Cut, "there was no answer"));
+            let outcomes = outcomes.into_iter().chain(repeat_with(unknown));
             for (step, outcome) in steps.iter().zip(outcomes) {
                 gate.leave(step, &outcome);
                 match outcome {
@@ -289,13 +315,10 @@ impl<S: Stage> Lane for Typed<S> {
     fn forward<'a>(&'a mut self, run: &'a mut Run<'_>) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             // The stage that could not look has said why; without it we would only guess.
-            let blind =
-                |failure: &Failure| failure.key.is_none() && S::NEEDS.contains(&failure.stage);
-            if run.report.failed.iter().any(blind) {
+            let blind = S::NEEDS.iter().any(|need| run.blind.contains(need));
+            if blind || !self.look(run).await {
+                run.blind.insert(S::NAME);
                 run.unsettled.insert(S::NAME, S::NEEDS);
-                return;
-            }
-            if !self.look(run).await {
                 return;
             }
             let Some(seen) = &self.seen else { return };
@@ -311,8 +334,9 @@ impl<S: Stage> Lane for Typed<S> {
                 .held
                 .iter()
                 .map(|(key, error)| (key.to_string(), error.clone()));
-            for (key, error) in held.collect::<Vec<_>>() {
-                self.fail(Some(key), error, run);
+            for (key, error) in held {
+                // Not the outside's: it stops nothing there.
+                Self::tell(Some(key), error, run);
             }
             let (mut creates, mut updates) = (Vec::new(), Vec::new());
             for change in changes {
@@ -326,7 +350,7 @@ impl<S: Stage> Lane for Typed<S> {
                             "{} {key} exists and is held by {holder}; it was not touched: remove it, or give ours another name",
                             S::NAME
                         );
-                        self.fail(
+                        Self::tell(
                             Some(key.to_string()),
                             Error::new(Class::Conflict, message),
                             run,
@@ -347,8 +371,7 @@ impl<S: Stage> Lane for Typed<S> {
                 .iter()
                 .any(|(stage, needs)| *stage == S::NAME || needs.contains(&S::NAME));
             if needed && run.gate.is_some() && !deletes.is_empty() {
-                run.report.untried += deletes.len();
-                run.unsettled.insert(S::NAME, S::NEEDS);
+                Self::leave_untried(deletes.len(), run);
                 return;
             }
             self.make(deletes, run).await;

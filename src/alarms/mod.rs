@@ -5,11 +5,11 @@ pub mod desired;
 pub mod report;
 
 use crate::{
-    api::{AlarmSet, AlarmSetStatus, Severity, Target, TenantObservability},
+    api::{AlarmSet, AlarmSetStatus, AlarmState, Severity, Target, TenantObservability},
     error::{Class, Error, On, Result},
     kind::{Findings, Installation, Kind, Lanes, Outcome, Place, Purpose, Status, Surroundings},
     names,
-    plan::Step,
+    plan::{Holder, Step},
     stage::{Lane, Typed},
     tenant,
 };
@@ -174,7 +174,20 @@ impl Kind for AlarmSet {
         status.counts = Some(listing.counts);
         status.alarms = listing.entries;
         status.omitted = listing.omitted;
+        let states = seen.values().filter(|found| found.holder == Holder::Us);
+        let states: Vec<_> = states.map(|found| found.live.state).collect();
+        let in_state = |state: AlarmState| {
+            let count = states.iter().filter(|found| **found == state).count();
+            (state.as_str(), i64::try_from(count).unwrap_or(i64::MAX))
+        };
         Findings {
+            alarms: [
+                AlarmState::Alarm,
+                AlarmState::InsufficientData,
+                AlarmState::Ok,
+            ]
+            .map(in_state)
+            .to_vec(),
             summary: match listing.counts.applied {
                 1 => "1 alarm is in place".into(),
                 n => format!("{n} alarms are in place"),

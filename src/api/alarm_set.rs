@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 /// A set of a tenant's CloudWatch alarms.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -321,12 +321,13 @@ pub enum AlarmState {
     Ok,
 }
 
-impl fmt::Display for AlarmState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl AlarmState {
+    /// As CloudWatch writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Alarm => "ALARM",
             Self::InsufficientData => "INSUFFICIENT_DATA",
             Self::Ok => "OK",
-        })
+        }
     }
 }

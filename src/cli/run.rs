@@ -122,6 +122,7 @@ impl Run {
             });
             let result = controller::run(context, &self.watch_namespace).await;
             if let (Ok(()), Some(held)) = (&result, held) {
+                // Ended cleanly, so no write is under way and a successor need not wait.
                 held.release().await;
             }
             result

@@ -26,10 +26,10 @@ use std::{
 use tokio::sync::Mutex;
 
 /// The longest that one attempt of a call may take. The SDK itself has no such limit.
-pub const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
 
 /// The longest that a call with its retries may take.
-pub const CALL_LIMIT: Duration = Duration::from_secs(30);
+pub const CALL_LIMIT: Duration = Duration::from_secs(20);
 
 /// Who we are in an account: role *and* external id, so that two namespaces never share credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -2,7 +2,7 @@
 
 use super::{Context, backoff::Backoff, lease::Held};
 use crate::{
-    clients::aws::ATTEMPT_LIMIT,
+    clients::aws::CALL_LIMIT,
     error::{Class, Error, Result},
     kind::Kind,
     plan::Step,
@@ -70,7 +70,7 @@ fn admits(
         return superseded("the operator is shutting down");
     }
     // A write must be over before another replica can begin.
-    if lease.is_some_and(|lease| lease.remaining() < ATTEMPT_LIMIT) {
+    if lease.is_some_and(|lease| lease.remaining() < CALL_LIMIT) {
         return superseded("the lease is running out");
     }
     if newest > ours {

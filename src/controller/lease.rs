@@ -26,7 +26,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// How long a lease lasts and how often it is looked at. Pauses are jittered: at most as long as given.
 #[derive(Clone, Copy, Debug)]
@@ -76,15 +76,20 @@ pub async fn acquire(
         identity: format!("{identity}_{:08x}", fastrand::u32(..)),
         timing,
     };
-    let mut sighting = None;
+    let (mut sighting, mut failing) = (None, false);
     loop {
         match claim.attempt(&mut sighting).await {
             Ok(Some((lease, sent))) => return Ok(claim.hold(lease, sent)),
-            Ok(None) => {}
+            Ok(None) => failing = false,
             Err(error) if matches!(error.class, Class::Denied | Class::Rejected) => {
                 return Err(error);
             }
-            Err(error) => warn!(%error, "could not look for the lease; trying again"),
+            // Said once, not with every try.
+            Err(error) if !failing => {
+                failing = true;
+                warn!(%error, "could not look for the lease; trying until it can be had");
+            }
+            Err(error) => debug!(%error, "could not look for the lease"),
         }
         let pause = jittered(timing.retry);
         let left = sighting
@@ -399,7 +404,10 @@ impl Claim {
 
     /// Stores the lease if it is still at its version, or still absent if it has none.
     async fn put(&self, lease: &Lease) -> Result<Lease> {
-        let params = PostParams::default();
+        let params = PostParams {
+            field_manager: Some("campanile".to_owned()),
+            ..PostParams::default()
+        };
         if lease.metadata.resource_version.is_some() {
             self.call("update", self.api.replace(&self.name, &params, lease))
                 .await

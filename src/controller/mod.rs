@@ -69,6 +69,14 @@ pub struct Context {
     pub probes: Probes,
 }
 
+impl Context {
+    /// The object is gone.
+    fn forget(&self, uid: &str) {
+        self.backoff.forget(uid);
+        self.metrics.forget(uid);
+    }
+}
+
 /// Runs until `shutdown`; ends earlier only with an error. `namespaces` empty means all.
 pub async fn run(context: Arc<Context>, namespaces: &[String]) -> Result<()> {
     let scopes: Vec<Option<&str>> = if namespaces.is_empty() {

@@ -44,7 +44,7 @@ pub async fn reconcile<K: Kind>(cached: &K, store: &Store<K>, context: &Context)
     let Some(object) =
         kubernetes::call("reading the object", api.get_opt(&cached.name_any())).await?
     else {
-        context.backoff.forget(&cached.uid().unwrap_or_default());
+        context.forget(&cached.uid().unwrap_or_default());
         return Ok(Done {
             action: Action::await_change(),
             outcome: "ok",
@@ -65,7 +65,7 @@ pub async fn reconcile<K: Kind>(cached: &K, store: &Store<K>, context: &Context)
             .iter()
             .any(|finalizer| finalizer == FINALIZER)
     {
-        context.backoff.forget(&uid);
+        context.forget(&uid);
         return Ok(Done {
             action: Action::await_change(),
             outcome: "ok",
@@ -206,7 +206,7 @@ async fn finish<K: Kind>(
             .cloned()
             .collect();
         set_finalizers(object, api, others).await?;
-        context.backoff.forget(&uid);
+        context.forget(&uid);
         return Ok(Done {
             action: Action::await_change(),
             outcome: "ok",
@@ -225,6 +225,7 @@ async fn finish<K: Kind>(
     } else {
         object.report(&outcome, &mut status, now)
     };
+    context.metrics.alarms(&uid, findings.alarms);
     let phase = if deleting {
         let why = failure.as_ref().map(|(_, message)| message.as_str());
         Phase::Deleting(format!(
@@ -250,6 +251,14 @@ async fn finish<K: Kind>(
     *status.observed_generation() = object.meta().generation;
     *status.last_handled_reconcile_at() = requested;
     write_status(object, &written, &status, context).await?;
+
+    let ready = status
+        .conditions()
+        .iter()
+        .find(|condition| condition.type_ == "Ready");
+    context
+        .metrics
+        .object(K::KIND, &uid, ready.map_or("", |ready| &ready.reason));
 
     let poll = spread(context.poll_interval);
     let wait = match failure {

@@ -65,7 +65,7 @@ struct Requests {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Objects {
     kind: &'static str,
-    ready: &'static str,
+    ready: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -168,9 +168,12 @@ impl Metrics {
     }
 
     /// The object with this UID now has this reason in its `Ready` condition.
-    pub fn object(&self, kind: &'static str, uid: &str, ready: &'static str) {
+    pub fn object(&self, kind: &'static str, uid: &str, ready: &str) {
         let mut said = self.said();
-        let now = Objects { kind, ready };
+        let now = Objects {
+            kind,
+            ready: ready.to_owned(),
+        };
         self.0.objects.get_or_create(&now).inc();
         let before = said.entry(uid.to_owned()).or_default().object.replace(now);
         self.take_back(before);

@@ -185,6 +185,8 @@ enum Line {
     Dead,
     /// What is sent arrives, what is answered does not.
     Mute,
+    /// Answers after 12 s.
+    Late,
 }
 
 #[derive(Clone, Default)]
@@ -209,15 +211,17 @@ impl Server {
                 // There and back again take their time, so that requests can cross.
                 sleep(Duration::from_millis(fastrand::u64(1..40))).await;
                 match link.get() {
-                    Line::Up | Line::Mute => {}
+                    Line::Up | Line::Mute | Line::Late => {}
                     Line::Broken => return failure(500, "InternalError"),
                     Line::Denied => return failure(403, "Forbidden"),
                     Line::Dead => std::future::pending().await,
                 }
                 let response = server.answer(&method, &uri, &body);
                 sleep(Duration::from_millis(fastrand::u64(1..40))).await;
-                if link.get() == Line::Mute {
-                    std::future::pending::<()>().await;
+                match link.get() {
+                    Line::Mute => std::future::pending().await,
+                    Line::Late => sleep(Duration::from_secs(12)).await,
+                    _ => {}
                 }
                 response
             }
@@ -384,7 +388,7 @@ async fn a_cut_off_holder_knows_before_anybody_else_can_take_over() {
         });
         sleep(Duration::from_secs(60)).await;
         link.set(line);
-        held.lost().await;
+        timeout(Duration::from_secs(60), held.lost()).await.unwrap();
         assert_eq!(held.remaining(), Duration::ZERO);
         assert!(server.holder().starts_with("a_"), "{line:?}");
         let lost = Instant::now();
@@ -394,6 +398,24 @@ async fn a_cut_off_holder_knows_before_anybody_else_can_take_over() {
         sleep(Duration::from_secs(60)).await;
         assert_eq!(held.remaining(), Duration::ZERO, "a lost lease stays lost");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_comes_too_late_brings_nothing_back() {
+    let (server, link) = (Arc::new(Server::default()), Link::default());
+    let timing = Timing {
+        call: Duration::from_secs(60),
+        ..Timing::default()
+    };
+    let held = acquire(server.client(&link), NAMESPACE, NAME, "a", timing)
+        .await
+        .unwrap();
+    let deadline = Instant::now() + held.remaining();
+    link.set(Line::Late);
+    timeout(Duration::from_secs(60), held.lost()).await.unwrap();
+    assert!(Instant::now() < deadline + Duration::from_millis(10));
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(held.remaining(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
@@ -445,7 +467,7 @@ async fn a_lease_that_is_taken_away_or_deleted_is_lost_at_the_next_renewal() {
         let held = server.acquire("a", &link).await.unwrap();
         server.edit(edit);
         let edited = Instant::now();
-        held.lost().await;
+        timeout(Duration::from_secs(60), held.lost()).await.unwrap();
         assert!(
             edited.elapsed() < Duration::from_secs(5),
             "{:?}",

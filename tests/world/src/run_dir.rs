@@ -17,8 +17,7 @@ pub(crate) const DATA: &str = "data";
 const LOCK: &str = "lock";
 const KEPT: &str = "kept";
 
-/// Logs, data and kubeconfig files of one world. Removed when dropped, unless something went wrong: dropped in a panic, or never
-/// told that all was well.
+/// Logs, data and kubeconfig files of one world. Removed when dropped, unless something went wrong: dropped in a panic, or told so.
 #[derive(Debug)]
 pub(crate) struct RunDir {
     path: PathBuf,
@@ -45,7 +44,7 @@ impl RunDir {
         Ok(Self {
             path,
             _lock: lock,
-            keep: true,
+            keep: std::env::var_os(KEEP).is_some(),
         })
     }
 
@@ -53,9 +52,9 @@ impl RunDir {
         &self.path
     }
 
-    /// All is well so far: nobody will want to look into it.
-    pub(crate) fn removable(&mut self) {
-        self.keep = std::env::var_os(KEEP).is_some();
+    /// Something went wrong: somebody will want to look into it.
+    pub(crate) fn keep(&mut self) {
+        self.keep = true;
     }
 }
 
@@ -110,11 +109,11 @@ fn remove_dead(all: &Path) {
 mod tests {
     use std::fs;
 
-    use super::{LOCK, RunDir};
+    use super::{DATA, LOCK, RunDir};
 
     #[test]
     fn the_living_stay_and_the_dead_go() {
-        let mut living = RunDir::create().unwrap();
+        let living = RunDir::create().unwrap();
         let dead = living.path().with_file_name("dead-world-of-a-test");
         fs::create_dir_all(&dead).unwrap();
         fs::write(dead.join(LOCK), "").unwrap();
@@ -123,12 +122,12 @@ mod tests {
         assert!(living.path().exists() && next.path().exists() && living.path() != next.path());
         assert!(!dead.exists());
 
-        living.removable();
-        next.removable();
-        let paths = [living.path().to_owned(), next.path().to_owned()];
+        next.keep();
+        fs::create_dir(next.path().join(DATA)).unwrap();
+        let (living_path, next_path) = (living.path().to_owned(), next.path().to_owned());
         drop((living, next));
-        if std::env::var_os(super::KEEP).is_none() {
-            assert!(paths.iter().all(|path| !path.exists()));
-        }
+        assert!(!living_path.exists() || std::env::var_os(super::KEEP).is_some());
+        assert!(next_path.exists() && !next_path.join(DATA).exists());
+        fs::remove_dir_all(next_path).unwrap();
     }
 }

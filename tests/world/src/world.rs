@@ -23,21 +23,26 @@ pub const OPERATOR: ServiceAccount<'static> = ServiceAccount {
 /// The operator's own Region.
 pub const OPERATOR_REGION: &str = "us-east-2";
 
+const OPERATOR_HOME: &str = "operator";
+
 /// What a world is to be like.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The file with the ClusterRole that the operator gets; without one it may do nothing.
-    pub operator_role: Option<PathBuf>,
+    /// The files with the ClusterRole and the Role that the operator gets; without one it may do nothing.
+    pub operator_roles: Vec<PathBuf>,
     /// More arguments for kube-apiserver.
     pub apiserver_args: Vec<String>,
 }
 
 impl Default for Options {
-    /// The role that the chart grants, so that a test shows what it lacks.
+    /// The roles that the chart grants, so that a test shows what they lack.
     fn default() -> Self {
-        let role = install::workspace().join("charts/campanile/files/clusterrole.yaml");
+        let files = install::workspace().join("charts/campanile/files");
+        let operator_roles = ["clusterrole.yaml", "role.yaml"]
+            .map(|file| files.join(file))
+            .into();
         Self {
-            operator_role: Some(role),
+            operator_roles,
             apiserver_args: Vec::new(),
         }
     }
@@ -59,23 +64,20 @@ pub struct World {
 impl World {
     /// Starts everything at once and returns when it serves. The first time on a machine this takes minutes: see [`install`].
     pub async fn start(options: Options) -> Result<Self> {
-        if let Some(role) = options
-            .operator_role
-            .as_deref()
-            .filter(|role| !role.is_file())
-        {
+        if let Some(role) = options.operator_roles.iter().find(|role| !role.is_file()) {
             bail!(
-                "{} is missing: it holds the ClusterRole that the operator gets",
+                "{} is missing: the operator is to get the role in it",
                 role.display()
             );
         }
         install::everything().await?;
         let mut run_dir = RunDir::create()?;
         let path = run_dir.path().to_owned();
+        std::fs::create_dir(path.join(OPERATOR_HOME))?;
         let kubernetes = async {
             let kubernetes = Kubernetes::start(&path, &options.apiserver_args).await?;
             let operator = kubernetes
-                .identity(OPERATOR, options.operator_role.as_deref())
+                .identity(OPERATOR, &options.operator_roles)
                 .await?;
             anyhow::Ok((kubernetes, operator))
         };
@@ -84,8 +86,10 @@ impl World {
             async { Aws::start(&path).await.context("AWS does not start") },
             async { PagerDuty::start().await.context("PagerDuty does not start") },
         );
+        if started.is_err() {
+            run_dir.keep();
+        }
         let ((kubernetes, operator_kubeconfig), aws, pagerduty) = started?;
-        run_dir.removable();
         Ok(Self {
             kubernetes,
             aws,
@@ -109,7 +113,7 @@ impl World {
     /// The whole environment of an operator that runs in this world.
     pub fn operator_environment(&self) -> BTreeMap<String, String> {
         let kubeconfig = self.operator_kubeconfig.display().to_string();
-        let home = self.run_dir().join("operator").display().to_string();
+        let home = self.run_dir().join(OPERATOR_HOME).display().to_string();
         [
             ("KUBECONFIG", kubeconfig),
             ("AWS_ENDPOINT_URL", self.aws.endpoint()),

@@ -1,5 +1,10 @@
 //! The world's AWS and PagerDuty, seen through the real SDK.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy lets only the test functions themselves unwrap"
+)]
+
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -78,14 +83,13 @@ async fn emit(
     metric: &str,
     deployment: &str,
     value: f64,
-    seconds_ago: u64,
+    at: SystemTime,
 ) {
-    let at = DateTime::from(SystemTime::now() - Duration::from_secs(seconds_ago));
     let datum = MetricDatum::builder()
         .metric_name(metric)
         .dimensions(dimension(deployment))
         .value(value)
-        .timestamp(at)
+        .timestamp(DateTime::from(at))
         .build();
     client
         .put_metric_data()
@@ -438,12 +442,15 @@ async fn many_alarms_come_in_pages() {
 
 #[tokio::test]
 async fn composites_are_described_only_when_asked_for_and_hold_their_children() {
-    let client = aws().await.cloudwatch("100000000006", REGION);
+    let account = "100000000006";
+    let client = aws().await.cloudwatch(account, REGION);
+    let arn = topic(&aws().await.sns(account, REGION), "t").await;
     put(&client, "child").send().await.unwrap();
     client
         .put_composite_alarm()
         .alarm_name("parent")
         .alarm_rule("ALARM(\"child\")")
+        .alarm_actions(&arn)
         .send()
         .await
         .unwrap();
@@ -493,6 +500,19 @@ async fn composites_are_described_only_when_asked_for_and_hold_their_children() 
         asked.composite_alarms()[0].state_value(),
         Some(&StateValue::Alarm)
     );
+    let history = client
+        .describe_alarm_history()
+        .alarm_name("parent")
+        .alarm_types(AlarmType::CompositeAlarm)
+        .history_item_type(HistoryItemType::Action)
+        .send()
+        .await
+        .unwrap();
+    let [action] = history.alarm_history_items() else {
+        panic!("one action")
+    };
+    let summary = format!("Successfully executed action {arn}");
+    assert_eq!(action.history_summary(), Some(summary.as_str()));
 }
 
 #[tokio::test]
@@ -542,7 +562,7 @@ async fn dimensions_datapoints_and_missing_data_count() {
             "INSUFFICIENT_DATA"
         ]
     );
-    emit(&client, "errors", "prod", 9.0, SystemTime::now() - MINUTE).await;
+    emit(&client, "errors", "prod", 9.0, now - MINUTE).await;
     assert_eq!(
         states(names).await,
         ["ALARM", "INSUFFICIENT_DATA", "INSUFFICIENT_DATA", "ALARM"]

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
+use campanile_world::aws::Trust;
 use campanile_world::{OPERATOR_REGION, Options, World, install};
 
 #[tokio::main]
@@ -17,6 +18,13 @@ async fn main() -> Result<()> {
     }
 }
 
+/// The account of the examples, and the role in it that the operator assumes unless a tenant names another.
+const TENANT_ACCOUNT: &str = "222233334444";
+
+fn tenant_role() -> String {
+    format!("arn:aws:iam::{TENANT_ACCOUNT}:role/campanile")
+}
+
 async fn keep_up() -> Result<()> {
     let began = std::time::Instant::now();
     let world = World::start(Options::default()).await?;
@@ -28,6 +36,7 @@ async fn keep_up() -> Result<()> {
             .await
             .context("the CRDs cannot be installed")?;
     }
+    world.aws.role(&tenant_role(), Trust::default());
     print(&world);
     eprintln!(
         "world: up after {:.1} s; Ctrl-C ends it",
@@ -45,9 +54,12 @@ fn print(world: &World) {
     );
     println!("alias kubectl={}", kubectl.display());
     println!();
-    println!("# AWS: any 12 digits are an account, given as the access key");
     println!(
-        "export AWS_ENDPOINT_URL={} AWS_REGION=us-east-2 AWS_ACCESS_KEY_ID=222233334444 AWS_SECRET_ACCESS_KEY=any",
+        "# AWS: any 12 digits are an account, given as the access key; the operator can assume {}",
+        tenant_role()
+    );
+    println!(
+        "export AWS_ENDPOINT_URL={} AWS_REGION={OPERATOR_REGION} AWS_ACCESS_KEY_ID={TENANT_ACCOUNT} AWS_SECRET_ACCESS_KEY=any",
         world.aws.endpoint()
     );
     println!("aws cloudwatch describe-alarms");

@@ -4,14 +4,15 @@ use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use k8s_openapi::Resource as _;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1 as core;
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
-use kube::Api;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{FIELD_OWNER, Kubernetes};
@@ -31,11 +32,11 @@ pub struct ServiceAccount<'a> {
 
 impl Kubernetes {
     /// Makes a service account, and its namespace where that is missing, and returns a kubeconfig file with a token of its own.
-    /// It may do what the ClusterRole in the file `role` allows and nothing else; without one, nothing.
+    /// It may do what the files `roles` allow and nothing else: a ClusterRole everywhere, a Role in the account's namespace.
     pub async fn identity(
         &self,
         account: ServiceAccount<'_>,
-        role: Option<&Path>,
+        roles: &[PathBuf],
     ) -> Result<PathBuf> {
         let ServiceAccount { namespace, name } = account;
         let client = self.client().await?;
@@ -47,18 +48,10 @@ impl Kubernetes {
         )
         .await?;
         apply(accounts.clone(), name, json!({})).await?;
-        if let Some(role) = role {
-            apply(
-                Api::<ClusterRole>::all(client.clone()),
-                name,
-                json!({"rules": rules(role)?}),
-            )
-            .await?;
-            let binding = json!({
-                "roleRef": {"apiGroup": ClusterRole::GROUP, "kind": ClusterRole::KIND, "name": name},
-                "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
-            });
-            apply(Api::<ClusterRoleBinding>::all(client), name, binding).await?;
+        for file in roles {
+            grant(&client, account, file)
+                .await
+                .with_context(|| format!("the role of {} is not granted", file.display()))?;
         }
 
         let spec = TokenRequestSpec {
@@ -106,17 +99,52 @@ where
         .with_context(|| format!("{} {name} was refused", K::kind(&())))
 }
 
-/// The rules of a ClusterRole in a file: a whole manifest, or `rules` alone, as charts keep them.
-fn rules(file: &Path) -> Result<Value> {
-    let text = fs::read_to_string(file)
-        .with_context(|| format!("the role's file {} cannot be read", file.display()))?;
-    let mut role: Value =
-        serde_saphyr::from_str(&text).with_context(|| format!("{} is not YAML", file.display()))?;
-    match role.get_mut("rules").map(Value::take) {
-        Some(rules @ Value::Array(_)) => Ok(rules),
-        _ if role.is_array() => Ok(role),
-        _ => bail!("{} has no list of rules", file.display()),
+/// Creates the role in `file` and binds it to `account`.
+async fn grant(client: &Client, account: ServiceAccount<'_>, file: &Path) -> Result<()> {
+    let ServiceAccount { namespace, name } = account;
+    let manifest: RoleManifest = serde_saphyr::from_str(&fs::read_to_string(file)?)?;
+    let rules = json!({"rules": manifest.rules});
+    let binding = json!({
+        "roleRef": {"apiGroup": ClusterRole::GROUP, "kind": manifest.kind, "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
+    });
+    match manifest.kind {
+        RoleKind::ClusterRole => {
+            apply(Api::<ClusterRole>::all(client.clone()), name, rules).await?;
+            apply(
+                Api::<ClusterRoleBinding>::all(client.clone()),
+                name,
+                binding,
+            )
+            .await
+        }
+        RoleKind::Role => {
+            apply(
+                Api::<Role>::namespaced(client.clone(), namespace),
+                name,
+                rules,
+            )
+            .await?;
+            apply(
+                Api::<RoleBinding>::namespaced(client.clone(), namespace),
+                name,
+                binding,
+            )
+            .await
+        }
     }
+}
+
+#[derive(Deserialize)]
+struct RoleManifest {
+    kind: RoleKind,
+    rules: Value,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum RoleKind {
+    ClusterRole,
+    Role,
 }
 
 /// JSON is YAML, so this is a kubeconfig like any other.

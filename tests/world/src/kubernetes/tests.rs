@@ -55,14 +55,19 @@ async fn serves_as_a_real_cluster_does() {
         "bell.test.campanile.dev/tenor\n"
     );
 
-    // An identity may do what its role says and nothing else.
-    let role = home.join("role.yaml");
-    fs::write(&role, "kind: ClusterRole\nrules:\n  - {apiGroups: [''], resources: [configmaps], verbs: [get, list]}\n").unwrap();
+    // An identity may do what its roles say and nothing else.
+    let may = |kind: &str, resource: &str| {
+        let file = home.join(format!("{kind}.yaml"));
+        let rules = format!("[{{apiGroups: [''], resources: [{resource}], verbs: [list]}}]");
+        fs::write(&file, format!("kind: {kind}\nrules: {rules}\n")).unwrap();
+        file
+    };
+    let roles = [may("ClusterRole", "configmaps"), may("Role", "secrets")];
     let account = ServiceAccount {
         namespace: "belfry",
         name: "ringer",
     };
-    let ringer = kubernetes.identity(account, Some(&role)).await.unwrap();
+    let ringer = kubernetes.identity(account, &roles).await.unwrap();
     let config_maps: Api<ConfigMap> = Api::default_namespaced(client(&ringer).await.unwrap());
     assert_eq!(
         config_maps.resource_url(),
@@ -79,14 +84,21 @@ async fn serves_as_a_real_cluster_does() {
             .contains("system:serviceaccount:belfry:ringer"),
         "{forbidden}"
     );
-    assert_eq!(
-        kubernetes
-            .kubectl_as(&ringer, ["auth", "can-i", "create", "pods"])
+    for (namespace, resource, answer) in [
+        ("default", "configmaps", "yes\n"),
+        ("belfry", "secrets", "yes\n"),
+        ("default", "secrets", "no\n"),
+        ("belfry", "pods", "no\n"),
+    ] {
+        let can = kubernetes
+            .kubectl_as(
+                &ringer,
+                ["auth", "can-i", "list", resource, "-n", namespace],
+            )
             .await
-            .unwrap()
-            .stdout,
-        "no\n"
-    );
+            .unwrap();
+        assert_eq!(can.stdout, answer, "{resource} in {namespace}");
+    }
 
     // The controllers work: a namespace goes with all that is in it.
     let namespaces: Api<Namespace> = Api::all(kubernetes.client().await.unwrap());

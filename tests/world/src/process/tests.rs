@@ -73,15 +73,29 @@ fn alive(pids: &BTreeSet<u32>) -> Vec<u32> {
     pids.iter().copied().filter(runs).collect()
 }
 
-#[tokio::test]
+/// The parent that is killed below: this very test, started anew with [`PARENT`] set.
+async fn play_the_parent(home: PathBuf) {
+    let starting = (0..8).map(|number| {
+        let mut command = shell(FAMILY);
+        command.env("PIDS", home.join("pids"));
+        let log = home.join(format!("family-{number}.log"));
+        tokio::spawn(async move { Process::spawn("family", &command, log).await.unwrap() })
+    });
+    let _families = futures::future::join_all(starting).await;
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn everything_below_dies_with_a_parent_that_was_killed() {
+    if let Some(home) = std::env::var_os(PARENT).map(PathBuf::from) {
+        return play_the_parent(home).await;
+    }
     let home = directory("killed-parent");
     let file = home.join("pids");
     let mut parent = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
-            "process::tests::plays_the_parent",
-            "--ignored",
+            "process::tests::everything_below_dies_with_a_parent_that_was_killed",
             "--nocapture",
         ])
         .env(PARENT, &home)
@@ -98,22 +112,6 @@ async fn everything_below_dies_with_a_parent_that_was_killed() {
         alive(&family).is_empty().then_some(())
     });
     fs::remove_dir_all(home).unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "the other half of the test above, which kills it"]
-async fn plays_the_parent() {
-    let Some(home) = std::env::var_os(PARENT).map(PathBuf::from) else {
-        return;
-    };
-    let starting = (0..8).map(|number| {
-        let mut command = shell(FAMILY);
-        command.env("PIDS", home.join("pids"));
-        let log = home.join(format!("family-{number}.log"));
-        tokio::spawn(async move { Process::spawn("family", &command, log).await.unwrap() })
-    });
-    let _families = futures::future::join_all(starting).await;
-    std::future::pending::<()>().await;
 }
 
 #[tokio::test]

@@ -5,19 +5,7 @@ use super::{Options, World};
 
 #[tokio::test]
 async fn an_operator_gets_its_own_environment_and_goes_with_the_world() {
-    let role = crate::install::directory().join(format!("test/role-{}.yaml", std::process::id()));
-    std::fs::create_dir_all(role.parent().unwrap()).unwrap();
-    std::fs::write(
-        &role,
-        "- {apiGroups: [''], resources: [namespaces], verbs: [list]}\n",
-    )
-    .unwrap();
-    let options = Options {
-        operator_role: Some(role.clone()),
-        ..Options::default()
-    };
-    let world = World::start(options).await.unwrap();
-    std::fs::remove_file(role).unwrap();
+    let world = World::start(Options::default()).await.unwrap();
 
     let printed = world
         .operator(
@@ -44,12 +32,16 @@ async fn an_operator_gets_its_own_environment_and_goes_with_the_world() {
             .collect()
     );
 
-    let kubectl = world
+    let who = world
         .kubernetes
-        .kubectl_as(world.operator_kubeconfig(), ["get", "namespaces"])
+        .kubectl_as(world.operator_kubeconfig(), ["auth", "whoami"])
         .await
         .unwrap();
-    assert!(kubectl.success().unwrap().contains("campanile-system"));
+    assert!(
+        who.success()
+            .unwrap()
+            .contains("system:serviceaccount:campanile-system:campanile")
+    );
 
     let sleeper = world
         .operator(Path::new("/bin/sleep"), ["1000"], &[])

@@ -94,7 +94,8 @@ def put_composite_alarm(params, request, is_cbor, is_json=False):
     if alarm and answer[0] == 200:
         if "AlarmDescription" not in request:
             alarm.pop("AlarmDescription", None)
-        alarm |= {key: value for key, value in request.items() if key.startswith("ActionsSuppressor") and value is not None}
+        suppressor = {key: value for key, value in request.items() if key.startswith("ActionsSuppressor")}
+        alarm |= {key: value for key, value in suppressor.items() if value is not None}
     return answer
 
 
@@ -137,7 +138,8 @@ def evaluate(alarm, missing_counts=False):
     newest = int(time.time() // period) * period
     # AWS looks further back than it evaluates, so that a late data point is not a missing one.
     oldest = newest - (wanted + 1) * period
-    found = sorted(((start, value) for start, value in values.items() if oldest <= start <= newest), reverse=True)[:wanted]
+    found = [(start, value) for start, value in values.items() if oldest <= start <= newest]
+    found = sorted(found, reverse=True)[:wanted]
     if not found and not missing_counts:
         return
     verdict = judge(alarm, found, newest, period)
@@ -182,7 +184,8 @@ def reason_of(alarm, verdict, found):
     listed = ", ".join(f"{value} ({time.strftime('%d/%m/%y %H:%M:%S', time.gmtime(start))})" for start, value in counted)
     verb = ("were" if len(counted) > 1 else "was") + ("" if verdict == "ALARM" else " not")
     needed = alarm.get("DatapointsToAlarm", wanted) if verdict == "ALARM" else 1
-    least = f"minimum {needed} datapoint{'s' if needed > 1 else ''} for {'OK -> ALARM' if verdict == 'ALARM' else 'ALARM -> OK'} transition"
+    turn_of = "OK -> ALARM" if verdict == "ALARM" else "ALARM -> OK"
+    least = f"minimum {needed} datapoint{'s' if needed > 1 else ''} for {turn_of} transition"
     return (
         f"Threshold Crossed: {len(counted)} out of the last {wanted} datapoints [{listed}] {verb} {words} "
         f"the threshold ({threshold}) ({least})."
@@ -271,7 +274,8 @@ def message_of(alarm, place, before, state, reason):
     }
     if "AlarmRule" in alarm:
         children = json.loads(alarm.get("StateReasonData", "{}")).get("triggeringAlarms", [])
-        children = [{"Arn": child["arn"], "State": {"Value": child["state"]["value"], "Timestamp": child["state"]["timestamp"]}} for child in children]
+        state_of = {each["arn"]: {key.title(): value for key, value in each["state"].items()} for each in children}
+        children = [{"Arn": arn, "State": state} for arn, state in state_of.items()]
         return message | {"AlarmRule": alarm["AlarmRule"], "TriggeringChildren": children}
     trigger = {
         "Period": alarm.get("Period"),
@@ -285,12 +289,12 @@ def message_of(alarm, place, before, state, reason):
     if "Metrics" in alarm:
         trigger["Metrics"] = alarm["Metrics"]
     else:
-        extended = "ExtendedStatistic" in alarm
+        kind = "ExtendedStatistic" if alarm.get("ExtendedStatistic") else "Statistic"
         trigger |= {
             "MetricName": alarm.get("MetricName"),
             "Namespace": alarm.get("Namespace"),
-            "StatisticType": "ExtendedStatistic" if extended else "Statistic",
-            "ExtendedStatistic" if extended else "Statistic": alarm.get("ExtendedStatistic") or (alarm.get("Statistic") or "").upper(),
+            "StatisticType": kind,
+            kind: alarm[kind] if kind == "ExtendedStatistic" else alarm[kind].upper(),
             "Unit": alarm.get("Unit"),
             "Dimensions": [{"name": each["Name"], "value": each["Value"]} for each in alarm["Dimensions"]],
         }
@@ -298,12 +302,18 @@ def message_of(alarm, place, before, state, reason):
 
 
 def note(alarm, action, state, refusal):
-    how = f'Failed to execute action {action}. Received error: "{refusal}"' if refusal else f"Successfully executed action {action}"
+    failed = f'Failed to execute action {action}. Received error: "{refusal}"'
+    how = failed if refusal else f"Successfully executed action {action}"
     cloudwatch._history_entries().append({
         "AlarmName": alarm["AlarmName"],
         "AlarmType": "CompositeAlarm" if "AlarmRule" in alarm else "MetricAlarm",
         "Timestamp": cloudwatch._ts_iso(time.time()),
         "HistoryItemType": "Action",
         "HistorySummary": how,
-        "HistoryData": json.dumps({"actionState": "Failed" if refusal else "Succeeded", "stateUpdateTimestamp": int(time.time() * 1000), "notificationResource": action, "error": refusal}),
+        "HistoryData": json.dumps({
+            "actionState": "Failed" if refusal else "Succeeded",
+            "stateUpdateTimestamp": int(time.time() * 1000),
+            "notificationResource": action,
+            "error": refusal,
+        }),
     })

@@ -8,7 +8,12 @@ from ministack.core.responses import get_account_id
 from ministack.services import cloudwatch
 
 BASIC = ("Average", "Sum", "Minimum", "Maximum", "SampleCount")
-OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv, ast.Pow: operator.pow}
+OPERATORS = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
 
 
 def of_alarm(alarm):
@@ -17,7 +22,8 @@ def of_alarm(alarm):
         if "MetricName" not in alarm:
             return None
         statistic = alarm.get("ExtendedStatistic") or alarm.get("Statistic")
-        values = of_metric(alarm["Namespace"], alarm["MetricName"], alarm["Dimensions"], alarm["Period"], statistic, alarm.get("Unit"))
+        name = (alarm["Namespace"], alarm["MetricName"], alarm["Dimensions"])
+        values = of_metric(*name, alarm["Period"], statistic, alarm.get("Unit"))
         return None if values is None else (alarm["Period"], values)
     queries = {query["Id"]: query for query in alarm["Metrics"]}
     returned = [query for query in alarm["Metrics"] if query.get("ReturnData", True)]
@@ -42,8 +48,12 @@ def of_metric(namespace, name, dimensions, period, statistic, unit=None):
     for point in cloudwatch._metrics.get(key) or []:
         if unit in (None, point["Unit"]):
             periods[int(point["Timestamp"] // period) * period].append(point)
-    values = {start: cloudwatch._stat_value(cloudwatch._calc_stats(points), statistic, points) for start, points in periods.items()}
-    return {start: value for start, value in values.items() if value is not None}
+    values = {}
+    for start, points in periods.items():
+        value = cloudwatch._stat_value(cloudwatch._calc_stats(points), statistic, points)
+        if value is not None:
+            values[start] = value
+    return values
 
 
 def of_query(query, queries):
@@ -53,7 +63,8 @@ def of_query(query, queries):
     if stat is None:
         return of_expression(query["Expression"], queries)
     metric = stat["Metric"]
-    values = of_metric(metric.get("Namespace"), metric.get("MetricName"), metric.get("Dimensions") or [], stat["Period"], stat["Stat"], stat.get("Unit"))
+    name = (metric["Namespace"], metric["MetricName"], metric.get("Dimensions") or [])
+    values = of_metric(*name, stat["Period"], stat["Stat"], stat.get("Unit"))
     if values is None:
         raise NotComputable
     return values
@@ -64,12 +75,14 @@ def of_expression(expression, queries):
         tree = ast.parse(expression, mode="eval").body
     except SyntaxError as error:
         raise NotComputable from error
-    inputs = {node.id: of_query(queries[node.id], queries) for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id in queries}
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id in queries}
+    inputs = {name: of_query(queries[name], queries) for name in names}
     if not inputs:
         raise NotComputable
     # A moment counts only where every input has a value.
     moments = set.intersection(*(set(values) for values in inputs.values()))
-    computed = {moment: compute(tree, {name: values[moment] for name, values in inputs.items()}) for moment in moments}
+    at = {moment: {name: values[moment] for name, values in inputs.items()} for moment in moments}
+    computed = {moment: compute(tree, values) for moment, values in at.items()}
     return {moment: value for moment, value in computed.items() if value is not None}
 
 

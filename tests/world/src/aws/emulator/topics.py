@@ -115,9 +115,10 @@ def list_tags_for_resource(params):
     _, topic, refused = sns._resolve_topic_tag_arn(sns._p(params, "ResourceArn"), "sns:ListTagsForResource")
     if refused:
         return refused
-    escape = sns._xml_escape
-    tags = "".join(f"<member><Key>{escape(k)}</Key><Value>{escape(v)}</Value></member>" for k, v in topic["tags"].items())
-    return sns._xml(200, "ListTagsForResourceResponse", f"<ListTagsForResourceResult><Tags>{tags}</Tags></ListTagsForResourceResult>")
+    tags = [(sns._xml_escape(key), sns._xml_escape(value)) for key, value in topic["tags"].items()]
+    tags = "".join(f"<member><Key>{key}</Key><Value>{value}</Value></member>" for key, value in tags)
+    result = f"<ListTagsForResourceResult><Tags>{tags}</Tags></ListTagsForResourceResult>"
+    return sns._xml(200, "ListTagsForResourceResponse", result)
 
 
 # Subscriptions
@@ -151,11 +152,13 @@ def subscribe(params):
         asyncio.ensure_future(sns._send_subscription_confirmation(topic["arn"], subscription))
     told = subscription["confirmed"] or sns._p(params, "ReturnSubscriptionArn") == "true"
     arn = subscription["arn"] if told else "pending confirmation"
-    return sns._xml(200, "SubscribeResponse", f"<SubscribeResult><SubscriptionArn>{arn}</SubscriptionArn></SubscribeResult>")
+    result = f"<SubscribeResult><SubscriptionArn>{arn}</SubscriptionArn></SubscribeResult>"
+    return sns._xml(200, "SubscribeResponse", result)
 
 
 def find(topic, protocol, endpoint):
-    return next((each for each in topic["subscriptions"] if (each["protocol"], each["endpoint"]) == (protocol, endpoint)), None)
+    same = [each for each in topic["subscriptions"] if (each["protocol"], each["endpoint"]) == (protocol, endpoint)]
+    return same[0] if same else None
 
 
 def unsubscribe(params):
@@ -192,14 +195,16 @@ def page_of(operation, subscriptions, params):
         for each in subscriptions[begin:begin + PAGE]
     )
     more = f"<NextToken>{begin + PAGE}</NextToken>" if begin + PAGE < len(subscriptions) else ""
-    return sns._xml(200, f"{operation}Response", f"<{operation}Result><Subscriptions>{members}</Subscriptions>{more}</{operation}Result>")
+    result = f"<{operation}Result><Subscriptions>{members}</Subscriptions>{more}</{operation}Result>"
+    return sns._xml(200, f"{operation}Response", result)
 
 
 def confirm(topic, endpoint):
     """The click on the link in the mail."""
     spec = parse_arn(topic)
     with request_scope(spec.account_id, spec.region):
-        waiting = [each for each in (sns._topics.get(topic) or {}).get("subscriptions", []) if each["endpoint"] == endpoint and each["token"]]
+        subscriptions = (sns._topics.get(topic) or {}).get("subscriptions", [])
+        waiting = [each for each in subscriptions if each["endpoint"] == endpoint and each["token"]]
         for each in waiting:
             sns._confirm_subscription({"TopicArn": topic, "Token": each["token"]})
     return {"confirmed": len(waiting)}

@@ -1,0 +1,143 @@
+//! The command line: what `plan` prints and how it exits, and that it writes nothing.
+
+use crate::support::{CLUSTER, Tenant, alarm, binary, test, version};
+use campanile::api::{AlarmSet, TenantObservability};
+use serde_json::json;
+use std::{process::Command, time::Duration};
+
+struct Planned {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+async fn plan(tenant: &Tenant, args: &[&str]) -> Planned {
+    let mut command = Command::new(binary());
+    command
+        .env_clear()
+        .envs(tenant.world.operator_environment())
+        .args(["plan", "--cluster-name", CLUSTER])
+        .args(args);
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap();
+    Planned {
+        code: output.status.code().unwrap(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+#[test]
+fn a_plan_says_what_would_change_and_changes_nothing() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "cli-plan").await;
+        let in_namespace = ["-n", "cli-plan"];
+        tenant.usual_tenant().await;
+        let alarms = |threshold: f64| {
+            json!([
+                alarm("errors", "critical", json!({"threshold": threshold})),
+                alarm("slow", "warning", json!({}))
+            ])
+        };
+        tenant.set("golden", json!(["prod"]), alarms(10.0)).await;
+
+        // Before anything has been carried out: all of it, the topics that are still to come included.
+        let mark = world.aws.mark();
+        let before = version::<AlarmSet>(&tenant, "golden").await;
+        let planned = plan(&tenant, &in_namespace).await;
+        assert_eq!((planned.code, planned.err.as_str()), (2, ""));
+        assert!(
+            planned.out.ends_with(
+                "4 to create, 0 to change, 0 to delete, 0 in conflict, 0 problems in 2 objects.\n"
+            ),
+            "{}",
+            planned.out
+        );
+        assert!(
+            planned.out.contains("+ topic campanile_cli-plan_critical_"),
+            "{}",
+            planned.out
+        );
+        assert!(
+            planned
+                .out
+                .contains("+ alarm campanile/it/cli-plan/critical/golden/errors@prod"),
+            "{}",
+            planned.out
+        );
+        assert!(
+            planned
+                .out
+                .contains("    alarmActions: arn:aws:sns:us-east-2:"),
+            "{}",
+            planned.out
+        );
+        assert_eq!(tenant.writes_since(mark), []);
+        assert_eq!(version::<AlarmSet>(&tenant, "golden").await, before);
+
+        let operator = tenant.operator().await;
+        tenant.ready::<AlarmSet>("golden", "Applied").await;
+        tenant
+            .ready::<TenantObservability>(&tenant.namespace, "Applied")
+            .await;
+        operator.stop(Duration::from_secs(10)).await.unwrap();
+        let planned = plan(&tenant, &in_namespace).await;
+        assert_eq!(
+            (planned.code, planned.out.as_str()),
+            (0, "Nothing would change: 2 objects are as declared.\n")
+        );
+
+        // One edit is one change, with the field.
+        tenant.set("golden", json!(["prod"]), alarms(25.5)).await;
+        let planned = plan(&tenant, &["-n", "cli-plan", "aset/golden"]).await;
+        assert_eq!(planned.code, 2);
+        let expected = format!(
+            "AlarmSet cli-plan/golden  (account {}, us-east-2)\n  ~ alarm campanile/it/cli-plan/critical/golden/errors@prod\n      threshold: 10 → 25.5\n\n0 to create, 1 to change, 0 to delete, 0 in conflict, 0 problems in 1 objects.\n",
+            tenant.account
+        );
+        assert_eq!(planned.out, expected);
+        let planned = plan(&tenant, &["-n", "cli-plan", "tobs/cli-plan"]).await;
+        assert_eq!(planned.code, 0);
+        let all = plan(&tenant, &["-A"]).await;
+        assert!(
+            all.out
+                .contains(&expected[..expected.find("\n\n").unwrap()]),
+            "{}",
+            all.out
+        );
+
+        // What cannot be planned is an error, and says so.
+        for (args, text) in [
+            (
+                vec!["-n", "cli-plan", "aset/nobody"],
+                "AlarmSet nobody does not exist in that namespace",
+            ),
+            (vec!["-n", "cli-plan", "pod/x"], "pod is not one of tobs"),
+            (vec!["-A", "aset/golden"], "cannot be used with"),
+        ] {
+            let planned = plan(&tenant, &args).await;
+            assert_eq!(planned.code, 1, "{}", planned.out);
+            assert!(planned.err.contains(text), "{}", planned.err);
+        }
+        world.aws.remove_role(&tenant.role());
+        let planned = plan(&tenant, &in_namespace).await;
+        assert_eq!(planned.code, 1);
+        assert!(planned.out.contains("? cannot assume"), "{}", planned.out);
+    });
+}
+
+#[test]
+fn the_name_of_the_cluster_is_required() {
+    let output = Command::new(binary())
+        .arg("run")
+        .env_clear()
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("--cluster-name")
+    );
+}

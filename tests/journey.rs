@@ -1,0 +1,696 @@
+//! The way of an alarm: declared, put, firing, heard, repaired, edited, deleted.
+
+use crate::support::{CLUSTER, Conditions, PATIENCE, Tenant, alarm, eventually, test, version};
+use campanile::api::{
+    AlarmSet, AlarmState, Health, Severity, SubscriptionState, TenantObservability,
+};
+use campanile_world::aws::Trust;
+use serde_json::{Value, json};
+use std::{collections::BTreeSet, time::Duration};
+
+const KEY: &str = "abcdefabcdefabcdefabcdefabcdef01";
+
+fn with_pager(spec: Value) -> Value {
+    let mut spec = spec;
+    spec["notify"]["critical"] = json!({"pagerDuty": [{"name": "primary", "integrationKeySecretRef": {"name": "pager", "key": "key"}}]});
+    spec
+}
+
+#[test]
+fn an_alarm_fires_and_reaches_the_pager() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "journey-fires").await;
+        let key = KEY.replace("01", "02");
+        tenant.secret("pager", "key", &key).await;
+        tenant.tenant(with_pager(tenant.usual_spec())).await;
+        let alarms = json!([
+            alarm("errors", "critical", json!({})),
+            alarm("slow", "warning", json!({}))
+        ]);
+        tenant.set("golden", json!(["prod"]), alarms).await;
+        let _operator = tenant.operator().await;
+
+        let well = tenant
+            .until::<TenantObservability>(&tenant.namespace, "healthy", |tenant| {
+                tenant.holds("Healthy") && tenant.holds("DeliveryReady")
+            })
+            .await;
+        let status = well.status.as_ref().unwrap();
+        assert_eq!(
+            (status.health, status.summary.as_deref()),
+            (Some(Health::Healthy), Some("0/2 firing"))
+        );
+        assert_eq!(
+            status
+                .topics
+                .iter()
+                .map(|topic| topic.severity)
+                .collect::<Vec<_>>(),
+            [Severity::Critical, Severity::Warning]
+        );
+        let [subscription] = &status.subscriptions[..] else {
+            panic!("{:?}", status.subscriptions)
+        };
+        assert_eq!(subscription.state, SubscriptionState::Confirmed);
+        assert!(
+            subscription.endpoint.starts_with("hmac:"),
+            "{subscription:?}"
+        );
+        assert!(well.holds("AccountReachable"));
+
+        // What was made is what was asked for, marked and tagged by the call that made it.
+        let name = tenant.name(Severity::Critical, "golden", "errors", Some("prod"));
+        let alarm = tenant
+            .alarms()
+            .await
+            .remove(&name)
+            .expect("the alarm is there");
+        let topic = &status.topics[0].arn;
+        assert_eq!(
+            (alarm.alarm_actions(), alarm.ok_actions()),
+            (&[topic.clone()][..], &[topic.clone()][..])
+        );
+        let mark = alarm
+            .alarm_description()
+            .unwrap()
+            .lines()
+            .last()
+            .unwrap()
+            .to_owned();
+        assert!(
+            mark.starts_with("campanile:it/") && mark.ends_with("/AlarmSet/journey-fires/golden"),
+            "{mark}"
+        );
+        let tags = tenant
+            .cloudwatch()
+            .list_tags_for_resource()
+            .resource_arn(alarm.alarm_arn().unwrap())
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(tags.tags()[0].value(), Some(mark.as_str()));
+        let tags = tenant
+            .sns()
+            .list_tags_for_resource()
+            .resource_arn(topic)
+            .send()
+            .await
+            .unwrap();
+        assert!(
+            tags.tags()[0]
+                .value()
+                .ends_with("/TenantObservability/journey-fires/journey-fires")
+        );
+        let attributes = tenant
+            .sns()
+            .get_topic_attributes()
+            .topic_arn(topic)
+            .send()
+            .await
+            .unwrap();
+        let policy: Value =
+            serde_json::from_str(&attributes.attributes().unwrap()["Policy"]).unwrap();
+        assert_eq!(
+            policy["Statement"][0]["Condition"]["StringEquals"]["aws:SourceAccount"],
+            tenant.account
+        );
+
+        tenant.emit("errors", "app-prod", 50.0, 1).await;
+        let firing = tenant
+            .until::<TenantObservability>(&tenant.namespace, "alarming", |tenant| {
+                tenant.status.as_ref().unwrap().health == Some(Health::Alarming)
+            })
+            .await;
+        assert_eq!(
+            firing.status.as_ref().unwrap().summary.as_deref(),
+            Some("1/2 firing")
+        );
+        assert!(firing.holds("Ready"), "a firing alarm never touches Ready");
+        let message = &firing.condition("Healthy").unwrap().message;
+        assert_eq!(message, "1/2 firing: golden/errors in prod");
+        let set = tenant
+            .until::<AlarmSet>("golden", "firing", |set| {
+                set.status.as_ref().unwrap().counts.unwrap().firing == 1
+            })
+            .await;
+        let first = &set.status.as_ref().unwrap().alarms[0];
+        assert_eq!(
+            (first.name.as_str(), first.state),
+            ("errors", Some(AlarmState::Alarm))
+        );
+        assert!(
+            first.since.is_some() && first.message.is_some(),
+            "{first:?}"
+        );
+        let heard = world
+            .pagerduty
+            .wait_for(&key, &name, "ALARM", PATIENCE)
+            .await
+            .unwrap();
+        assert_eq!(heard.account, tenant.account);
+    });
+}
+
+#[test]
+fn nothing_is_written_where_nothing_changed() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "journey-still").await;
+        tenant
+            .secret("pager", "key", &KEY.replace("01", "03"))
+            .await;
+        tenant.tenant(with_pager(tenant.usual_spec())).await;
+        // Everything that AWS leaves unset or that is easily compared wrongly.
+        let alarms = json!([
+            alarm(
+                "plain",
+                "critical",
+                json!({"treatMissingData": null, "description": null})
+            ),
+            alarm(
+                "percentile",
+                "warning",
+                json!({"statistic": "p99.9", "threshold": 0.1, "dimensions": {"B": "2", "A": "1"}})
+            ),
+            alarm(
+                "m-of-n",
+                "info",
+                json!({"evaluationPeriods": 5, "datapointsToAlarm": 3, "threshold": -1e9})
+            ),
+            alarm(
+                "emoji",
+                "info",
+                json!({"description": "«5 > 3 & so on» 🔔", "runbookUrl": "https://r.example/?a=1&b=%20"})
+            ),
+        ]);
+        tenant
+            .set(
+                "golden",
+                json!(["*"]),
+                alarms.as_array().unwrap().iter().map(clean).collect(),
+            )
+            .await;
+        let operator = tenant.operator().await;
+        tenant.ready::<AlarmSet>("golden", "Applied").await;
+        tenant
+            .until::<TenantObservability>(&tenant.namespace, "healthy", |tenant| {
+                tenant.holds("Healthy") && tenant.holds("DeliveryReady")
+            })
+            .await;
+        // The roll-up has seen the set's last status, and the set the tenant's.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+
+        for restarted in [false, true] {
+            let restart = if restarted {
+                operator.stop(Duration::from_secs(10)).await.unwrap();
+                Some(tenant.operator().await)
+            } else {
+                None
+            };
+            let mark = world.aws.mark();
+            let before = (
+                version::<AlarmSet>(&tenant, "golden").await,
+                version::<TenantObservability>(&tenant, &tenant.namespace).await,
+            );
+            let reads = || {
+                world.aws.count_since(mark, |call| {
+                    call.account == tenant.account && call.operation == "DescribeAlarms"
+                })
+            };
+            eventually("four polls", || async {
+                if reads() >= 4 {
+                    Ok(())
+                } else {
+                    Err(reads().to_string())
+                }
+            })
+            .await;
+            assert_eq!(
+                tenant.writes_since(mark),
+                [],
+                "writes to AWS, restarted: {restarted}"
+            );
+            let after = (
+                version::<AlarmSet>(&tenant, "golden").await,
+                version::<TenantObservability>(&tenant, &tenant.namespace).await,
+            );
+            assert_eq!(
+                before, after,
+                "writes to the API server, restarted: {restarted}"
+            );
+            drop(restart);
+        }
+    });
+}
+
+fn clean(alarm: &Value) -> Value {
+    let mut alarm = alarm.clone();
+    alarm
+        .as_object_mut()
+        .unwrap()
+        .retain(|_, value| !value.is_null());
+    alarm
+}
+
+#[test]
+fn drift_is_repaired() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "journey-drift").await;
+        tenant.usual_tenant().await;
+        tenant
+            .set(
+                "golden",
+                json!(["prod"]),
+                json!([alarm("errors", "critical", json!({}))]),
+            )
+            .await;
+        let _operator = tenant.operator().await;
+        tenant.ready::<AlarmSet>("golden", "Applied").await;
+        let name = tenant.name(Severity::Critical, "golden", "errors", Some("prod"));
+        let right = tenant.alarms().await.remove(&name).unwrap();
+        let repaired = || {
+            let (tenant, name, right) = (&tenant, name.clone(), right.clone());
+            eventually("the alarm to be as declared", move || {
+                let (name, right) = (name.clone(), right.clone());
+                async move {
+                    match tenant.alarms().await.remove(&name) {
+                        Some(alarm)
+                            if alarm.threshold() == right.threshold()
+                                && alarm.alarm_actions() == right.alarm_actions()
+                                && alarm.dimensions() == right.dimensions()
+                                && alarm.actions_enabled() == Some(true) =>
+                        {
+                            Ok(())
+                        }
+                        other => Err(format!("{other:?}")),
+                    }
+                }
+            })
+        };
+        let cloudwatch = tenant.cloudwatch();
+        cloudwatch
+            .delete_alarms()
+            .alarm_names(&name)
+            .send()
+            .await
+            .unwrap();
+        repaired().await;
+        cloudwatch
+            .disable_alarm_actions()
+            .alarm_names(&name)
+            .send()
+            .await
+            .unwrap();
+        repaired().await;
+        cloudwatch
+            .put_metric_alarm()
+            .alarm_name(&name)
+            .alarm_description(right.alarm_description().unwrap())
+            .namespace("Other")
+            .metric_name("other")
+            .statistic(aws_sdk_cloudwatch::types::Statistic::Maximum)
+            .period(60)
+            .evaluation_periods(1)
+            .comparison_operator(aws_sdk_cloudwatch::types::ComparisonOperator::LessThanThreshold)
+            .threshold(1.0)
+            .send()
+            .await
+            .unwrap();
+        repaired().await;
+
+        let topics = tenant.topics().await;
+        assert_eq!(topics.len(), 2);
+        let sns = tenant.sns();
+        sns.set_topic_attributes()
+            .topic_arn(&topics[0])
+            .attribute_name("Policy")
+            .attribute_value(r#"{"Version":"2012-10-17","Statement":[]}"#)
+            .send()
+            .await
+            .unwrap();
+        eventually("the policy to be back", || async {
+            let attributes = sns
+                .get_topic_attributes()
+                .topic_arn(&topics[0])
+                .send()
+                .await
+                .unwrap();
+            let policy = attributes.attributes().unwrap()["Policy"].clone();
+            if policy.contains("cloudwatch.amazonaws.com") {
+                Ok(())
+            } else {
+                Err(policy)
+            }
+        })
+        .await;
+        sns.delete_topic()
+            .topic_arn(&topics[0])
+            .send()
+            .await
+            .unwrap();
+        eventually("the topic to be back", || async {
+            let all = tenant.topics().await;
+            if all.contains(&topics[0]) {
+                Ok(())
+            } else {
+                Err(format!("{all:?}"))
+            }
+        })
+        .await;
+    });
+}
+
+#[test]
+fn an_edit_changes_that_and_nothing_else() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "journey-edit").await;
+        tenant.usual_tenant().await;
+        let alarms = |threshold: f64, severity: &str| {
+            json!([
+                alarm("errors", severity, json!({"threshold": threshold})),
+                alarm("slow", "warning", json!({}))
+            ])
+        };
+        tenant
+            .set("golden", json!(["*"]), alarms(10.0, "critical"))
+            .await;
+        let _operator = tenant.operator().await;
+        tenant.ready::<AlarmSet>("golden", "Applied").await;
+        assert_eq!(tenant.alarms().await.len(), 4);
+
+        // A threshold: one put per environment.
+        let mark = world.aws.mark();
+        tenant
+            .set("golden", json!(["*"]), alarms(20.0, "critical"))
+            .await;
+        tenant.ready::<AlarmSet>("golden", "Applied").await;
+        let operations: Vec<_> = tenant
+            .writes_since(mark)
+            .into_iter()
+            .map(|(operation, _)| operation)
+            .collect();
+        assert_eq!(operations, ["PutMetricAlarm", "PutMetricAlarm"]);
+
+        // A severity stands in the name: the new ones are made before the old ones go.
+        let mark = world.aws.mark();
+        tenant
+            .set("golden", json!(["*"]), alarms(20.0, "warning"))
+            .await;
+        tenant.ready::<AlarmSet>("golden", "Applied").await;
+        let operations: Vec<_> = tenant
+            .writes_since(mark)
+            .into_iter()
+            .map(|(operation, _)| operation)
+            .collect();
+        assert_eq!(
+            operations,
+            ["PutMetricAlarm", "PutMetricAlarm", "DeleteAlarms"]
+        );
+
+        // An environment less, and an alarm less.
+        tenant
+            .set(
+                "golden",
+                json!(["prod"]),
+                json!([alarm("slow", "warning", json!({}))]),
+            )
+            .await;
+        tenant.ready::<AlarmSet>("golden", "Applied").await;
+        let names: Vec<_> = tenant.alarms().await.into_keys().collect();
+        assert_eq!(
+            names,
+            [tenant.name(Severity::Warning, "golden", "slow", Some("prod"))]
+        );
+
+        // An environment that the tenant adds reaches the set by itself.
+        tenant
+            .set(
+                "golden",
+                json!(["*"]),
+                json!([alarm("slow", "warning", json!({}))]),
+            )
+            .await;
+        tenant.ready::<AlarmSet>("golden", "Applied").await;
+        let mut spec = tenant.usual_spec();
+        spec["environments"] = json!([{"name": "pilot"}, {"name": "prod"}, {"name": "stage"}]);
+        tenant.tenant(spec).await;
+        tenant
+            .until::<AlarmSet>("golden", "three alarms", |set| {
+                set.status.as_ref().unwrap().counts.unwrap().applied == 3
+            })
+            .await;
+
+        // A severity that nobody hears any more: its topic goes, its alarms stay and point nowhere.
+        let mut spec = tenant.usual_spec();
+        spec["notify"] = json!({"critical": {}});
+        tenant.tenant(spec).await;
+        eventually("the warning topic to be gone", || async {
+            let topics = tenant.topics().await;
+            if topics.len() == 1 {
+                Ok(())
+            } else {
+                Err(format!("{topics:?}"))
+            }
+        })
+        .await;
+        eventually("no action", || async {
+            let alarms = tenant.alarms().await;
+            if alarms
+                .values()
+                .all(|alarm| alarm.alarm_actions().is_empty())
+            {
+                Ok(())
+            } else {
+                Err(format!("{alarms:?}"))
+            }
+        })
+        .await;
+    });
+}
+
+#[test]
+fn tenants_share_nothing_though_one_name_begins_with_the_other() {
+    test(|world| async move {
+        // Two tenants in one namespace and account, one named as the other begins.
+        let tenant = Tenant::new(world, "journey-two").await;
+        for name in ["a", "a-2"] {
+            tenant
+                .apply::<TenantObservability>(name, tenant.usual_spec())
+                .await;
+            let spec = json!({"tenantRef": {"name": name}, "alarms": [alarm("errors", "critical", json!({}))]});
+            tenant.apply::<AlarmSet>(&format!("set-{name}"), spec).await;
+        }
+        let _operator = tenant.operator().await;
+        for name in ["a", "a-2"] {
+            tenant
+                .ready::<AlarmSet>(&format!("set-{name}"), "Applied")
+                .await;
+        }
+        assert_eq!(
+            (tenant.alarms().await.len(), tenant.topics().await.len()),
+            (2, 4)
+        );
+        tenant.delete::<AlarmSet>("set-a").await;
+        tenant.delete::<TenantObservability>("a").await;
+        tenant.gone::<AlarmSet>("set-a").await;
+        tenant.gone::<TenantObservability>("a").await;
+        let names: Vec<_> = tenant.alarms().await.into_keys().collect();
+        assert_eq!(
+            names,
+            [format!("campanile/{CLUSTER}/a-2/critical/set-a-2/errors")]
+        );
+        let topics = tenant.topics().await;
+        assert_eq!(topics.len(), 2);
+        assert!(
+            topics.iter().all(|topic| topic.contains("campanile_a-2_")),
+            "{topics:?}"
+        );
+    });
+}
+
+#[test]
+fn deletion_in_every_order_leaves_nothing() {
+    test(|world| async move {
+        for order in ["set-first", "tenant-first", "namespace-at-once"] {
+            let tenant = Tenant::new(world, &format!("journey-{order}")).await;
+            tenant
+                .secret("pager", "key", &KEY.replace("01", "04"))
+                .await;
+            tenant.tenant(with_pager(tenant.usual_spec())).await;
+            tenant
+                .set(
+                    "golden",
+                    json!(["*"]),
+                    json!([alarm("errors", "critical", json!({}))]),
+                )
+                .await;
+            // Somebody else's, which must survive.
+            let (cloudwatch, sns) = (tenant.cloudwatch(), tenant.sns());
+            let foreign = format!(
+                "campanile/{CLUSTER}/{}/critical/golden/by-hand",
+                tenant.namespace
+            );
+            put_by_hand(&cloudwatch, &foreign).await;
+            sns.create_topic().name("by-hand").send().await.unwrap();
+            let _operator = tenant.operator().await;
+            tenant.ready::<AlarmSet>("golden", "Applied").await;
+            tenant
+                .until::<TenantObservability>(&tenant.namespace, "delivering", |tenant| {
+                    tenant.holds("DeliveryReady")
+                })
+                .await;
+            assert_eq!(
+                (tenant.alarms().await.len(), tenant.topics().await.len()),
+                (3, 3)
+            );
+            match order {
+                "set-first" => {
+                    tenant.delete::<AlarmSet>("golden").await;
+                    tenant.gone::<AlarmSet>("golden").await;
+                    tenant
+                        .delete::<TenantObservability>(&tenant.namespace)
+                        .await;
+                }
+                "tenant-first" => {
+                    tenant
+                        .delete::<TenantObservability>(&tenant.namespace)
+                        .await;
+                    tenant.gone::<TenantObservability>(&tenant.namespace).await;
+                    // Its alarms stay until the set goes: they are the set's.
+                    assert_eq!(tenant.alarms().await.len(), 3);
+                    let message = tenant.ready::<AlarmSet>("golden", "WaitingForTenant").await;
+                    assert!(
+                        message.contains(
+                            "TenantObservability journey-tenant-first/journey-tenant-first"
+                        ),
+                        "{message}"
+                    );
+                    tenant.delete::<AlarmSet>("golden").await;
+                }
+                _ => tenant.delete_namespace().await,
+            }
+            if order != "namespace-at-once" {
+                tenant.gone::<AlarmSet>("golden").await;
+                tenant.gone::<TenantObservability>(&tenant.namespace).await;
+            }
+            assert_eq!(
+                tenant.alarms().await.into_keys().collect::<Vec<_>>(),
+                [foreign],
+                "{order}"
+            );
+            let topics: BTreeSet<_> = tenant.topics().await.into_iter().collect();
+            assert_eq!(
+                topics
+                    .iter()
+                    .map(|arn| arn.rsplit(':').next().unwrap())
+                    .collect::<Vec<_>>(),
+                ["by-hand"],
+                "{order}"
+            );
+        }
+    });
+}
+
+pub async fn put_by_hand(cloudwatch: &aws_sdk_cloudwatch::Client, name: &str) {
+    cloudwatch
+        .put_metric_alarm()
+        .alarm_name(name)
+        .namespace("App")
+        .metric_name("by.hand")
+        .statistic(aws_sdk_cloudwatch::types::Statistic::Sum)
+        .period(60)
+        .evaluation_periods(1)
+        .comparison_operator(aws_sdk_cloudwatch::types::ComparisonOperator::GreaterThanThreshold)
+        .threshold(1.0)
+        .send()
+        .await
+        .unwrap();
+}
+
+#[test]
+fn a_pager_that_is_replaced_or_rotated_is_the_only_one_that_hears() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "journey-rotate").await;
+        let (old, new) = (KEY.replace("01", "05"), KEY.replace("01", "06"));
+        tenant.secret("pager", "key", &old).await;
+        tenant.tenant(with_pager(tenant.usual_spec())).await;
+        let _operator = tenant.operator().await;
+        tenant
+            .until::<TenantObservability>(&tenant.namespace, "delivering", |tenant| {
+                tenant.holds("DeliveryReady")
+            })
+            .await;
+        // One that somebody made by hand is left alone.
+        let topics = tenant.topics().await;
+        let topic = topics.iter().find(|arn| arn.contains("critical")).unwrap();
+        tenant
+            .sns()
+            .subscribe()
+            .topic_arn(topic)
+            .protocol("email")
+            .endpoint("by-hand@vsu.example")
+            .send()
+            .await
+            .unwrap();
+
+        tenant.secret("pager", "key", &new).await;
+        eventually("only the new key and the one made by hand", || async {
+            let listed = tenant
+                .sns()
+                .list_subscriptions_by_topic()
+                .topic_arn(topic)
+                .send()
+                .await
+                .unwrap();
+            let endpoints: BTreeSet<_> = listed
+                .subscriptions()
+                .iter()
+                .map(|s| s.endpoint().unwrap().to_owned())
+                .collect();
+            let expected = [
+                format!("{}/integration/{new}/enqueue", world.pagerduty.url()),
+                "by-hand@vsu.example".into(),
+            ];
+            if endpoints == expected.into() {
+                Ok(())
+            } else {
+                Err(format!("{endpoints:?}"))
+            }
+        })
+        .await;
+        assert!(world.pagerduty.confirmed(&new).contains(topic));
+    });
+}
+
+#[test]
+fn a_role_may_be_changed_while_its_alarms_are_there() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "journey-role").await;
+        tenant.usual_tenant().await;
+        tenant
+            .set(
+                "golden",
+                json!(["prod"]),
+                json!([alarm("errors", "critical", json!({}))]),
+            )
+            .await;
+        let _operator = tenant.operator().await;
+        tenant.ready::<AlarmSet>("golden", "Applied").await;
+        let other = format!("arn:aws:iam::{}:role/other", tenant.account);
+        world.aws.role(
+            &other,
+            Trust::external_id(format!("{CLUSTER}/{}", tenant.namespace)),
+        );
+        let mut spec = tenant.usual_spec();
+        spec["aws"]["roleArn"] = json!(other);
+        let mark = world.aws.mark();
+        tenant.tenant(spec).await;
+        let set = tenant
+            .until::<AlarmSet>("golden", "the new role in targets", |set| {
+                set.status.as_ref().unwrap().targets[0].role_arn == other
+            })
+            .await;
+        assert_eq!(set.status.unwrap().targets.len(), 1);
+        tenant.ready::<AlarmSet>("golden", "Applied").await;
+        assert_eq!(tenant.writes_since(mark), []);
+    });
+}

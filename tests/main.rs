@@ -1,0 +1,15 @@
+//! Campanile against the test world: the real API server, the AWS emulator, the stand-ins.
+//!
+//! One world for all; a namespace, an account and an operator of its own for each test.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+mod cli;
+mod crash;
+mod examples;
+mod face;
+mod journey;
+mod schema;
+mod trouble;
