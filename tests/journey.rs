@@ -323,7 +323,7 @@ fn drift_is_repaired() {
         sns.set_topic_attributes()
             .topic_arn(&topics[0])
             .attribute_name("Policy")
-            .attribute_value(r#"{"Version":"2012-10-17","Statement":[]}"#)
+            .attribute_value(r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"*"},"Action":"sns:Publish","Resource":"*"}]}"#)
             .send()
             .await
             .unwrap();

@@ -102,7 +102,7 @@ fn an_alarm_set_that_cannot_work_is_refused_with_what_to_do() {
                     json!([alarm("a", "info", json!({})), alarm("a", "info", json!({}))]),
                     json!({}),
                 ),
-                "Duplicate value",
+                "duplicate entries for key",
             ),
             (
                 base(many(11), json!({"environments": environments})),
@@ -176,7 +176,7 @@ fn a_tenant_that_cannot_work_is_refused_with_what_to_do() {
             (json!({"aws": null}), "add the aws block, or remove notify"),
             (
                 json!({"environments": [{"name": "prod"}, {"name": "prod"}]}),
-                "Duplicate value",
+                "duplicate entries for key",
             ),
             (
                 json!({"environments": [{"name": "Prod"}]}),
@@ -188,7 +188,7 @@ fn a_tenant_that_cannot_work_is_refused_with_what_to_do() {
             ),
             (
                 json!({"notify": {"critical": {"pagerDuty": [service, service]}}}),
-                "Duplicate value",
+                "duplicate entries for key",
             ),
         ] {
             let spec = patched(base.clone(), patch.clone());

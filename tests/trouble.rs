@@ -179,16 +179,16 @@ fn a_secret_that_is_missing() {
             (tenant.alarms().await.len(), tenant.topics().await.len()),
             (1, 2)
         );
+        let degraded = |tenant: &TenantObservability| {
+            tenant.status.as_ref().unwrap().health == Some(Health::Degraded)
+        };
         let waiting = tenant
-            .api::<TenantObservability>()
-            .get(&tenant.namespace)
-            .await
-            .unwrap();
+            .until::<TenantObservability>(&tenant.namespace, "degraded", degraded)
+            .await;
         assert_eq!(
             waiting.condition("DeliveryReady").unwrap().reason,
             "WaitingForSecret"
         );
-        assert_eq!(waiting.status.unwrap().health, Some(Health::Degraded));
 
         tenant.secret("pager", "other", "x").await;
         eventually("the key to be missed", || async {
@@ -386,8 +386,16 @@ fn things_that_are_not_ours() {
         let alarms = tenant.alarms().await;
         assert_eq!(alarms[&foreign].metric_name(), Some("by.hand"));
         // The other alarm is there, and does not tell the stranger's topic.
-        let other = &alarms[&tenant.name(Severity::Critical, "golden", "slow", Some("prod"))];
-        assert_eq!(other.alarm_actions(), [] as [String; 0]);
+        let other = tenant.name(Severity::Critical, "golden", "slow", Some("prod"));
+        eventually("no action", || async {
+            let actions = tenant.alarms().await[&other].alarm_actions().to_vec();
+            if actions.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{actions:?}"))
+            }
+        })
+        .await;
         let touched = tenant.writes_since(mark);
         assert!(
             touched

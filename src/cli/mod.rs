@@ -27,6 +27,7 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Run the controller.
+    #[command(args_override_self = true)]
     Run(run::Run),
     /// Say what would change outside, as a diff; write nothing. Exit code: 0 nothing, 2 changes, 1 an error.
     Plan(plan::Plan),

@@ -9,9 +9,7 @@
 mod world;
 
 use super::*;
-use crate::{
-    error::Class::{Cut, Denied, Failing, Rejected, Superseded, Throttled, Waiting},
-};
+use crate::error::Class::{Cut, Denied, Failing, Rejected, Superseded, Throttled, Waiting};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use world::{
     Deed, Fault,
@@ -68,7 +66,12 @@ fn upserts_run_forward_deletes_backward_and_only_what_was_written_is_read_again(
     assert_eq!(world.writes(), WRITES);
     let reads = |world: &World| {
         let calls = world.state().calls.clone();
-        STAGES.map(|stage| calls.iter().filter(|call| **call == format!("? {stage}")).count())
+        STAGES.map(|stage| {
+            calls
+                .iter()
+                .filter(|call| **call == format!("? {stage}"))
+                .count()
+        })
     };
     assert_eq!(reads(&world), [2, 2, 2, 2]);
     world.run(&spec(&TO.replace("group g=2", "group g=1")));
@@ -100,19 +103,28 @@ fn what_a_failure_holds_back() {
         assert_eq!((&missing[2..], untried), (&all[..], 3));
     }
     let (missing, untried) = left_out("intend", Failing);
-    assert_eq!((missing[0], &missing[1..], untried), ("+ target u", &all[..], 3));
+    assert_eq!(
+        (missing[0], &missing[1..], untried),
+        ("+ target u", &all[..], 3)
+    );
 
     // A stage that could not look does nothing, nor do those that need it, however indirectly.
     for class in [Rejected, Failing, Denied] {
         let events = |call: &&str| !call.contains("group");
         let (missing, _) = left_out("? connection", class);
-        assert_eq!(missing, WRITES.into_iter().filter(events).collect::<Vec<_>>());
+        assert_eq!(
+            missing,
+            WRITES.into_iter().filter(events).collect::<Vec<_>>()
+        );
     }
     let (missing, _) = left_out("? destination", Failing);
     assert!(!missing.contains(&"+ connection b") && missing.contains(&"~ target t"));
     assert_eq!(missing[missing.len() - 3..], all);
     let (missing, _) = left_out("? target", Rejected);
-    assert_eq!(missing[..3], ["intend target u", "+ target u", "~ target t"]);
+    assert_eq!(
+        missing[..3],
+        ["intend target u", "+ target u", "~ target t"]
+    );
     assert_eq!(missing[3..], all);
 }
 
@@ -122,7 +134,12 @@ fn a_refusal_or_throttling_stops_its_scope_and_nothing_else() {
         let (missing, untried) = left_out("+ destination e", class);
         let events = ["~ destination d", "- destination z", "- connection z"];
         let waiting = ["+ target u", "- target z"];
-        assert!(events.iter().chain(&waiting).all(|call| missing.contains(call)));
+        assert!(
+            events
+                .iter()
+                .chain(&waiting)
+                .all(|call| missing.contains(call))
+        );
         assert_eq!((missing.len(), untried), (5, 4), "{missing:?}");
 
         // Deletions also wait for what was only not tried.
@@ -139,8 +156,15 @@ fn nothing_is_written_once_there_is_a_newer_generation() {
         let world = World::with(FROM);
         world.state().overtaken_after = Some(passed);
         let report = world.run(&spec(TO)).unwrap();
-        let intents = world.writes().iter().filter(|it| it.starts_with("intend")).count();
-        assert_eq!((world.writes().len() - intents, report.done), (passed, passed));
+        let intents = world
+            .writes()
+            .iter()
+            .filter(|it| it.starts_with("intend"))
+            .count();
+        assert_eq!(
+            (world.writes().len() - intents, report.done),
+            (passed, passed)
+        );
         let mut failed = report.failed.iter();
         assert!(failed.all(|failure| matches!(failure.error.class, Superseded | Waiting(_))));
         world.recovers();
@@ -225,11 +249,23 @@ fn a_batch_is_of_one_verb_and_of_the_size_that_the_stage_says() {
     world.fails("- group g100", Rejected, Never);
     let report = world.run(&to).unwrap();
     let sent = |sign: char| {
-        let calls = world.writes().into_iter().filter(|call| call.starts_with(sign));
-        calls.map(|call| call.split(' ').count() - 2).collect::<Vec<_>>()
+        let calls = world
+            .writes()
+            .into_iter()
+            .filter(|call| call.starts_with(sign));
+        calls
+            .map(|call| call.split(' ').count() - 2)
+            .collect::<Vec<_>>()
     };
-    assert_eq!((sent('+'), sent('~'), sent('-')), (vec![1, 1], vec![2, 2, 1], vec![100, 100, 50]));
-    assert_eq!((report.done, report.failed.len()), (256, 1), "each has its own answer");
+    assert_eq!(
+        (sent('+'), sent('~'), sent('-')),
+        (vec![1, 1], vec![2, 2, 1], vec![100, 100, 50])
+    );
+    assert_eq!(
+        (report.done, report.failed.len()),
+        (256, 1),
+        "each has its own answer"
+    );
 }
 
 #[test]
@@ -242,12 +278,18 @@ fn a_change_without_an_answer_is_not_taken_for_done() {
 
 fn classes(report: &Report) -> Vec<(&'static str, Option<&str>, Class)> {
     let failed = report.failed.iter();
-    failed.map(|it| (it.stage, it.key.as_deref(), it.error.class)).collect()
+    failed
+        .map(|it| (it.stage, it.key.as_deref(), it.error.class))
+        .collect()
 }
 
 #[test]
 fn only_a_stage_that_could_not_look_fails_without_a_key() {
-    for (fault, key) in [("? target", None), ("intend", Some("u")), ("+ target", Some("u"))] {
+    for (fault, key) in [
+        ("? target", None),
+        ("intend", Some("u")),
+        ("+ target", Some("u")),
+    ] {
         let world = World::with(FROM);
         world.fails(fault, Failing, Never);
         let report = world.run(&spec(TO)).unwrap();
@@ -275,13 +317,18 @@ fn what_is_held_is_reported_and_left_as_it_is() {
         let world = World::with(FROM);
         let mut to = spec(TO);
         for name in ["z", "new"] {
-            to[2].held.insert(name.into(), Error::new(class, "cannot be made"));
+            to[2]
+                .held
+                .insert(name.into(), Error::new(class, "cannot be made"));
         }
         let report = world.run(&to).unwrap();
         let mut left_out = WRITES.to_vec();
         left_out.retain(|call| *call != "- group z");
         assert_eq!(world.writes(), left_out);
-        assert_eq!(classes(&report), ["new", "z"].map(|key| ("group", Some(key), class)));
+        assert_eq!(
+            classes(&report),
+            ["new", "z"].map(|key| ("group", Some(key), class))
+        );
         assert!(world.ours().contains("group z=1"));
     }
 }
@@ -305,7 +352,10 @@ fn what_is_not_ours_is_left_alone_and_holds_up_nothing_else() {
             ("target", Some("u"), Class::Conflict),
         ]
     );
-    assert_eq!(world.ours(), "connection a=2, destination d=2@a, group g=2, target t=2@d");
+    assert_eq!(
+        world.ours(),
+        "connection a=2, destination d=2@a, group g=2, target t=2@d"
+    );
     world.others_leave();
     world.settles(TO);
 }
@@ -340,12 +390,16 @@ fn specs() -> impl Strategy<Value = String> {
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
 fn deeds(stages: usize) -> impl Strategy<Value = Deed> {
-    (0..stages, select(&NAMES[..]), 1_u8..3, any::<(bool, bool)>()).prop_map(
-        |(stage, name, size, (put, marked))| match put {
+    (
+        0..stages,
+        select(&NAMES[..]),
+        1_u8..3,
+        any::<(bool, bool)>(),
+    )
+        .prop_map(|(stage, name, size, (put, marked))| match put {
             true => Deed::Put(stage, name, size, marked),
             false => Deed::Remove(stage, name),
-        },
-    )
+        })
 }
 
 fn faults() -> impl Strategy<Value = Fault> {
@@ -440,6 +494,21 @@ proptest! {
         }
         world.recovers();
         world.settles("");
+    }
+
+    #[test]
+    fn nothing_is_deleted_that_something_is_on_while_what_failed_may_pass(
+        from in specs(),
+        to in specs(),
+        mut faults in vec(faults(), 1..3),
+    ) {
+        faults.retain(|(_, class, _)| *class != Rejected);
+        let world = World::with(&from);
+        world.state().faults = faults;
+        world.run(&spec(&to)).unwrap();
+        prop_assert_eq!(world.state().in_use, 0);
+        world.recovers();
+        world.settles(&to);
     }
 
     #[test]

@@ -482,7 +482,10 @@ impl<const N: usize> Part<'_, N> {
     fn write(&self, changes: &[ChangeOf<Self>], ids: &Ids) -> Vec<Result<Applied>> {
         let mut state = self.0.state();
         let steps: Vec<_> = changes.iter().map(|it| Step::of(Self::NAME, it)).collect();
-        assert_eq!(state.admitted, steps, "every write has just passed the gate");
+        assert_eq!(
+            state.admitted, steps,
+            "every write has just passed the gate"
+        );
         let verb = changes[0].verb();
         assert!(changes.len() <= self.batch(verb));
         assert!(changes.iter().all(|change| change.verb() == verb));
@@ -495,9 +498,16 @@ impl<const N: usize> Part<'_, N> {
             Change::Delete { .. } | Change::Conflict { .. } => Ok(None),
         };
         let ready: Vec<Result<Option<u32>>> = changes.iter().map(ready).collect();
-        let sent: Vec<_> = changes.iter().zip(&ready).filter(|(_, on)| on.is_ok()).collect();
+        let sent: Vec<_> = changes
+            .iter()
+            .zip(&ready)
+            .filter(|(_, on)| on.is_ok())
+            .collect();
         if !sent.is_empty() {
-            let keys: Vec<_> = sent.iter().map(|(change, _)| change.key().as_str()).collect();
+            let keys: Vec<_> = sent
+                .iter()
+                .map(|(change, _)| change.key().as_str())
+                .collect();
             state.calls.push(format!("{head} {}", keys.join(" ")));
         }
         let mut outcomes: Vec<_> = changes
@@ -565,7 +575,9 @@ impl Gate for World {
     fn leave(&self, step: &Step, outcome: &Result<Applied>) {
         let mut state = self.state();
         let at = state.admitted.iter().position(|admitted| admitted == step);
-        state.admitted.remove(at.expect("only what was admitted has an outcome"));
+        state
+            .admitted
+            .remove(at.expect("only what was admitted has an outcome"));
         if let Err(error) = outcome
             && error.class == Class::Rejected
         {

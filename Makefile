@@ -1,0 +1,31 @@
+# The two commands a stranger needs are `make demo` and `make test`. Both install what they need under target/.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test world crds lint deny
+
+help: ## Show this.
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: ## Build everything, start the test world, and watch an alarm fire and reach a pager. ONCE=1 ends by itself.
+	@echo "Building Campanile and the test world (some minutes the first time) …"
+	@cargo build --workspace --bins
+	@ONCE=$(ONCE) target/debug/demo
+
+test: ## Run all tests; the last line is "N passed, N failed, N skipped".
+	@python3 tests/summary.py cargo test --workspace --no-fail-fast
+
+world: ## Start the test world, say how to reach it, and keep it up until Ctrl-C.
+	@cargo build --workspace --bins
+	@target/debug/world
+
+crds: ## Write crds/ anew from the code.
+	@cargo run --quiet -- crds > target/campanile-crds.yaml
+	@mv target/campanile-crds.yaml crds/campanile.yaml
+
+lint: ## Formatting and lints, as CI does.
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+deny: ## Bans, licences and sources of all dependencies (needs cargo-deny).
+	cargo deny --all-features check bans licenses sources
