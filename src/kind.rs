@@ -244,7 +244,7 @@ pub async fn prepare<K: Kind>(object: &K, around: &Surroundings<'_>) -> Prepared
                 }
             }
             // Without the tenant nobody can say that the object does not belong there any more.
-            None if !deleting && matches!(read, Err(_)) => {}
+            None if !deleting && read.is_err() => {}
             _ => targets.push((left, false)),
         }
     }

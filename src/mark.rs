@@ -43,7 +43,7 @@ impl Mark {
                     .bytes()
                     .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
         };
-        (parts.len() == 5 && parts.iter().all(|part| plain(&part))).then(|| Self(text.to_owned()))
+        (parts.len() == 5 && parts.iter().all(plain)).then(|| Self(text.to_owned()))
     }
 
     /// The mark in a description: its last line, whole, or nothing.

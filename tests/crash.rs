@@ -8,9 +8,9 @@ use std::{collections::BTreeMap, time::Duration};
 /// What is asked for in a round: some alarms change, some come, some go, the severity of one moves.
 fn alarms(round: usize) -> Value {
     (0..12)
-        .filter(|n| (n + round) % 4 != 0)
+        .filter(|n| !(n + round).is_multiple_of(4))
         .map(|n| {
-            let severity = if (n + round) % 3 == 0 {
+            let severity = if (n + round).is_multiple_of(3) {
                 "critical"
             } else {
                 "warning"
@@ -33,7 +33,7 @@ fn twenty_kills_at_random_moments() {
         let spec = |round: usize| {
             let mut spec = tenant.usual_spec();
             let pager = json!({"pagerDuty": [{"name": "primary", "integrationKeySecretRef": {"name": "pager", "key": "key"}}]});
-            spec["notify"] = if round % 2 == 0 {
+            spec["notify"] = if round.is_multiple_of(2) {
                 json!({"critical": pager})
             } else {
                 json!({"critical": pager, "warning": {}})
@@ -104,7 +104,7 @@ async fn as_desired(tenant: &Tenant, round: usize) -> Result<(), String> {
             )
         })
         .collect();
-    let severities: &[&str] = if round % 2 == 0 {
+    let severities: &[&str] = if round.is_multiple_of(2) {
         &["critical"]
     } else {
         &["critical", "warning"]

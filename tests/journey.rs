@@ -430,6 +430,8 @@ fn an_edit_changes_that_and_nothing_else() {
             )
             .await;
         tenant.ready::<AlarmSet>("golden", "Applied").await;
+        let since = |set: &AlarmSet| set.condition("Ready").unwrap().last_transition_time.clone();
+        let before = since(&tenant.api::<AlarmSet>().get("golden").await.unwrap());
         let mut spec = tenant.usual_spec();
         spec["environments"] = json!([{"name": "pilot"}, {"name": "prod"}, {"name": "stage"}]);
         tenant.tenant(spec).await;
@@ -438,6 +440,12 @@ fn an_edit_changes_that_and_nothing_else() {
                 set.status.as_ref().unwrap().counts.unwrap().applied == 3
             })
             .await;
+
+        let after = since(&tenant.api::<AlarmSet>().get("golden").await.unwrap());
+        assert_eq!(
+            before, after,
+            "an edit of the tenant does not make its sets unready"
+        );
 
         // A severity that nobody hears any more: its topic goes, its alarms stay and point nowhere.
         let mut spec = tenant.usual_spec();

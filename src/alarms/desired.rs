@@ -267,13 +267,8 @@ fn configuration(
         .runbook_url
         .as_ref()
         .map(|url| format!("Runbook: {url}"));
-    let text: Vec<_> = alarm
-        .description
-        .iter()
-        .cloned()
-        .filter(|text| !text.is_empty())
-        .chain(runbook)
-        .collect();
+    let description = alarm.description.clone().filter(|text| !text.is_empty());
+    let text: Vec<_> = description.into_iter().chain(runbook).collect();
     Ok(Configuration {
         description: mark.sign(&text.join("\n")),
         namespace: alarm.namespace.clone(),

@@ -103,21 +103,21 @@ impl Kind for AlarmSet {
                 "TenantObservability {namespace}/{name} names no AWS account: add its aws block"
             )));
         }
-        // An alarm that points at a topic which is not there says so nowhere, so the topics come first.
         let attempted = tenant
             .status
             .as_ref()
             .and_then(|status| status.observed_generation);
-        let ahead = attempted != tenant.metadata.generation;
         match around.purpose {
-            Purpose::Act if ahead => Err(waiting(format!(
+            // An alarm that points at a topic which is not there says so nowhere, so the topics come
+            // first. Once the tenant has been looked at, its status says which there are.
+            Purpose::Act if attempted.is_none() => Err(waiting(format!(
                 "TenantObservability {namespace}/{name} has not been applied yet; its topics come first"
             ))),
-            Purpose::Plan if ahead => {
+            Purpose::Plan if attempted != tenant.metadata.generation => {
                 let topics = tenant::desired::topic_arns(&tenant, around.installation);
                 Ok(Inputs { tenant, topics })
             }
-            _ => {
+            Purpose::Act | Purpose::Plan => {
                 let topics = tenant.status.iter().flat_map(|status| &status.topics);
                 let topics = topics
                     .map(|topic| (topic.severity, topic.arn.clone()))

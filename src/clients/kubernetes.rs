@@ -31,6 +31,21 @@ pub async fn call<T>(doing: &str, future: impl Future<Output = kube::Result<T>>)
     }
 }
 
+/// The same, for a call on one object that may be gone: then there is no answer.
+pub async fn call_if_there<T>(
+    doing: &str,
+    future: impl Future<Output = kube::Result<T>>,
+) -> Result<Option<T>> {
+    call(doing, async {
+        match future.await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    })
+    .await
+}
+
 /// What an error of the API server means.
 pub fn classify(doing: &str, error: &kube::Error) -> Error {
     match error {

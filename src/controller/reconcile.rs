@@ -313,7 +313,13 @@ pub async fn write_status<K: Kind>(
     struct Body<'a, S> {
         #[serde(flatten)]
         types: TypeMeta,
+        metadata: Identity<'a>,
         status: &'a S,
+    }
+    /// So that another object of the same name, made meanwhile, does not get this one's status.
+    #[derive(Serialize, Debug)]
+    struct Identity<'a> {
+        uid: &'a str,
     }
     if before == after {
         return Ok(());
@@ -322,21 +328,16 @@ pub async fn write_status<K: Kind>(
         context.client.clone(),
         &object.namespace().unwrap_or_default(),
     );
+    let (name, uid) = (object.name_any(), object.uid().unwrap_or_default());
     let patch = Patch::Apply(Body {
         types: TypeMeta::resource::<K>(),
+        metadata: Identity { uid: &uid },
         status: after,
     });
     let params = PatchParams::apply(MANAGER).force();
-    let name = object.name_any();
-    match kubernetes::call(
-        "writing the status",
-        api.patch_status(&name, &params, &patch),
-    )
-    .await
-    {
-        Err(error) if error.message.contains("NotFound") => {
-            Err(Error::new(Class::Superseded, "the object is gone"))
-        }
-        patched => patched.map(drop),
+    let patched = api.patch_status(&name, &params, &patch);
+    match kubernetes::call_if_there("writing the status", patched).await? {
+        Some(_) => Ok(()),
+        None => Err(Error::new(Class::Superseded, "the object is gone")),
     }
 }

@@ -298,6 +298,15 @@ fn only_a_stage_that_could_not_look_fails_without_a_key() {
 }
 
 #[test]
+fn a_plan_holds_nothing_back_but_says_what_it_could_see() {
+    let world = World::with(FROM);
+    world.fails("? target", Failing, Never);
+    let planned = world.plan(&spec(TO));
+    assert!(planned.contains(&"- connection z".to_owned()));
+    assert!(!planned.iter().any(|step| step.contains("target")));
+}
+
+#[test]
 fn what_was_refused_is_not_tried_again_but_still_reported() {
     let world = World::with(FROM);
     world.fails("~ group g", Rejected, Never);
@@ -495,7 +504,9 @@ proptest! {
         world.recovers();
         world.settles("");
     }
+}
 
+proptest! {
     #[test]
     fn nothing_is_deleted_that_something_is_on_while_what_failed_may_pass(
         from in specs(),

@@ -190,7 +190,7 @@ mod tests {
         let fires = |severity| (severity, "ALARM", Value::Null, NOW);
         let silent = |treat: Value, since| ("warning", "INSUFFICIENT_DATA", treat, since);
         let (old, fresh) = ("2026-11-21T11:00:00Z", "2026-11-21T11:50:00Z");
-        let mut unread = set("Applied", &[ok.clone()]);
+        let mut unread = set("Applied", std::slice::from_ref(&ok));
         unread.status = None;
 
         check(&[], &[], Health::Healthy, "no alarms", "no alarms");
@@ -230,7 +230,7 @@ mod tests {
             "1/1 firing",
         );
         check(
-            &[set("PartiallyFailed", &[ok.clone()])],
+            &[set("PartiallyFailed", std::slice::from_ref(&ok))],
             &[],
             Health::Degraded,
             "0/1 firing",

@@ -23,7 +23,10 @@ use k8s_openapi::{
 };
 use kube::{Api, ResourceExt, api::ListParams};
 use sns::{Candidates, Subscriptions, Topics};
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeSet, btree_map::Entry},
+    time::Duration,
+};
 
 /// How soon to look again at a subscription that waits to be confirmed: PagerDuty takes seconds.
 const PENDING: Duration = Duration::from_secs(10);
@@ -266,9 +269,10 @@ impl TenantObservability {
             for service in &recipients.pager_duty {
                 let reference = &service.integration_key_secret_ref;
                 let place = (reference.name.clone(), reference.key.clone());
-                if !keys.contains_key(&place) {
-                    let key = integration_key(client, namespace, &place.0, &place.1).await;
-                    keys.insert(place, key);
+                if let Entry::Vacant(entry) = keys.entry(place) {
+                    let (name, key) = entry.key();
+                    let key = integration_key(client, namespace, name, key).await;
+                    entry.insert(key);
                 }
             }
         }

@@ -206,8 +206,11 @@ impl State {
         on: Option<u32>,
     ) -> Result<Applied> {
         let rejected = |message: &str| Err(Error::new(Class::Rejected, message));
-        if on.is_some_and(|on| !self.things.contains_key(&on)) {
-            return rejected("what it is to be on is gone");
+        if let Some(on) = on {
+            let Some(on) = self.things.get(&on) else {
+                return rejected("what it is to be on is gone");
+            };
+            assert_eq!(on.holder, Holder::Us, "{} is not ours to be on", on.name);
         }
         match change {
             Change::Create { key, to } => {
