@@ -204,8 +204,21 @@ impl<S: Stage> Typed<S> {
         }
     }
 
-    /// Says what failed, and holds back deletions if it may pass.
+    /// Says what failed.
     fn tell(key: Option<String>, error: Error, run: &mut Run<'_>) {
+        run.report.failed.push(Failure {
+            stage: S::NAME,
+            key,
+            error,
+        });
+    }
+
+    /// The same of what the outside or the gate answered: it may go for the whole scope, and it holds
+    /// back deletions if it may pass.
+    fn fail(&self, key: Option<String>, error: Error, run: &mut Run<'_>) {
+        if error.class.stops_scope() {
+            run.stopped.insert(self.stage.scope().to_owned());
+        }
         let passes = match error.class {
             // What it waits for has said why, and whether that may pass.
             Class::Waiting(On::Prerequisite) => {
@@ -216,18 +229,6 @@ impl<S: Stage> Typed<S> {
         };
         if passes {
             run.unsettled.insert(S::NAME, S::NEEDS);
-        }
-        run.report.failed.push(Failure {
-            stage: S::NAME,
-            key,
-            error,
-        });
-    }
-
-    /// The same of what the outside or the gate answered, which may go for the whole scope.
-    fn fail(&self, key: Option<String>, error: Error, run: &mut Run<'_>) {
-        if error.class.stops_scope() {
-            run.stopped.insert(self.stage.scope().to_owned());
         }
         Self::tell(key, error, run);
     }

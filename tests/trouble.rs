@@ -157,7 +157,7 @@ fn a_secret_that_is_missing() {
         let tenant = Tenant::new(world, "trouble-secret").await;
         let mut spec = tenant.usual_spec();
         spec["notify"]["critical"] = json!({"pagerDuty": [{"name": "primary", "integrationKeySecretRef": {"name": "pager", "key": "key"}}]});
-        tenant.tenant(spec).await;
+        tenant.tenant(spec.clone()).await;
         tenant
             .set(
                 "golden",
@@ -189,6 +189,20 @@ fn a_secret_that_is_missing() {
             waiting.condition("DeliveryReady").unwrap().reason,
             "WaitingForSecret"
         );
+
+        // Nor does what goes.
+        let mut less = spec.clone();
+        less["notify"].as_object_mut().unwrap().remove("warning");
+        tenant.tenant(less).await;
+        eventually("the warning topic to be gone", || async {
+            let topics = tenant.topics().await;
+            if topics.len() == 1 {
+                Ok(())
+            } else {
+                Err(format!("{topics:?}"))
+            }
+        })
+        .await;
 
         tenant.secret("pager", "other", "x").await;
         eventually("the key to be missed", || async {

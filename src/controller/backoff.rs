@@ -47,10 +47,15 @@ impl Backoff {
         self.with(uid, |memory| (memory.failures, memory.since) = (0, None));
     }
 
-    /// A run failed. Says how often in a row, this time included.
-    pub fn failed(&self, uid: &str) -> u32 {
+    /// A run failed. Says how often in a row, this time included; one that got something done begins
+    /// to count anew, so that a throttled object does not wait longer and longer while it gets on.
+    pub fn failed(&self, uid: &str, progress: bool) -> u32 {
         self.with(uid, |memory| {
-            memory.failures = memory.failures.saturating_add(1);
+            memory.failures = if progress {
+                1
+            } else {
+                memory.failures.saturating_add(1)
+            };
             memory.since.get_or_insert_with(Instant::now);
             memory.failures
         })
@@ -141,18 +146,23 @@ mod tests {
     async fn failures_count_until_success_or_edit() {
         let backoff = Backoff::default();
         backoff.begin("u", Some(1), false);
-        assert_eq!((backoff.failed("u"), backoff.failed("u")), (1, 2));
+        assert_eq!(
+            (backoff.failed("u", false), backoff.failed("u", false)),
+            (1, 2)
+        );
         tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!(backoff.failing_for("u"), Duration::from_secs(60));
         backoff.begin("u", Some(1), false);
-        assert_eq!(backoff.failed("u"), 3);
+        assert_eq!(backoff.failed("u", false), 3);
         backoff.begin("u", Some(2), false);
         assert_eq!(
-            (backoff.failing_for("u"), backoff.failed("u")),
+            (backoff.failing_for("u"), backoff.failed("u", false)),
             (Duration::ZERO, 1)
         );
         backoff.succeeded("u");
-        assert_eq!(backoff.failed("u"), 1);
+        assert_eq!(backoff.failed("u", false), 1);
+        assert_eq!(backoff.failed("u", false), 2);
+        assert_eq!(backoff.failed("u", true), 1, "it gets on");
     }
 
     #[tokio::test(start_paused = true)]

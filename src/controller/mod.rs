@@ -302,7 +302,7 @@ async fn one<K: Kind>(
             Ok(Err(error)) => {
                 tracing::warn!(%error, class = error.class.label(), "reconcile");
                 (
-                    again(error.class, context.backoff.failed(&uid)),
+                    again(error.class, context.backoff.failed(&uid, false)),
                     error.class.label(),
                 )
             }
@@ -315,7 +315,10 @@ async fn one<K: Kind>(
                     panic = panic.unwrap_or_default(),
                     "a reconcile panicked: this is a bug"
                 );
-                (again(Class::Failing, context.backoff.failed(&uid)), "panic")
+                (
+                    again(Class::Failing, context.backoff.failed(&uid, false)),
+                    "panic",
+                )
             }
         };
         let took = began.elapsed();

@@ -212,8 +212,9 @@ async fn finish<K: Kind>(
             outcome: "ok",
         });
     }
+    let progress = outcome.places.iter().any(|place| place.report.done > 0);
     let failures = match &failure {
-        Some(_) => context.backoff.failed(&uid),
+        Some(_) => context.backoff.failed(&uid, progress),
         None => {
             context.backoff.succeeded(&uid);
             0

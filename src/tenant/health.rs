@@ -79,6 +79,7 @@ pub fn roll_up(sets: &[AlarmSet], problems: &[String], now: Timestamp) -> RollUp
     }
     let summary = match counts.desired {
         0 if unread.is_empty() => "no alarms".to_owned(),
+        0 => "not read".to_owned(),
         all => format!("{}/{all} firing", counts.firing),
     };
     let (health, message) = if !unread.is_empty() {
@@ -194,6 +195,13 @@ mod tests {
         unread.status = None;
 
         check(&[], &[], Health::Healthy, "no alarms", "no alarms");
+        check(
+            std::slice::from_ref(&unread),
+            &[],
+            Health::Unknown,
+            "not read",
+            "the alarms of AlarmSet golden have not been read lately",
+        );
         check(
             &[set("Applied", &[ok.clone(), ok.clone()])],
             &[],

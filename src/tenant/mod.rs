@@ -211,6 +211,8 @@ impl Kind for TenantObservability {
             if let Ok(row) = &place.lanes {
                 let delivery = self.report_delivery(row, status);
                 findings.again = delivery.pending.then_some(PENDING);
+                let (topics, subscriptions) = (status.topics.len(), status.subscriptions.len());
+                findings.summary = format!("topics: {topics}, subscriptions: {subscriptions}");
                 if let Some(verdict) = delivery.verdict {
                     if verdict.holds != Some(true) {
                         problems.push(verdict.message.clone());
@@ -236,7 +238,6 @@ impl Kind for TenantObservability {
             status.health = Some(rolled.health);
             status.summary = Some(rolled.summary.clone());
             status.counts = Some(rolled.counts);
-            findings.summary = rolled.summary;
             findings.verdicts.push(Verdict {
                 type_: "Healthy",
                 holds: match rolled.health {
@@ -344,26 +345,29 @@ impl TenantObservability {
             .values()
             .map(|error| error.message.clone())
             .collect();
-        let (holds, reason, message) = if !missing.is_empty() {
+        let (holds, reason, message) = if topics.seen.is_none() || subscriptions.seen.is_none() {
+            let message = "the topics and who hears them could not be read".to_owned();
+            (None, "Unknown", message)
+        } else if !missing.is_empty() {
             (
-                false,
+                Some(false),
                 "TopicMissing",
                 format!("topic {} is not there", missing.join(", ")),
             )
         } else if !held.is_empty() {
-            (false, "WaitingForSecret", held.join("; "))
+            (Some(false), "WaitingForSecret", held.join("; "))
         } else if !late.is_empty() {
             let message = format!(
                 "not confirmed yet by {}: messages do not reach them",
                 late.join(", ")
             );
-            (false, "PendingConfirmation", message)
+            (Some(false), "PendingConfirmation", message)
         } else {
-            (true, "Delivering", String::new())
+            (Some(true), "Delivering", String::new())
         };
         let verdict = (!stage.desired.wanted.is_empty()).then_some(Verdict {
             type_: "DeliveryReady",
-            holds: Some(holds),
+            holds,
             reason,
             message,
         });

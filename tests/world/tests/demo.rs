@@ -1,5 +1,10 @@
 //! The demo notices when something is broken.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy lets only the test functions themselves unwrap"
+)]
+
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
