@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test world crds lint deny
+.PHONY: help demo test world crds lint
 
 help: ## Show this.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -27,5 +27,3 @@ lint: ## Formatting and lints, as CI does.
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-deny: ## Bans, licences and sources of all dependencies (needs cargo-deny).
-	cargo deny --all-features check bans licenses sources

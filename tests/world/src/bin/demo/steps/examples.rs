@@ -1,0 +1,155 @@
+//! The examples, from nothing to Healthy.
+
+use anyhow::Result;
+
+use crate::demo::{Demo, in_repository, typed};
+use crate::proof::{self, Look, Unproven};
+use crate::table::Row;
+use crate::watch::Watch;
+
+/// How wide a column of the watch is shown.
+const WIDTH: usize = 14;
+
+/// Applies them all and follows them until every tenant is Healthy.
+pub async fn apply(demo: &Demo<'_>) -> Result<()> {
+    let screen = demo.screen;
+    screen.step(
+        "examples/ are applied",
+        "Two tenants, each in a Namespace and an AWS account of its own: vsu with the golden signals of its chat and its agents, \
+         smallapp with one EC2 instance. Their apps run already. Campanile makes topics, subscribes the pager and puts the alarms.",
+    );
+    let watch = Watch::start(demo.world, "tobs", demo.options.limit).await?;
+    let examples = in_repository("examples/")?;
+    demo.kubectl(&["apply", "--server-side", "-f", &examples])
+        .await?;
+
+    screen.command(&typed("kubectl", &["get", "tobs", "-A", "--watch"]));
+    let mut shown = 0;
+    let expected = "every tenant turns from Applying to Healthy";
+    let all_turned = proof::until(screen, demo.options.limit, expected, async || {
+        let states = changes(watch.rows());
+        for row in &states[shown..] {
+            if shown == 0 {
+                screen.output(&lined_up(row.headings()));
+            }
+            screen.output(&lined_up(row.headings().map(|heading| row.cell(heading))));
+            shown += 1;
+        }
+        let all = demo
+            .tenants
+            .iter()
+            .all(|tenant| turned(&states, &tenant.name));
+        Ok(match all {
+            true => Look::Seen(()),
+            false => Look::NotYet("nothing else".to_owned()),
+        })
+    })
+    .await;
+    if let Err(error) = all_turned {
+        let wide = demo
+            .kubectl_quietly(&["get", "tobs,aset", "-A", "-o", "wide"])
+            .await?;
+        return Err(match error.downcast::<Unproven>() {
+            Ok(Unproven { expected, .. }) => Unproven::error(expected, wide.stdout + &wide.stderr),
+            Err(error) => error,
+        });
+    }
+    for tenant in demo.tenants {
+        screen.proven(format!(
+            "{} was seen Applying, then Applied and Healthy",
+            tenant.name
+        ));
+    }
+    healthy(demo).await
+}
+
+/// Without what looks the same as that object did before.
+fn changes(rows: Vec<Row>) -> Vec<Row> {
+    let mut kept: Vec<Row> = Vec::new();
+    for row in rows {
+        let same = |heading: &str, other: &Row| row.cell(heading) == other.cell(heading);
+        let before = kept
+            .iter()
+            .rfind(|other| same("NAMESPACE", other) && same("NAME", other));
+        if before.is_none_or(|before| {
+            !["HEALTH", "ALARMS", "READY"]
+                .iter()
+                .all(|heading| same(heading, before))
+        }) {
+            kept.push(row);
+        }
+    }
+    kept
+}
+
+/// kubectl's columns shift while it learns how wide they are; here they stay.
+fn lined_up<'a>(cells: impl Iterator<Item = &'a str>) -> String {
+    cells.map(|cell| format!("{cell:<WIDTH$}")).collect()
+}
+
+/// Whether the watch saw this tenant first as Applying and, now, as Applied and Healthy.
+fn turned(rows: &[Row], name: &str) -> bool {
+    let states: Vec<_> = rows.iter().filter(|row| row.cell("NAME") == name).collect();
+    let applying = states.iter().any(|row| row.cell("READY") == "Applying");
+    let is_now = states
+        .last()
+        .map(|row| (row.cell("READY"), row.cell("HEALTH")));
+    applying && is_now == Some(("Applied", "Healthy"))
+}
+
+/// Waits until everything is in place and nothing fires, and shows that.
+pub async fn healthy(demo: &Demo<'_>) -> Result<()> {
+    let tenants = demo.tenants.len();
+    let rows = demo
+        .until_table(
+            "all is Applied and Healthy, every alarm has its data, and none fires",
+            &["get", "tobs,aset", "-A"],
+            |rows| {
+                let well: Vec<_> = rows.iter().filter(|row| is_well(row)).collect();
+                let sets = well
+                    .iter()
+                    .filter(|row| row.cell("HEALTH").is_empty())
+                    .count();
+                well.len() == rows.len() && well.len() >= sets + tenants && sets >= tenants
+            },
+        )
+        .await?;
+    for row in rows.iter().filter(|row| !row.cell("HEALTH").is_empty()) {
+        let (name, alarms) = (row.cell("NAMESPACE"), row.cell("ALARMS"));
+        demo.screen
+            .proven(format!("{name} is {}, {alarms}", row.cell("HEALTH")));
+    }
+    Ok(())
+}
+
+fn is_well(row: &Row) -> bool {
+    let quiet = match row.cell("HEALTH") {
+        "" => row.cell("FIRING") == "0" && row.cell("NODATA") == "0" && row.cell("ALARMS") != "0",
+        health => health == "Healthy" && row.cell("ALARMS").starts_with("0/"),
+    };
+    quiet && row.cell("READY") == "Applied"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{changes, turned};
+    use crate::table::rows;
+
+    #[test]
+    fn only_from_applying_to_healthy_counts() {
+        let seen = |lines: &[&str]| {
+            let heading = "NAMESPACE   NAME        HEALTH     READY      AGE";
+            turned(
+                &changes(rows(&[&[heading], lines].concat().join("\n"))),
+                "vsu",
+            )
+        };
+        let applying = "vsu         vsu         Unknown    Applying   0s";
+        let healthy = "vsu         vsu         Healthy    Applied    2s";
+        let degraded = "vsu         vsu         Degraded   Applied    3s";
+        let other = "smallapp    smallapp    Unknown    Applying   0s";
+        assert!(seen(&[applying, applying, healthy, healthy]));
+        assert!(!seen(&[healthy]) && !seen(&[applying]) && !seen(&[]));
+        assert!(!seen(&[applying, healthy, degraded]) && !seen(&[other, healthy]));
+    }
+}
