@@ -29,7 +29,7 @@ use std::fmt;
     printcolumn(
         name = "Message",
         type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        json_path = r#".status.conditions[?(@.type=="Healthy")].message"#,
         priority = 1
     ),
     validation = Rule::new("size(self.metadata.name) <= 36 && self.metadata.name.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')")

@@ -31,6 +31,7 @@ use kube::{
     },
 };
 use lease::Held;
+use reconcile::Done;
 use std::{
     convert::Infallible,
     hash::{DefaultHasher, Hash, Hasher},
@@ -293,41 +294,52 @@ async fn one<K: Kind>(
             .catch_unwind()
             .await;
         let uid = object.uid().unwrap_or_default();
-        let (action, outcome) = match run {
-            Ok(Ok(done)) => (done.action, done.outcome),
-            Ok(Err(error)) if error.class == Class::Superseded => {
-                (Action::requeue(Duration::from_secs(1)), error.class.label())
-            }
+        let done = match run {
+            Ok(Ok(done)) => done,
+            Ok(Err(error)) if error.class == Class::Superseded => Done {
+                action: Action::requeue(Duration::from_secs(1)),
+                outcome: error.class.label(),
+                wrote: false,
+            },
             // The cluster's own API failed us, so there is no status that could say it.
             Ok(Err(error)) => {
                 tracing::warn!(%error, class = error.class.label(), "reconcile");
-                (
-                    again(error.class, context.backoff.failed(&uid, false)),
-                    error.class.label(),
-                )
+                let action = again(error.class, context.backoff.failed(&uid, false));
+                Done {
+                    action,
+                    outcome: error.class.label(),
+                    wrote: false,
+                }
             }
             Err(panic) => {
                 let panic = panic
                     .downcast_ref::<&str>()
                     .map(|text| (*text).to_owned())
                     .or_else(|| panic.downcast_ref::<String>().cloned());
-                tracing::error!(
-                    panic = panic.unwrap_or_default(),
-                    "a reconcile panicked: this is a bug"
-                );
-                (
-                    again(Class::Failing, context.backoff.failed(&uid, false)),
-                    "panic",
-                )
+                let panic = panic.unwrap_or_default();
+                tracing::error!(panic, "a reconcile panicked: this is a bug");
+                let action = again(Class::Failing, context.backoff.failed(&uid, false));
+                Done {
+                    action,
+                    outcome: "panic",
+                    wrote: false,
+                }
             }
         };
+        let Done {
+            action,
+            outcome,
+            wrote,
+        } = done;
         let took = began.elapsed();
         context.metrics.reconciled(K::KIND, outcome, took);
-        tracing::info!(
-            outcome,
-            milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-            "reconciled"
-        );
+        let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        // A look that found everything as it was is not worth a line.
+        if wrote {
+            tracing::info!(outcome, milliseconds, "reconciled");
+        } else {
+            tracing::debug!(outcome, milliseconds, "reconciled");
+        }
         Ok(action)
     }
     .instrument(span)

@@ -32,6 +32,19 @@ pub struct Done {
     pub action: Action,
     /// `ok` or the class of what decided.
     pub outcome: &'static str,
+    /// Whether anything was written, outside or to status.
+    pub wrote: bool,
+}
+
+impl Done {
+    /// There is nothing to do until somebody does something.
+    fn idle() -> Self {
+        Self {
+            action: Action::await_change(),
+            outcome: "ok",
+            wrote: false,
+        }
+    }
 }
 
 /// Brings one object's outside in line and its status up to date.
@@ -45,18 +58,12 @@ pub async fn reconcile<K: Kind>(cached: &K, store: &Store<K>, context: &Context)
         kubernetes::call("reading the object", api.get_opt(&cached.name_any())).await?
     else {
         context.forget(&cached.uid().unwrap_or_default());
-        return Ok(Done {
-            action: Action::await_change(),
-            outcome: "ok",
-        });
+        return Ok(Done::idle());
     };
     let uid = object.uid().unwrap_or_default();
     if cached.uid().is_some_and(|cached| cached != uid) {
         // Deleted and made anew; the new one has an event of its own.
-        return Ok(Done {
-            action: Action::await_change(),
-            outcome: "ok",
-        });
+        return Ok(Done::idle());
     }
     let deleting = object.meta().deletion_timestamp.is_some();
     if deleting
@@ -66,10 +73,7 @@ pub async fn reconcile<K: Kind>(cached: &K, store: &Store<K>, context: &Context)
             .any(|finalizer| finalizer == FINALIZER)
     {
         context.forget(&uid);
-        return Ok(Done {
-            action: Action::await_change(),
-            outcome: "ok",
-        });
+        return Ok(Done::idle());
     }
     let requested = object.annotations().get(RECONCILE_REQUESTED).cloned();
     let mut before = object.status().cloned().unwrap_or_default();
@@ -189,11 +193,13 @@ async fn finish<K: Kind>(
     let uid = object.uid().unwrap_or_default();
     let deleting = object.meta().deletion_timestamp.is_some();
     let failure = decisive(&outcome);
+    let progress = outcome.places.iter().any(|place| place.report.done > 0);
     if matches!(failure, Some((Class::Superseded, _))) {
         // Whatever was done will be seen by the run that supersedes this one.
         return Ok(Done {
             action: Action::requeue(Duration::from_secs(1)),
             outcome: Class::Superseded.label(),
+            wrote: progress,
         });
     }
     let mut status = written.clone();
@@ -208,11 +214,10 @@ async fn finish<K: Kind>(
         set_finalizers(object, api, others).await?;
         context.forget(&uid);
         return Ok(Done {
-            action: Action::await_change(),
-            outcome: "ok",
+            wrote: true,
+            ..Done::idle()
         });
     }
-    let progress = outcome.places.iter().any(|place| place.report.done > 0);
     let failures = match &failure {
         Some(_) => context.backoff.failed(&uid, progress),
         None => {
@@ -226,13 +231,15 @@ async fn finish<K: Kind>(
     } else {
         object.report(&outcome, &mut status, now)
     };
-    context.metrics.alarms(&uid, findings.alarms);
+    if deleting || !findings.alarms.is_empty() {
+        context.metrics.alarms(&uid, findings.alarms);
+    }
     let phase = if deleting {
         let why = failure.as_ref().map(|(_, message)| message.as_str());
         Phase::Deleting(format!(
             "cleaning up in {}: {}",
             list(status.targets()),
-            why.unwrap_or("what was deleted is still listed")
+            why.unwrap_or_default()
         ))
     } else {
         let failing_for = context.backoff.failing_for(&uid);
@@ -276,12 +283,19 @@ async fn finish<K: Kind>(
             .min(findings.again.unwrap_or(poll)),
     };
     let label = failure.as_ref().map_or("ok", |(class, _)| class.label());
-    if let Some((class, message)) = &failure {
-        tracing::warn!(class = class.label(), failures, message, "not as declared");
+    let wrote = progress || status != written;
+    match failure.as_ref().filter(|_| wrote) {
+        // On the first apply everything waits for something for a moment.
+        Some((Class::Waiting(_), message)) => tracing::info!(message, "waiting"),
+        Some((class, message)) => {
+            tracing::warn!(class = class.label(), failures, message, "not as declared");
+        }
+        None => {}
     }
     Ok(Done {
         action: Action::requeue(wait),
         outcome: label,
+        wrote,
     })
 }
 

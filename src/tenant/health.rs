@@ -83,13 +83,13 @@ pub fn roll_up(sets: &[AlarmSet], problems: &[String], now: Timestamp) -> RollUp
         all => format!("{}/{all} firing", counts.firing),
     };
     let (health, message) = if !unread.is_empty() {
-        (
-            Health::Unknown,
-            format!(
-                "the alarms of AlarmSet {} have not been read lately",
-                unread.join(", ")
-            ),
-        )
+        let unread = unread.join(", ");
+        let why = problems
+            .first()
+            .map(|first| format!("; {first}"))
+            .unwrap_or_default();
+        let message = format!("the alarms of AlarmSet {unread} have not been read lately{why}");
+        (Health::Unknown, message)
     } else if !firing.is_empty() {
         let others = match problems.len() {
             0 => String::new(),
