@@ -48,6 +48,11 @@ impl Class {
         !matches!(self, Self::Invalid | Self::Rejected | Self::Conflict)
     }
 
+    /// Whether it passes by itself: the other side's trouble, not ours and not a person's to mend.
+    pub fn passes(self) -> bool {
+        matches!(self, Self::Throttled(_) | Self::Failing | Self::Cut)
+    }
+
     /// How long until the next try, before jitter; `failures` counts the failed runs in a row, from 1.
     /// `None` waits for an edit.
     pub fn delay(self, failures: u32) -> Option<Duration> {

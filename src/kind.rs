@@ -3,7 +3,10 @@
 
 use crate::{
     api::Target,
-    clients::aws::{Account, Accounts, Identity},
+    clients::{
+        aws::{Account, Accounts, Identity},
+        kubernetes,
+    },
     error::{Error, Result},
     mark::{Cluster, Mark},
     plan::Step,
@@ -12,9 +15,9 @@ use crate::{
 };
 use jiff::Timestamp;
 use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::Condition};
-use kube::{Resource, ResourceExt};
+use kube::{Api, Resource, ResourceExt, api::ListParams};
 use serde::{Serialize, de::DeserializeOwned};
-use std::{fmt::Debug, future::Future, hash::Hash, sync::Arc, time::Duration};
+use std::{fmt::Debug, future::Future, sync::Arc, time::Duration};
 
 /// What does not change while this process runs.
 #[derive(Clone, Debug)]
@@ -50,14 +53,55 @@ pub enum Purpose {
     Plan,
 }
 
-/// What a kind may read while it finds out what its object refers to.
+/// What a kind may read while it finds out what its object refers to: the namespace around it.
 pub struct Surroundings<'a> {
     /// The cluster's API.
-    pub client: &'a kube::Client,
+    client: &'a kube::Client,
     /// This installation.
     pub installation: &'a Installation,
     /// Why we ask.
     pub purpose: Purpose,
+}
+
+impl<'a> Surroundings<'a> {
+    /// The cluster as it is.
+    pub fn new(client: &'a kube::Client, installation: &'a Installation, purpose: Purpose) -> Self {
+        Self {
+            client,
+            installation,
+            purpose,
+        }
+    }
+
+    /// One object, if it is there.
+    pub async fn get<T>(&self, namespace: &str, name: &str) -> Result<Option<T>>
+    where
+        T: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+    {
+        let doing = format!("reading {} {namespace}/{name}", T::kind(&()));
+        kubernetes::call(
+            &doing,
+            Api::namespaced(self.client.clone(), namespace).get_opt(name),
+        )
+        .await
+    }
+
+    /// The objects of a namespace that a field selector finds.
+    pub async fn list<T>(&self, namespace: &str, fields: &str) -> Result<Vec<T>>
+    where
+        T: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+    {
+        let doing = format!("listing {} in {namespace}", T::kind(&()));
+        let api = Api::<T>::namespaced(self.client.clone(), namespace);
+        let chosen = ListParams::default().fields(fields);
+        Ok(kubernetes::call(&doing, api.list(&chosen)).await?.items)
+    }
 }
 
 /// The part of status that all kinds have.
@@ -98,6 +142,10 @@ pub struct Findings {
     pub verdicts: Vec<Verdict>,
     /// What `Ready` says when nothing is wrong.
     pub summary: String,
+    /// Conditions of its own of which nothing is known now; they stay as they were.
+    pub unknown: Vec<&'static str>,
+    /// How far it is, for an object that is throttled: `812 of 1000`.
+    pub progress: Option<String>,
     /// When to look again, if sooner than usual.
     pub again: Option<Duration>,
     /// How many alarms are in which state, for kinds that have any.
@@ -128,8 +176,6 @@ pub trait Kind:
     + Send
     + Sync
     + 'static
-where
-    Self::DynamicType: Hash + Eq,
 {
     /// Its name in the API.
     const KIND: &'static str;
@@ -190,6 +236,19 @@ impl<K: Kind> Outcome<K> {
         self.places.iter().find(|place| place.current)
     }
 
+    /// Whether every place could be looked at, whatever became of the changes there.
+    pub fn is_observed(&self) -> bool {
+        let blind = |place: &PlaceOutcome<K>| {
+            place.lanes.is_err()
+                || place
+                    .report
+                    .failed
+                    .iter()
+                    .any(|failure| failure.key.is_none())
+        };
+        !self.places.iter().any(blind)
+    }
+
     /// Everything that failed, in the order in which it did; the key is absent where it concerns more than one thing.
     pub fn failures(&self) -> impl Iterator<Item = (Option<&str>, &Error)> {
         let inputs = self
@@ -209,12 +268,23 @@ impl<K: Kind> Outcome<K> {
     }
 }
 
-/// Reads what the object refers to and says where it acts.
+/// A place to go to.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// Where, by the role that the object or its tenant names now.
+    pub target: Target,
+    /// The same place by the role that led there before, for cleaning up where the new one does not.
+    pub before: Option<Target>,
+    /// Whether the object belongs there now.
+    pub current: bool,
+}
+
+/// What an object refers to, and where it goes.
 pub struct Prepared<K: Kind> {
     /// As in [`Outcome::inputs`].
     pub inputs: Option<Result<K::Inputs>>,
-    /// Every place where it acts or has acted, and whether it belongs there now.
-    pub targets: Vec<(Target, bool)>,
+    /// Every place where it acts or has acted.
+    pub destinations: Vec<Destination>,
 }
 
 /// The first half of a run: nothing but reads of the cluster.
@@ -231,27 +301,61 @@ pub async fn prepare<K: Kind>(object: &K, around: &Surroundings<'_>) -> Prepared
         .ok()
         .and_then(|inputs| object.target(inputs, around.installation));
     let deleting = object.meta().deletion_timestamp.is_some();
-    let mut targets: Vec<_> = match &belongs {
-        Some(target) if !deleting => vec![(target.clone(), true)],
-        _ => Vec::new(),
+    let left = |target: Target, before: Option<Target>| Destination {
+        target,
+        before,
+        current: false,
     };
-    for left in recorded {
+    let mut destinations = Vec::new();
+    if let Some(target) = belongs.clone().filter(|_| !deleting) {
+        destinations.push(Destination {
+            target,
+            before: None,
+            current: true,
+        });
+    }
+    for known in recorded {
         match &belongs {
-            // The role may have been changed to one that works: that is the one to clean up with.
-            Some(target) if target.same_place(&left) => {
+            // The role may have been changed to one that works, or to one that does not.
+            Some(target) if target.same_place(&known) => {
                 if deleting {
-                    targets.push((target.clone(), false));
+                    let before = (*target != known).then_some(known);
+                    destinations.push(left(target.clone(), before));
                 }
             }
             // Without the tenant nobody can say that the object does not belong there any more.
             None if !deleting && read.is_err() => {}
-            _ => targets.push((left, false)),
+            _ => destinations.push(left(known, None)),
         }
     }
     Prepared {
         inputs: (!deleting).then_some(read),
-        targets,
+        destinations,
     }
+}
+
+/// Clients that act in a place, by whichever role leads there; and that place, with that role.
+async fn reach(
+    destination: &Destination,
+    external_id: &str,
+    accounts: &Accounts,
+) -> (Target, Result<Arc<Account>>) {
+    let go = async |target: &Target| {
+        let identity = Identity {
+            role_arn: target.role_arn.clone(),
+            external_id: external_id.to_owned(),
+            account_id: target.account_id.clone(),
+            region: target.region.clone(),
+        };
+        accounts.get(&identity).await
+    };
+    let reached = go(&destination.target).await;
+    if let (Err(_), Some(before)) = (&reached, &destination.before)
+        && let Ok(account) = go(before).await
+    {
+        return (before.clone(), Ok(account));
+    }
+    (destination.target.clone(), reached)
 }
 
 /// The second half: observes, plans, and through the gate, if there is one, applies.
@@ -264,38 +368,38 @@ pub async fn carry_out<K: Kind>(
     gate: Option<&dyn Gate>,
 ) -> Outcome<K> {
     let namespace = object.namespace().unwrap_or_default();
+    let external_id = format!("{}/{namespace}", around.installation.cluster.name);
+    let inputs = prepared
+        .inputs
+        .as_ref()
+        .and_then(|inputs| inputs.as_ref().ok());
     let mut places = Vec::new();
-    for (target, current) in prepared.targets {
+    for destination in &prepared.destinations {
+        let current = destination.current;
         let mut run = gate.map_or_else(Run::plan, Run::through);
-        let identity = Identity {
-            role_arn: target.role_arn.clone(),
-            external_id: format!("{}/{namespace}", around.installation.cluster.name),
-            account_id: target.account_id.clone(),
-            region: target.region.clone(),
-        };
-        let lanes = match accounts.get(&identity).await {
-            Err(error) => Err(error),
-            Ok(account) => {
-                let inputs = prepared
-                    .inputs
-                    .as_ref()
-                    .and_then(|inputs| inputs.as_ref().ok());
-                let mut lanes = object.lanes(&Place {
-                    target: &target,
-                    account,
-                    inputs: inputs.filter(|_| current),
-                    installation: around.installation,
-                    status,
-                });
-                drive(&mut lanes.row(), &mut run).await;
-                Ok(lanes)
+        let (target, account) = reach(destination, &external_id, accounts).await;
+        let lanes = async {
+            let account = account?;
+            if let Some(gate) = gate {
+                gate.arrive(&target).await?;
             }
-        };
+            let mut lanes = object.lanes(&Place {
+                target: &target,
+                account,
+                inputs: inputs.filter(|_| current),
+                installation: around.installation,
+                status,
+            });
+            drive(&mut lanes.row(), &mut run).await;
+            Ok(lanes)
+        }
+        .await;
+        let report = run.report;
         places.push(PlaceOutcome {
             target,
             current,
             lanes,
-            report: run.report,
+            report,
         });
     }
     Outcome {

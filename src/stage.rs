@@ -2,12 +2,13 @@
 //! passes one gate. Deletion is the same with nothing desired, a plan is the same without a gate.
 
 use crate::{
+    api::Target,
     error::{Class, Error, On, Result},
     plan::{self, Change, Desired, Found, Holder, Step, Value, Verb},
 };
 use futures::future::BoxFuture;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt::Display,
     future::Future,
     iter::repeat_with,
@@ -52,6 +53,13 @@ pub trait Stage: Send + Sync {
         Self: Sized,
     {
         plan::diff(self.desired(), seen)
+    }
+    /// Whether what a change refers to is there; nothing is promised or sent before it is.
+    fn ready(&self, _change: &ChangeOf<Self>, _ids: &Ids) -> Result<()>
+    where
+        Self: Sized,
+    {
+        Ok(())
     }
     /// How many changes of this sort go into one call.
     fn batch(&self, _verb: Verb) -> usize {
@@ -103,12 +111,15 @@ impl Ids {
 
 /// What every outside write passes. In `plan` there is none.
 pub trait Gate: Send + Sync {
+    /// Records in status that this place is about to be written to. It has been reached, so what is
+    /// made there can be cleaned up by the same way.
+    fn arrive<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<()>>;
     /// May these changes be written now? Lease still held, not shutting down, no newer generation.
     fn enter<'a>(&'a self, scope: &'a str, steps: &'a [Step]) -> BoxFuture<'a, Result<()>>;
     /// Records in status that this thing is about to be made. Only for stages with a ledger.
     fn intend<'a>(&'a self, step: &'a Step) -> BoxFuture<'a, Result<()>>;
     /// A change's outcome.
-    fn leave(&self, step: &Step, outcome: &Result<Applied>);
+    fn leave(&self, scope: &str, step: &Step, outcome: &Result<Applied>);
     /// The refusal, where this very change was refused so lately that it is not worth asking again.
     fn refused(&self, step: &Step) -> Option<Error>;
 }
@@ -152,6 +163,7 @@ pub struct Run<'a> {
     /// What became of it.
     pub report: Report,
     stopped: BTreeSet<String>,
+    superseded: bool,
     /// What could not look, or needs what could not.
     blind: BTreeSet<&'static str>,
     /// What has something still to do that may yet be done, and what it needs: no deletions there.
@@ -219,6 +231,7 @@ impl<S: Stage> Typed<S> {
         if error.class.stops_scope() {
             run.stopped.insert(self.stage.scope().to_owned());
         }
+        run.superseded |= error.class == Class::Superseded;
         let passes = match error.class {
             // What it waits for has said why, and whether that may pass.
             Class::Waiting(On::Prerequisite) => {
@@ -258,6 +271,8 @@ impl<S: Stage> Typed<S> {
             let step = Step::of(S::NAME, &change);
             if let Some(refusal) = run.gate.and_then(|gate| gate.refused(&step)) {
                 Self::tell(Some(step.key), refusal, run);
+            } else if let (Some(_), Err(error)) = (run.gate, self.stage.ready(&change, &run.ids)) {
+                self.fail(Some(step.key), error, run);
             } else {
                 fresh.push(change);
             }
@@ -265,8 +280,10 @@ impl<S: Stage> Typed<S> {
         let Some(verb) = fresh.first().map(Change::verb) else {
             return;
         };
-        for batch in fresh.chunks(self.stage.batch(verb).max(1)) {
-            let Some(gate) = run.gate else { return };
+        let Some(gate) = run.gate else { return };
+        let batches = fresh.chunks(self.stage.batch(verb).max(1));
+        let mut waiting: VecDeque<&[ChangeOf<S>]> = batches.collect();
+        while let Some(batch) = waiting.pop_front() {
             if run.stopped.contains(self.stage.scope()) {
                 Self::leave_untried(batch.len(), run);
                 continue;
@@ -284,10 +301,17 @@ impl<S: Stage> Typed<S> {
             // Whatever comes of it, the outside may have changed.
             self.wrote = true;
             let outcomes = self.stage.apply(batch, &run.ids).await;
+            if batch.len() > 1 && outcomes.iter().all(is_rejected) {
+                // One of them is enough for all to be refused: each for itself, then.
+                for one in batch.chunks(1).rev() {
+                    waiting.push_front(one);
+                }
+                continue;
+            }
             let unknown = || Err(Error::new(Class::Cut, "there was no answer"));
             let outcomes = outcomes.into_iter().chain(repeat_with(unknown));
             for (step, outcome) in steps.iter().zip(outcomes) {
-                gate.leave(step, &outcome);
+                gate.leave(self.stage.scope(), step, &outcome);
                 match outcome {
                     Ok(applied) => {
                         run.report.done += 1;
@@ -302,14 +326,18 @@ impl<S: Stage> Typed<S> {
     }
 
     async fn admit(gate: &dyn Gate, scope: &str, steps: &[Step]) -> Result<()> {
-        gate.enter(scope, steps).await?;
         if S::LEDGER {
             for step in steps.iter().filter(|step| step.verb == Verb::Create) {
                 gate.intend(step).await?;
             }
         }
-        Ok(())
+        // Last, so that what it says holds when the call is sent.
+        gate.enter(scope, steps).await
     }
+}
+
+fn is_rejected(outcome: &Result<Applied>) -> bool {
+    matches!(outcome, Err(error) if error.class == Class::Rejected)
 }
 
 impl<S: Stage> Lane for Typed<S> {
@@ -381,8 +409,19 @@ impl<S: Stage> Lane for Typed<S> {
 
     fn settle<'a>(&'a mut self, run: &'a mut Run<'_>) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            if std::mem::take(&mut self.wrote) && !run.stopped.contains(self.stage.scope()) {
-                self.look(run).await;
+            // A run that was superseded reports nothing; its successor looks.
+            if !std::mem::take(&mut self.wrote) || run.superseded {
+                return;
+            }
+            match self.stage.observe(&run.ids).await {
+                Ok(seen) => self.seen = Some(seen),
+                Err(error) => {
+                    // What was seen before we wrote is not true any more, so nothing is known.
+                    self.seen = None;
+                    if run.report.failed.is_empty() {
+                        self.fail(None, error, run);
+                    }
+                }
             }
         })
     }

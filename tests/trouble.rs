@@ -101,6 +101,11 @@ fn an_account_that_does_not_match() {
                 .count_since(mark, |call| call.account == "999900001111" && call.write),
             0
         );
+        // Nothing was made there, so nothing keeps it.
+        tenant
+            .delete::<TenantObservability>(&tenant.namespace)
+            .await;
+        tenant.gone::<TenantObservability>(&tenant.namespace).await;
     });
 }
 
@@ -462,7 +467,7 @@ fn an_account_that_denies_throttles_or_fails() {
                 "trouble-throttled",
                 Trouble::Throttle,
                 "Throttled",
-                "0 of 1 changes made; throttled: cloudwatch:PutMetricAlarm",
+                "0 of 1 in place; throttled: cloudwatch:PutMetricAlarm",
             ),
             (
                 "trouble-failing",
@@ -648,5 +653,157 @@ fn a_deletion_that_cannot_be_done_says_what_it_waits_for() {
             .await;
         tenant.gone::<AlarmSet>("golden").await;
         assert_eq!(tenant.alarms().await.len(), 0);
+    });
+}
+
+#[test]
+fn a_role_that_is_mistyped_later_does_not_keep_what_the_old_one_made() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "trouble-mistyped").await;
+        tenant.usual_tenant().await;
+        tenant
+            .set(
+                "golden",
+                json!(["prod"]),
+                json!([alarm("errors", "critical", json!({}))]),
+            )
+            .await;
+        let _operator = tenant.operator().await;
+        tenant.ready::<AlarmSet>("golden", "Applied").await;
+        let mut spec = tenant.usual_spec();
+        spec["aws"]["roleArn"] = json!(format!("arn:aws:iam::{}:role/campanil", tenant.account));
+        tenant.tenant(spec).await;
+        let message = tenant.ready::<AlarmSet>("golden", "AccessDenied").await;
+        assert!(message.contains("role/campanil:"), "{message}");
+        let locked_out = tenant
+            .api::<AlarmSet>()
+            .get("golden")
+            .await
+            .unwrap()
+            .status
+            .unwrap();
+        assert_eq!(
+            (locked_out.counts, locked_out.alarms.len()),
+            (None, 0),
+            "nobody knows what fires"
+        );
+        let unknown = |tenant: &TenantObservability| {
+            tenant.status.as_ref().unwrap().health == Some(Health::Unknown)
+        };
+        tenant
+            .until::<TenantObservability>(&tenant.namespace, "unknown", unknown)
+            .await;
+        tenant.delete_namespace().await;
+        assert_eq!(
+            (tenant.alarms().await.len(), tenant.topics().await.len()),
+            (0, 0)
+        );
+    });
+}
+
+#[test]
+fn a_composite_over_one_of_ours_keeps_only_that_one() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "trouble-composite").await;
+        tenant.usual_tenant().await;
+        let alarms: serde_json::Value = (0..5)
+            .map(|n| alarm(&format!("a{n}"), "info", json!({})))
+            .collect();
+        tenant.set("golden", json!(["prod"]), alarms).await;
+        let _operator = tenant.operator().await;
+        tenant.ready::<AlarmSet>("golden", "Applied").await;
+        let kept = tenant.name(Severity::Info, "golden", "a2", Some("prod"));
+        let cloudwatch = tenant.cloudwatch();
+        let put = cloudwatch
+            .put_composite_alarm()
+            .alarm_name("by-hand")
+            .alarm_rule(format!("ALARM(\"{kept}\")"));
+        put.send().await.unwrap();
+        tenant.delete::<AlarmSet>("golden").await;
+        let message = tenant.ready::<AlarmSet>("golden", "Deleting").await;
+        assert!(
+            message.contains("composite alarm(s) depending on"),
+            "{message}"
+        );
+        assert_eq!(
+            tenant.alarms().await.into_keys().collect::<Vec<_>>(),
+            [kept]
+        );
+        cloudwatch
+            .delete_alarms()
+            .alarm_names("by-hand")
+            .send()
+            .await
+            .unwrap();
+        tenant.gone::<AlarmSet>("golden").await;
+        assert_eq!(tenant.alarms().await.len(), 0);
+    });
+}
+
+#[test]
+fn a_subscription_that_is_denied_keeps_neither_topic_nor_claim() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "trouble-subscribe").await;
+        world.aws.deny(&tenant.account, "Subscribe");
+        tenant
+            .secret("pager", "key", "abcdefabcdefabcdefabcdefabcdef31")
+            .await;
+        let mut spec = tenant.usual_spec();
+        spec["notify"]["critical"] = json!({"pagerDuty": [{"name": "primary", "integrationKeySecretRef": {"name": "pager", "key": "key"}}]});
+        tenant.tenant(spec).await;
+        tenant
+            .set(
+                "golden",
+                json!(["prod"]),
+                json!([alarm("errors", "critical", json!({}))]),
+            )
+            .await;
+        let _operator = tenant.operator().await;
+        let message = tenant
+            .ready::<TenantObservability>(&tenant.namespace, "AccessDenied")
+            .await;
+        assert!(message.contains("Allow sns:Subscribe to"), "{message}");
+        tenant.ready::<AlarmSet>("golden", "Applied").await;
+        let denied = tenant
+            .api::<TenantObservability>()
+            .get(&tenant.namespace)
+            .await
+            .unwrap();
+        assert_eq!(
+            denied.condition("DeliveryReady").unwrap().reason,
+            "SubscriptionMissing"
+        );
+        assert!(
+            denied.holds("AccountReachable"),
+            "it answers; one thing is not allowed"
+        );
+        let status = denied.status.unwrap();
+        assert_eq!(
+            (status.topics.len(), status.subscriptions.len()),
+            (2, 0),
+            "what was never made is not ours"
+        );
+        let name = tenant.name(Severity::Critical, "golden", "errors", Some("prod"));
+        assert_eq!(
+            tenant.alarms().await[&name].alarm_actions().len(),
+            1,
+            "the alarm has its topic"
+        );
+        // It is looked at as ever, and not asked again at every look.
+        let mark = world.aws.mark();
+        let looks = || {
+            world.aws.count_since(mark, |call| {
+                call.account == tenant.account && call.operation == "ListSubscriptionsByTopic"
+            })
+        };
+        eventually("four looks", || async {
+            if looks() >= 4 {
+                Ok(())
+            } else {
+                Err(looks().to_string())
+            }
+        })
+        .await;
+        assert_eq!(tenant.writes_since(mark), []);
     });
 }

@@ -1,6 +1,6 @@
 //! The alarms in one account: reading them in bulk, putting them one by one, deleting them by the hundred.
 
-use super::desired::{Configuration, Statistic};
+use super::desired::{Configuration, Live, Statistic};
 use crate::{
     api::AlarmState,
     clients::aws::{Account, Call, classify},
@@ -14,17 +14,6 @@ use aws_sdk_cloudwatch::types::{
 };
 use jiff::Timestamp;
 use std::{collections::BTreeMap, sync::Arc};
-
-/// What an alarm is doing.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Live {
-    /// Its state.
-    pub state: AlarmState,
-    /// When it went into that state.
-    pub since: Option<Timestamp>,
-    /// CloudWatch's reason.
-    pub reason: String,
-}
 
 /// The alarms of one AlarmSet in one account and Region.
 pub struct Alarms {

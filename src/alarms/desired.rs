@@ -1,12 +1,13 @@
 //! From an AlarmSet and its tenant to the alarms that CloudWatch should have. Pure.
 
 use crate::{
-    api::{Alarm, AlarmSet, Environment, Severity, TenantObservability},
+    api::{Alarm, AlarmSet, AlarmState, Environment, Severity, TenantObservability},
     error::{Class, Error},
     mark::Mark,
     names,
-    plan::{Desired, Value},
+    plan::{Desired, Found, Value},
 };
+use jiff::Timestamp;
 use kube::ResourceExt;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -133,6 +134,20 @@ impl Value for Configuration {
         ]
     }
 }
+
+/// What an alarm is doing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Live {
+    /// Its state.
+    pub state: AlarmState,
+    /// When it went into that state.
+    pub since: Option<Timestamp>,
+    /// CloudWatch's reason.
+    pub reason: String,
+}
+
+/// What CloudWatch has, by name.
+pub type Existing = BTreeMap<String, Found<Configuration, (), Live>>;
 
 /// Which alarm of the spec an alarm in CloudWatch is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -17,7 +17,7 @@ use cloudwatch::Alarms;
 use desired::Wanted;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 use std::collections::BTreeMap;
 
 /// What an AlarmSet refers to.
@@ -85,9 +85,7 @@ impl Kind for AlarmSet {
             &self.spec.tenant_ref.name,
         );
         let waiting = |message: String| Error::new(Class::Waiting(On::Tenant), message);
-        let api = Api::<TenantObservability>::namespaced(around.client.clone(), &namespace);
-        let found =
-            crate::clients::kubernetes::call("reading the tenant", api.get_opt(name)).await?;
+        let found = around.get::<TenantObservability>(&namespace, name).await?;
         let tenant = found.ok_or_else(|| {
             waiting(format!(
                 "TenantObservability {namespace}/{name} does not exist: create it, or correct spec.tenantRef"
@@ -164,10 +162,17 @@ impl Kind for AlarmSet {
         let current = outcome
             .current()
             .and_then(|place| Some((place, place.lanes.as_ref().ok()?)));
-        // Where nothing could be read, what was read last stands.
         let Some((place, lanes, seen)) =
             current.and_then(|(place, lanes)| Some((place, lanes, lanes.alarms.seen.as_ref()?)))
         else {
+            // What was read last stands for as long as that may pass. Where we are locked out, nobody
+            // knows what fires.
+            if outcome
+                .failures()
+                .any(|(_, error)| error.class == Class::Denied)
+            {
+                (status.counts, status.alarms, status.omitted) = (None, Vec::new(), None);
+            }
             return Findings::default();
         };
         let listing = report::listing(&lanes.wanted, seen, &place.report);
@@ -188,6 +193,10 @@ impl Kind for AlarmSet {
             ]
             .map(in_state)
             .to_vec(),
+            progress: Some(format!(
+                "{} of {}",
+                listing.counts.applied, listing.counts.desired
+            )),
             summary: match listing.counts.applied {
                 1 => "1 alarm is in place".into(),
                 n => format!("{n} alarms are in place"),

@@ -1,14 +1,11 @@
 //! From what came of an AlarmSet to its status. Pure.
 
-use super::{
-    cloudwatch::Alarms,
-    desired::{Member, Wanted},
-};
+use super::desired::{Existing, Member, Wanted};
 use crate::{
     api::{AlarmCounts, AlarmEntry, AlarmState},
     error::{Class, Error, shorten},
     plan::{Holder, Value},
-    stage::{Report, Seen},
+    stage::Report,
 };
 use std::collections::BTreeMap;
 
@@ -30,7 +27,7 @@ pub struct Listing {
 }
 
 /// The listing of `wanted`, given what CloudWatch has and what failed.
-pub fn listing(wanted: &Wanted, seen: &Seen<Alarms>, report: &Report) -> Listing {
+pub fn listing(wanted: &Wanted, seen: &Existing, report: &Report) -> Listing {
     let failures: BTreeMap<_, _> = report
         .failed
         .iter()
@@ -115,7 +112,7 @@ fn reason(error: &Error) -> &'static str {
 mod tests {
     use super::*;
     use crate::{
-        alarms::{cloudwatch::Live, desired::Configuration},
+        alarms::desired::{Configuration, Live},
         api::Severity,
         plan::Found,
         stage::Failure,
@@ -143,7 +140,7 @@ mod tests {
 
     fn add(
         wanted: &mut Wanted,
-        seen: &mut Seen<Alarms>,
+        seen: &mut Existing,
         name: &str,
         severity: Severity,
         state: Option<AlarmState>,
@@ -178,7 +175,7 @@ mod tests {
 
     #[test]
     fn the_bad_ones_come_first_and_are_counted() {
-        let (mut wanted, mut seen) = (Wanted::default(), Seen::<Alarms>::new());
+        let (mut wanted, mut seen) = (Wanted::default(), Existing::new());
         use AlarmState::{Alarm, InsufficientData, Ok};
         add(
             &mut wanted,
@@ -281,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_hundred_are_listed_and_the_rest_counted() {
-        let (mut wanted, mut seen) = (Wanted::default(), Seen::<Alarms>::new());
+        let (mut wanted, mut seen) = (Wanted::default(), Existing::new());
         for n in 0..150 {
             add(
                 &mut wanted,

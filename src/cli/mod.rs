@@ -66,7 +66,7 @@ impl Cli {
 
 /// What `run` and `plan` must agree on: names and identities are made of it.
 #[derive(Args, Debug)]
-struct Identity {
+struct InstallationArgs {
     /// What this cluster is called in the names of what is made: a DNS label of at most 32 characters.
     /// Changing it later leaves what was made under the old name behind.
     #[arg(long, env = "CAMPANILE_CLUSTER_NAME", value_parser = cluster_name)]
@@ -85,7 +85,7 @@ struct Identity {
     pagerduty_events_url: String,
 }
 
-impl Identity {
+impl InstallationArgs {
     async fn installation(&self, client: &Client, digester: Digester) -> Result<Installation> {
         let system = Api::<Namespace>::all(client.clone());
         let system =

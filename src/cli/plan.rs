@@ -1,6 +1,6 @@
 //! `campanile plan`: what would change outside. It goes the way of the controller, without a gate.
 
-use super::Identity;
+use super::InstallationArgs;
 use crate::{
     api::{AlarmSet, TenantObservability},
     clients::{aws::Accounts, kubernetes},
@@ -9,6 +9,7 @@ use crate::{
     kind::{self, Kind, Outcome, Purpose, Surroundings},
     plan::Verb,
     secret::Digester,
+    telemetry::{self, LogFormat, Output},
 };
 use clap::Args;
 use kube::{Api, Client, ResourceExt, api::ListParams};
@@ -18,7 +19,7 @@ use std::{collections::BTreeMap, fmt, process::ExitCode, sync::Arc};
 #[derive(Args, Debug)]
 pub struct Plan {
     #[command(flatten)]
-    identity: Identity,
+    installation: InstallationArgs,
 
     /// The namespace. Left out: that of the current context.
     #[arg(short, long, conflicts_with = "all_namespaces")]
@@ -73,26 +74,23 @@ struct Tally {
 impl Plan {
     /// Prints the plan.
     pub async fn execute(self) -> Result<ExitCode> {
+        telemetry::init_logs(LogFormat::Text, Output::Stderr)?;
         let client = kubernetes::client().await?;
-        let namespace = &self.identity.operator_namespace;
+        let namespace = &self.installation.operator_namespace;
         // Without the key no digest can be told from another, but nothing has been subscribed either.
         let digester = match secrets::digester(&client, namespace).await? {
             Some(digester) => digester,
             None => Digester::new(format!("{:032x}", fastrand::u128(..)).as_bytes())
                 .ok_or_else(|| Error::failing("no key for digests"))?,
         };
-        let installation = self.identity.installation(&client, digester).await?;
+        let installation = self.installation.installation(&client, digester).await?;
         let accounts =
             Accounts::from_environment(&installation.cluster.name, Arc::new(|_| {})).await;
-        let around = Surroundings {
-            client: &client,
-            installation: &installation,
-            purpose: Purpose::Plan,
-        };
+        let around = Surroundings::new(&client, &installation, Purpose::Plan);
         let mut tally = Tally::default();
-        self.kind::<TenantObservability>(&around, &accounts, &mut tally)
+        self.kind::<TenantObservability>(&client, &around, &accounts, &mut tally)
             .await?;
-        self.kind::<AlarmSet>(&around, &accounts, &mut tally)
+        self.kind::<AlarmSet>(&client, &around, &accounts, &mut tally)
             .await?;
         println!("{tally}");
         Ok(match tally {
@@ -104,11 +102,12 @@ impl Plan {
 
     async fn kind<K: Kind>(
         &self,
+        client: &Client,
         around: &Surroundings<'_>,
         accounts: &Accounts,
         tally: &mut Tally,
     ) -> Result<()> {
-        for object in self.objects::<K>(around.client).await? {
+        for object in self.objects::<K>(client).await? {
             let title = format!(
                 "{} {}/{}",
                 K::KIND,

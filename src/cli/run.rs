@@ -1,6 +1,6 @@
 //! `campanile run`.
 
-use super::{Identity, duration};
+use super::{InstallationArgs, duration};
 use crate::{
     clients::{
         aws::{Accounts, Observer},
@@ -28,7 +28,7 @@ const TIMING: lease::Timing = lease::Timing {
 #[derive(Args, Debug)]
 pub struct Run {
     #[command(flatten)]
-    identity: Identity,
+    installation: InstallationArgs,
 
     /// Look after objects in this namespace only (repeatable). Left out: in all.
     #[arg(long, env = "CAMPANILE_WATCH_NAMESPACE", value_delimiter = ',')]
@@ -72,9 +72,9 @@ impl Run {
 
         let work = async {
             let client = kubernetes::client().await?;
-            let namespace = &self.identity.operator_namespace;
+            let namespace = &self.installation.operator_namespace;
             let digester = secrets::digester_or_new(&client, namespace).await?;
-            let installation = self.identity.installation(&client, digester).await?;
+            let installation = self.installation.installation(&client, digester).await?;
             cluster_reached.done();
             let held = if self.leader_elect {
                 let replica = std::env::var("HOSTNAME").unwrap_or_else(|_| "campanile".into());
@@ -93,15 +93,12 @@ impl Run {
             };
             let observed = metrics.clone();
             let observer: Observer = Arc::new(move |request| {
-                let outcome = match request.status {
-                    Some(200..=399) => "ok",
-                    Some(429) => "throttled",
-                    Some(401 | 403) => "denied",
-                    Some(400..=499) => "refused",
-                    Some(_) => "failing",
-                    None => "no answer",
-                };
-                observed.requested(request.service, request.operation, outcome, request.took);
+                observed.requested(
+                    request.service,
+                    request.operation,
+                    request.outcome,
+                    request.took,
+                );
             });
             let accounts = Accounts::from_environment(&installation.cluster.name, observer).await;
             tracing::info!(

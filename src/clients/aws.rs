@@ -6,7 +6,7 @@ use aws_config::{
     timeout::TimeoutConfig,
 };
 use aws_sdk_cloudwatch::config::{SharedCredentialsProvider, retry::RetryPartition};
-use aws_sdk_sts::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::{
     box_error::BoxError,
     client::{
@@ -62,8 +62,8 @@ pub struct Request<'a> {
     pub service: &'a str,
     /// The operation.
     pub operation: &'a str,
-    /// The HTTP status; `None` if no answer came.
-    pub status: Option<u16>,
+    /// `ok`, `throttled`, `denied`, `refused`, `failing` or `no answer`.
+    pub outcome: &'static str,
     /// From sending to the answer.
     pub took: Duration,
 }
@@ -235,12 +235,17 @@ where
         let text = refusal.err().message().unwrap_or_default();
         return answered(call, status, code, text);
     }
-    if let Some((code, text)) = assume_role_refusal(error) {
-        return match code.as_str() {
-            "Throttling" | "ThrottlingException" => Error::new(
-                Class::Throttled(None),
-                format!("STS throttles AssumeRole: {text}"),
-            ),
+    if let Some(refusal) = assume_role_refusal(error) {
+        let assume = Call {
+            service: "sts",
+            operation: "AssumeRole",
+            ..*call
+        };
+        let Refusal { status, code, text } = refusal;
+        let answer = answered(&assume, status, &code, &text);
+        // Whatever else STS refuses about a role, the role is what needs mending.
+        return match answer.class {
+            Class::Throttled(_) | Class::Failing => answer,
             _ => Error::new(
                 Class::Denied,
                 format!(
@@ -263,7 +268,7 @@ where
             "{service}:{operation} in account {}, {}: {}",
             identity.account_id,
             identity.region,
-            DisplayErrorContext(error)
+            chain(error)
         ),
     )
 }
@@ -326,8 +331,15 @@ fn answered(call: &Call<'_>, status: u16, code: &str, text: &str) -> Error {
     }
 }
 
-/// A refused AssumeRole reaches us as a failure to send, its code several sources down.
-fn assume_role_refusal<E, R>(error: &SdkError<E, R>) -> Option<(String, String)>
+/// What STS answered.
+struct Refusal {
+    status: u16,
+    code: String,
+    text: String,
+}
+
+/// A refused AssumeRole reaches us as a failure to send, STS's answer several sources down.
+fn assume_role_refusal<E, R>(error: &SdkError<E, R>) -> Option<Refusal>
 where
     E: StdError + 'static,
     R: fmt::Debug,
@@ -339,15 +351,32 @@ where
     let mut source: Option<&(dyn StdError + 'static)> =
         failure.as_connector_error().map(|error| error as _);
     while let Some(error) = source {
-        if let Some(refusal) = error.downcast_ref::<AssumeRoleError>() {
-            return Some((
-                refusal.code().unwrap_or("refused").to_owned(),
-                refusal.message().unwrap_or_default().to_owned(),
-            ));
+        if let Some(SdkError::ServiceError(answer)) =
+            error.downcast_ref::<SdkError<AssumeRoleError, HttpResponse>>()
+        {
+            return Some(Refusal {
+                status: answer.raw().status().as_u16(),
+                code: answer.err().code().unwrap_or_default().to_owned(),
+                text: answer.err().message().unwrap_or_default().to_owned(),
+            });
         }
         source = error.source();
     }
     None
+}
+
+/// What an error and its sources say, without what changes from one time to the next.
+fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut said: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        if said.last() != Some(&text) {
+            said.push(text);
+        }
+        next = error.source();
+    }
+    said.join(": ")
 }
 
 /// Tells the observer of every attempt.
@@ -356,6 +385,29 @@ struct Watch(Observer);
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Watch")
+    }
+}
+
+/// What an answer says. The services put their codes into XML, JSON, CBOR or a header, all of them as
+/// plain text, and throttle with 400 as well as with 429.
+fn outcome(response: &HttpResponse) -> &'static str {
+    let status = response.status().as_u16();
+    if (200..400).contains(&status) {
+        return "ok";
+    }
+    let code = response
+        .headers()
+        .get("x-amzn-query-error")
+        .unwrap_or_default();
+    let body = String::from_utf8_lossy(response.body().bytes().unwrap_or_default());
+    let says = |word: &str| code.contains(word) || body.contains(word);
+    match status {
+        429 => "throttled",
+        400..=499 if says("Throttl") || says("RequestLimitExceeded") => "throttled",
+        401 | 403 => "denied",
+        400..=499 if says("AccessDenied") => "denied",
+        400..=499 => "refused",
+        _ => "failing",
     }
 }
 
@@ -391,9 +443,7 @@ impl Intercept for Watch {
             self.0(Request {
                 service: &metadata.service().to_ascii_lowercase(),
                 operation: metadata.name(),
-                status: context
-                    .response()
-                    .map(|response| response.status().as_u16()),
+                outcome: context.response().map_or("no answer", outcome),
                 took: bag
                     .load::<Sent>()
                     .map(|sent| sent.0.elapsed())
@@ -447,5 +497,51 @@ mod tests {
         assert!(denied.message.contains(
             "Allow cloudwatch:PutMetricAlarm to arn:aws:iam::222233334444:role/campanile"
         ));
+    }
+
+    /// What STS answers while credentials are fetched arrives as a failure to send.
+    #[test]
+    fn a_refused_role_is_told_from_an_sts_that_fails() {
+        use aws_sdk_sts::{
+            error::ErrorMetadata,
+            operation::{
+                assume_role::AssumeRoleError, get_caller_identity::GetCallerIdentityError,
+            },
+        };
+        use aws_smithy_runtime_api::{client::result::ConnectorError, http::StatusCode};
+        use aws_smithy_types::body::SdkBody;
+        let identity = Identity {
+            role_arn: "arn:aws:iam::222233334444:role/campanile".into(),
+            external_id: "eu/vsu".into(),
+            account_id: "222233334444".into(),
+            region: "us-east-2".into(),
+        };
+        for (status, code, class, text) in [
+            (
+                403,
+                "AccessDenied",
+                Class::Denied,
+                "sts:ExternalId = eu/vsu",
+            ),
+            (400, "ValidationError", Class::Denied, "cannot assume"),
+            (400, "Throttling", Class::Throttled(None), "sts:AssumeRole"),
+            (503, "ServiceUnavailable", Class::Failing, "sts:AssumeRole"),
+            (500, "", Class::Failing, "500"),
+        ] {
+            let metadata = ErrorMetadata::builder()
+                .code(code)
+                .message("so it is")
+                .build();
+            let status = StatusCode::try_from(status).unwrap();
+            let answer = SdkError::service_error(
+                AssumeRoleError::generic(metadata),
+                HttpResponse::new(status, SdkBody::empty()),
+            );
+            let error: SdkError<GetCallerIdentityError, HttpResponse> =
+                SdkError::dispatch_failure(ConnectorError::other(Box::new(answer), None));
+            let error = classify(&Call::write(&identity, "sns", "Subscribe"), &error);
+            assert_eq!(error.class, class, "{code}");
+            assert!(error.message.contains(text), "{error}");
+        }
     }
 }

@@ -16,8 +16,20 @@ use tokio::time::Instant;
 struct Memory {
     generation: Option<i64>,
     failures: u32,
+    /// When the next try is due; runs that something else woke before then do not count.
+    due: Option<Instant>,
+    /// Since when what passes by itself has not passed.
     since: Option<Instant>,
     refused: HashMap<(&'static str, String), (Step, Error, Instant)>,
+    denied: HashMap<String, Denied>,
+}
+
+/// A scope in which we may not write.
+#[derive(Debug)]
+struct Denied {
+    error: Error,
+    times: u32,
+    until: Instant,
 }
 
 /// The memory of all objects, by UID.
@@ -44,21 +56,34 @@ impl Backoff {
 
     /// A run went well.
     pub fn succeeded(&self, uid: &str) {
-        self.with(uid, |memory| (memory.failures, memory.since) = (0, None));
+        self.with(uid, |memory| {
+            (memory.failures, memory.due, memory.since) = (0, None, None);
+        });
     }
 
     /// A run failed. Says how often in a row, this time included; one that got something done begins
     /// to count anew, so that a throttled object does not wait longer and longer while it gets on.
-    pub fn failed(&self, uid: &str, progress: bool) -> u32 {
+    pub fn failed(&self, uid: &str, class: Class, progress: bool) -> u32 {
         self.with(uid, |memory| {
-            memory.failures = if progress {
-                1
+            let now = Instant::now();
+            if progress {
+                memory.failures = 0;
+            }
+            if memory.failures == 0 || memory.due.is_none_or(|due| due <= now) {
+                memory.failures = memory.failures.saturating_add(1);
+            }
+            if class.passes() {
+                memory.since.get_or_insert(now);
             } else {
-                memory.failures.saturating_add(1)
-            };
-            memory.since.get_or_insert_with(Instant::now);
+                memory.since = None;
+            }
             memory.failures
         })
+    }
+
+    /// When the next try will be.
+    pub fn due(&self, uid: &str, wait: Duration) {
+        self.with(uid, |memory| memory.due = Some(Instant::now() + wait));
     }
 
     /// How long it has been since the first of the failures in a row; zero if the last run went well.
@@ -90,6 +115,38 @@ impl Backoff {
         })
     }
 
+    /// Writes in this scope were denied. They are not tried again before the delay of that class.
+    pub fn deny(&self, uid: &str, scope: &str, error: &Error) {
+        self.with(uid, |memory| {
+            let times = memory
+                .denied
+                .get(scope)
+                .map_or(1, |denied| denied.times.saturating_add(1));
+            let until = Instant::now() + jittered(error.class, times).unwrap_or_default();
+            memory.denied.insert(
+                scope.to_owned(),
+                Denied {
+                    error: error.clone(),
+                    times,
+                    until,
+                },
+            );
+        });
+    }
+
+    /// The refusal, where writes in this scope were denied so lately that it is not worth asking again.
+    pub fn denied(&self, uid: &str, scope: &str) -> Option<Error> {
+        self.with(uid, |memory| {
+            let denied = memory.denied.get(scope)?;
+            (Instant::now() < denied.until).then(|| denied.error.clone())
+        })
+    }
+
+    /// A write in this scope was made.
+    pub fn allowed(&self, uid: &str, scope: &str) {
+        self.with(uid, |memory| drop(memory.denied.remove(scope)));
+    }
+
     /// The object is gone.
     pub fn forget(&self, uid: &str) {
         self.0
@@ -103,12 +160,13 @@ impl Backoff {
 /// together: fully where the delay doubles, by a tenth where it is fixed.
 pub fn jittered(class: Class, failures: u32) -> Option<Duration> {
     const SHORTEST: Duration = Duration::from_secs(1);
+    // A status that says how far it is must not be rewritten more often.
+    const THROTTLED: Duration = Duration::from_secs(10);
     let delay = class.delay(failures)?;
     Some(match class {
         Class::Superseded => delay,
-        Class::Throttled(None) | Class::Failing | Class::Cut => {
-            delay.mul_f64(fastrand::f64()).max(SHORTEST)
-        }
+        Class::Throttled(None) => delay.mul_f64(fastrand::f64()).max(THROTTLED),
+        Class::Failing | Class::Cut => delay.mul_f64(fastrand::f64()).max(SHORTEST),
         // Asking at once whether a person has granted something since would be no use.
         Class::Denied => delay.mul_f64(0.5 + 0.5 * fastrand::f64()),
         // The server's own time is the least.
@@ -145,24 +203,60 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn failures_count_until_success_or_edit() {
         let backoff = Backoff::default();
+        let failed = |progress| backoff.failed("u", Class::Failing, progress);
         backoff.begin("u", Some(1), false);
-        assert_eq!(
-            (backoff.failed("u", false), backoff.failed("u", false)),
-            (1, 2)
-        );
+        assert_eq!((failed(false), failed(false)), (1, 2));
         tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!(backoff.failing_for("u"), Duration::from_secs(60));
         backoff.begin("u", Some(1), false);
-        assert_eq!(backoff.failed("u", false), 3);
+        assert_eq!(failed(false), 3);
+        backoff.due("u", Duration::from_secs(20));
+        assert_eq!(failed(false), 3, "woken before its time");
+        tokio::time::advance(Duration::from_secs(20)).await;
+        assert_eq!(failed(false), 4);
+        assert_eq!(failed(true), 1, "it gets on");
         backoff.begin("u", Some(2), false);
         assert_eq!(
-            (backoff.failing_for("u"), backoff.failed("u", false)),
+            (backoff.failing_for("u"), failed(false)),
             (Duration::ZERO, 1)
         );
         backoff.succeeded("u");
-        assert_eq!(backoff.failed("u", false), 1);
-        assert_eq!(backoff.failed("u", false), 2);
-        assert_eq!(backoff.failed("u", true), 1, "it gets on");
+        assert_eq!(failed(false), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_passes_by_itself_uses_up_the_grace() {
+        let backoff = Backoff::default();
+        backoff.failed("u", Class::Denied, false);
+        tokio::time::advance(Duration::from_secs(900)).await;
+        backoff.failed("u", Class::Failing, false);
+        assert_eq!(backoff.failing_for("u"), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_denied_scope_is_left_alone_for_longer_and_longer() {
+        let backoff = Backoff::default();
+        let error = Error::new(Class::Denied, "no");
+        let mut waits = Vec::new();
+        for _ in 0..5 {
+            backoff.deny("u", "a", &error);
+            let began = Instant::now();
+            while backoff.denied("u", "a").is_some() {
+                tokio::time::advance(Duration::from_secs(10)).await;
+            }
+            waits.push(began.elapsed().as_secs());
+        }
+        assert!(
+            (150..=310).contains(&waits[0]) && waits[4] >= 1800,
+            "{waits:?}"
+        );
+        assert_eq!(backoff.denied("u", "b"), None);
+        backoff.deny("u", "a", &error);
+        backoff.begin("u", Some(7), false);
+        assert_eq!(backoff.denied("u", "a"), None, "an edit");
+        backoff.deny("u", "a", &error);
+        backoff.allowed("u", "a");
+        assert_eq!(backoff.denied("u", "a"), None);
     }
 
     #[tokio::test(start_paused = true)]

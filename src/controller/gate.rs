@@ -1,14 +1,21 @@
 //! The one gate that every outside write of a reconcile passes.
 
-use super::{Context, backoff::Backoff, lease::Held};
+use super::{
+    Context,
+    lease::Held,
+    reconcile::write_status,
+    status::{Before, Keep, Phase, conditions},
+};
 use crate::{
+    api::Target,
     clients::aws::CALL_LIMIT,
     error::{Class, Error, Result},
-    kind::Kind,
-    plan::Step,
+    kind::{Kind, Status},
+    plan::{Step, Verb},
     stage::{Applied, Gate},
 };
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use kube::{
     ResourceExt,
     runtime::reflector::{ObjectRef, Store},
@@ -80,8 +87,43 @@ fn admits(
 }
 
 impl<K: Kind> Gate for ObjectGate<'_, K> {
-    fn enter<'a>(&'a self, _: &'a str, _: &'a [Step]) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { self.admits() })
+    fn arrive<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let mut status = self.status.lock().await;
+            let mut arrived = status.clone();
+            if arrived.conditions().is_empty() {
+                K::first_sight(&mut arrived);
+                let now = Timestamp::now();
+                let generation = self.object.meta().generation;
+                let view = Before {
+                    conditions: &[],
+                    generation,
+                    now,
+                };
+                *arrived.conditions() = conditions(&view, &Phase::Applying, Vec::new(), &Keep::All);
+            }
+            match arrived
+                .targets()
+                .iter_mut()
+                .find(|known| known.same_place(target))
+            {
+                Some(known) => *known = target.clone(),
+                None => arrived.targets().push(target.clone()),
+            }
+            write_status(self.object, &status, &arrived, self.context).await?;
+            *status = arrived;
+            Ok(())
+        })
+    }
+
+    fn enter<'a>(&'a self, scope: &'a str, _: &'a [Step]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.admits()?;
+            self.context
+                .backoff
+                .denied(&self.uid, scope)
+                .map_or(Ok(()), Err)
+        })
     }
 
     fn intend<'a>(&'a self, step: &'a Step) -> BoxFuture<'a, Result<()>> {
@@ -89,28 +131,37 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
             let mut status = self.status.lock().await;
             let mut intended = status.clone();
             K::intend(&mut intended, step);
-            super::reconcile::write_status(self.object, &status, &intended, self.context).await?;
+            write_status(self.object, &status, &intended, self.context).await?;
             *status = intended;
             Ok(())
         })
     }
 
-    fn leave(&self, step: &Step, outcome: &Result<Applied>) {
+    fn leave(&self, scope: &str, step: &Step, outcome: &Result<Applied>) {
+        let backoff = &self.context.backoff;
+        let (verb, stage, key) = (step.verb, step.stage, &step.key);
         match outcome {
             Ok(_) => {
-                tracing::info!(verb = ?step.verb, stage = step.stage, key = step.key, "changed")
+                backoff.allowed(&self.uid, scope);
+                tracing::info!(?verb, stage, key, "changed");
             }
             Err(error) => {
-                tracing::warn!(verb = ?step.verb, stage = step.stage, key = step.key, %error, class = error.class.label(), "not changed");
-                if error.class == Class::Rejected {
-                    self.context.backoff.refuse(&self.uid, step, error);
+                let class = error.class;
+                tracing::warn!(?verb, stage, key, %error, class = class.label(), "not changed");
+                match class {
+                    Class::Denied => backoff.deny(&self.uid, scope, error),
+                    // Why a deletion is refused is seldom the thing's own fault.
+                    Class::Rejected if verb != Verb::Delete => {
+                        backoff.refuse(&self.uid, step, error)
+                    }
+                    _ => {}
                 }
             }
         }
     }
 
     fn refused(&self, step: &Step) -> Option<Error> {
-        Backoff::refused(&self.context.backoff, &self.uid, step)
+        self.context.backoff.refused(&self.uid, step)
     }
 }
 

@@ -304,7 +304,10 @@ async fn one<K: Kind>(
             // The cluster's own API failed us, so there is no status that could say it.
             Ok(Err(error)) => {
                 tracing::warn!(%error, class = error.class.label(), "reconcile");
-                let action = again(error.class, context.backoff.failed(&uid, false));
+                let action = again(
+                    error.class,
+                    context.backoff.failed(&uid, error.class, false),
+                );
                 Done {
                     action,
                     outcome: error.class.label(),
@@ -318,7 +321,8 @@ async fn one<K: Kind>(
                     .or_else(|| panic.downcast_ref::<String>().cloned());
                 let panic = panic.unwrap_or_default();
                 tracing::error!(panic, "a reconcile panicked: this is a bug");
-                let action = again(Class::Failing, context.backoff.failed(&uid, false));
+                let failures = context.backoff.failed(&uid, Class::Failing, false);
+                let action = again(Class::Failing, failures);
                 Done {
                     action,
                     outcome: "panic",

@@ -4,7 +4,7 @@ use super::{
     Context,
     backoff::{jittered, spread},
     gate::ObjectGate,
-    status::{Before, Phase, Sum, conditions, decisive},
+    status::{Before, Keep, Phase, Sum, conditions, decisive},
 };
 use crate::{
     api::{FINALIZER, RECONCILE_REQUESTED, Target},
@@ -85,31 +85,14 @@ pub async fn reconcile<K: Kind>(cached: &K, store: &Store<K>, context: &Context)
     if !deleting {
         hold(&object, &api).await?;
     }
-    let around = Surroundings {
-        client: &context.client,
-        installation: &context.installation,
-        purpose: Purpose::Act,
-    };
+    let around = Surroundings::new(&context.client, &context.installation, Purpose::Act);
     let prepared = kind::prepare(&object, &around).await;
-    let targets: Vec<_> = prepared
-        .targets
-        .iter()
-        .map(|(target, _)| target.clone())
-        .collect();
-    let written = begin(
-        &object,
-        &targets,
-        prepared.inputs.as_ref().is_some_and(Result::is_ok),
-        context,
-    )
-    .await?;
-
-    let gate = ObjectGate::new(&object, store, context, written);
-    let ledger = gate.status.lock().await.clone();
+    let before = object.status().cloned().unwrap_or_default();
+    let gate = ObjectGate::new(&object, store, context, before.clone());
     let outcome = kind::carry_out(
         &object,
         prepared,
-        &ledger,
+        &before,
         &context.accounts,
         &around,
         Some(&gate),
@@ -149,38 +132,6 @@ async fn set_finalizers<K: Kind>(object: &K, api: &Api<K>, finalizers: Vec<Strin
     .map(drop)
 }
 
-/// What must be in status before the first outside write: where we are about to write.
-async fn begin<K: Kind>(
-    object: &K,
-    targets: &[Target],
-    able: bool,
-    context: &Context,
-) -> Result<K::Status> {
-    let before = object.status().cloned().unwrap_or_default();
-    let mut status = before.clone();
-    if status.conditions().is_empty() && able {
-        K::first_sight(&mut status);
-        let view = Before {
-            conditions: &[],
-            generation: object.meta().generation,
-            now: Timestamp::now(),
-        };
-        *status.conditions() = conditions(&view, &Phase::Applying, Vec::new());
-    }
-    for target in targets {
-        match status
-            .targets()
-            .iter_mut()
-            .find(|known| known.same_place(target))
-        {
-            Some(known) => *known = target.clone(),
-            None => status.targets().push(target.clone()),
-        }
-    }
-    write_status(object, &before, &status, context).await?;
-    Ok(status)
-}
-
 /// From the outcome to the final status, the finalizer, and when to look again.
 async fn finish<K: Kind>(
     object: &K,
@@ -194,7 +145,10 @@ async fn finish<K: Kind>(
     let deleting = object.meta().deletion_timestamp.is_some();
     let failure = decisive(&outcome);
     let progress = outcome.places.iter().any(|place| place.report.done > 0);
-    if matches!(failure, Some((Class::Superseded, _))) {
+    let superseded = outcome
+        .failures()
+        .any(|(_, error)| error.class == Class::Superseded);
+    if superseded {
         // Whatever was done will be seen by the run that supersedes this one.
         return Ok(Done {
             action: Action::requeue(Duration::from_secs(1)),
@@ -219,7 +173,7 @@ async fn finish<K: Kind>(
         });
     }
     let failures = match &failure {
-        Some(_) => context.backoff.failed(&uid, progress),
+        Some((class, _)) => context.backoff.failed(&uid, *class, progress),
         None => {
             context.backoff.succeeded(&uid);
             0
@@ -247,6 +201,7 @@ async fn finish<K: Kind>(
             failure: failure.clone(),
             failing_for,
             summary: findings.summary,
+            progress: findings.progress,
         })
     };
     let before = status.conditions().clone();
@@ -255,7 +210,11 @@ async fn finish<K: Kind>(
         generation: object.meta().generation,
         now,
     };
-    *status.conditions() = conditions(&view, &phase, findings.verdicts);
+    let keep = match &outcome.inputs {
+        Some(Ok(_)) => Keep::These(findings.unknown),
+        _ => Keep::All,
+    };
+    *status.conditions() = conditions(&view, &phase, findings.verdicts, &keep);
     *status.observed_generation() = object.meta().generation;
     *status.last_handled_reconcile_at() = requested;
     write_status(object, &written, &status, context).await?;
@@ -269,19 +228,18 @@ async fn finish<K: Kind>(
         .object(K::KIND, &uid, ready.map_or("", |ready| &ready.reason));
 
     let poll = spread(context.poll_interval);
+    let soon = poll.min(findings.again.unwrap_or(poll));
     let wait = match failure {
-        None if deleting => jittered(Class::Failing, 1).unwrap_or(poll),
-        None => poll.min(findings.again.unwrap_or(poll)),
-        Some((class @ (Class::Denied | Class::Throttled(_) | Class::Failing | Class::Cut), _)) => {
+        None => soon,
+        // As the other side's trouble goes for reading too, everything waits.
+        Some((class, _)) if class.passes() || !outcome.is_observed() => {
             jittered(class, failures).unwrap_or(poll)
         }
-        // The rest of the object is in place and is watched as ever; what failed is not tried again
-        // before its time.
-        Some((class, _)) => jittered(class, failures)
-            .unwrap_or(poll)
-            .min(poll)
-            .min(findings.again.unwrap_or(poll)),
+        // The rest of the object is in place and is watched as ever; what was denied or refused is
+        // not tried again before its time.
+        Some((class, _)) => jittered(class, failures).unwrap_or(poll).min(soon),
     };
+    context.backoff.due(&uid, wait);
     let label = failure.as_ref().map_or("ok", |(class, _)| class.label());
     let wrote = progress || status != written;
     match failure.as_ref().filter(|_| wrote) {
@@ -328,16 +286,24 @@ pub async fn write_status<K: Kind>(
     struct Body<'a, S> {
         #[serde(flatten)]
         types: TypeMeta,
-        metadata: Identity<'a>,
+        metadata: Meta<'a>,
         status: &'a S,
     }
     /// So that another object of the same name, made meanwhile, does not get this one's status.
     #[derive(Serialize, Debug)]
-    struct Identity<'a> {
+    struct Meta<'a> {
         uid: &'a str,
     }
     if before == after {
         return Ok(());
+    }
+    // A successor may have written a newer one.
+    if context
+        .lease
+        .as_ref()
+        .is_some_and(|lease| lease.remaining() < kubernetes::CALL_LIMIT)
+    {
+        return Err(Error::new(Class::Superseded, "the lease is running out"));
     }
     let api = Api::<K>::namespaced(
         context.client.clone(),
@@ -346,7 +312,7 @@ pub async fn write_status<K: Kind>(
     let (name, uid) = (object.name_any(), object.uid().unwrap_or_default());
     let patch = Patch::Apply(Body {
         types: TypeMeta::resource::<K>(),
-        metadata: Identity { uid: &uid },
+        metadata: Meta { uid: &uid },
         status: after,
     });
     let params = PatchParams::apply(MANAGER).force();

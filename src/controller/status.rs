@@ -7,10 +7,13 @@ use crate::{
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 /// The longest message of a condition, in bytes; the API's own limit is 32768.
 const MESSAGE: usize = 1024;
+
+/// The conditions that all kinds have.
+const COMMON: [&str; 3] = ["Ready", "Reconciling", "Stalled"];
 
 /// How long an applied object stays Ready while the outside cannot be reached.
 pub const GRACE: Duration = Duration::from_secs(600);
@@ -35,6 +38,17 @@ pub struct Sum {
     pub failing_for: Duration,
     /// What `Ready` says when nothing is wrong.
     pub summary: String,
+    /// How far it is, where it is throttled.
+    pub progress: Option<String>,
+}
+
+/// Which conditions of a kind's own stay as they were, because this run found nothing out about them.
+#[derive(Debug)]
+pub enum Keep {
+    /// All: the run did not get that far.
+    All,
+    /// These; of others that are not said anew there is nothing to say any more.
+    These(Vec<&'static str>),
 }
 
 /// What decides among several failures, the first wins: what needs a person, the widest first; then
@@ -60,15 +74,6 @@ pub fn decisive<K: Kind>(outcome: &Outcome<K>) -> Option<(Class, String)> {
         .iter()
         .min_by_key(|(_, error)| weight(error.class))?;
     let mut message = first.message.clone();
-    if let Class::Throttled(_) = first.class {
-        let done: usize = outcome.places.iter().map(|place| place.report.done).sum();
-        let planned: usize = outcome
-            .places
-            .iter()
-            .map(|place| place.report.planned.len())
-            .sum();
-        message = format!("{done} of {planned} changes made; {message}");
-    }
     // The same text once: all alarms of an unknown environment say the same.
     let mut others: Vec<_> = failures
         .iter()
@@ -154,7 +159,12 @@ impl Before<'_> {
 }
 
 /// `Ready`, `Reconciling` and `Stalled` (the latter two only while they hold), then the kind's own.
-pub fn conditions(before: &Before<'_>, phase: &Phase, own: Vec<Verdict>) -> Vec<Condition> {
+pub fn conditions(
+    before: &Before<'_>,
+    phase: &Phase,
+    own: Vec<Verdict>,
+    keep: &Keep,
+) -> Vec<Condition> {
     let verdict = |type_, holds, reason, message: &str| Verdict {
         type_,
         holds,
@@ -192,12 +202,14 @@ pub fn conditions(before: &Before<'_>, phase: &Phase, own: Vec<Verdict>) -> Vec<
         Phase::Ran(Sum {
             failure: Some((class, message)),
             failing_for,
+            progress,
             ..
         }) => {
-            let (applied, passing) = (
-                before.applied(),
-                matches!(class, Class::Throttled(_) | Class::Failing | Class::Cut),
-            );
+            let message = match (class, progress) {
+                (Class::Throttled(_), Some(progress)) => &format!("{progress} in place; {message}"),
+                _ => message,
+            };
+            let (applied, passing) = (before.applied(), class.passes());
             let reason = reason(*class, applied);
             if passing && applied && *failing_for < GRACE {
                 kept_ready = before.ready().cloned();
@@ -215,29 +227,18 @@ pub fn conditions(before: &Before<'_>, phase: &Phase, own: Vec<Verdict>) -> Vec<
     }
     let own_types: Vec<_> = own.iter().map(|verdict| verdict.type_).collect();
     all.extend(own);
-    let mut made: Vec<_> = kept_ready
-        .into_iter()
-        .chain(all.into_iter().map(|verdict| before.condition(verdict)))
-        .collect();
-    // A run that never got as far as the kind's own conditions leaves them as they were. One that is
-    // over and says nothing of them means that they have no subject any more.
-    if matches!(phase, Phase::Deleting(_)) || own_types.is_empty() {
-        let common = ["Ready", "Reconciling", "Stalled"];
-        let kept = before.conditions.iter().filter(|condition| {
-            !common.contains(&condition.type_.as_str())
-                && !own_types.contains(&condition.type_.as_str())
-        });
-        made.extend(kept.cloned());
-    }
+    let made = all.into_iter().map(|verdict| before.condition(verdict));
+    let mut made: Vec<_> = kept_ready.into_iter().chain(made).collect();
+    let stays = |type_: &str| match keep {
+        Keep::All => !COMMON.contains(&type_),
+        Keep::These(types) => types.contains(&type_),
+    };
+    let stay = before.conditions.iter().filter(|condition| {
+        let type_ = condition.type_.as_str();
+        stays(type_) && !own_types.contains(&type_)
+    });
+    made.extend(stay.cloned());
     made
-}
-
-/// The number of conditions by type, for tests and for people who debug.
-pub fn by_type(conditions: &[Condition]) -> BTreeMap<&str, &Condition> {
-    conditions
-        .iter()
-        .map(|condition| (condition.type_.as_str(), condition))
-        .collect()
 }
 
 #[cfg(test)]
@@ -253,19 +254,17 @@ mod tests {
             failure: failure.map(|class| (class, "why".into())),
             failing_for: Duration::from_secs(failing_for),
             summary: "all in place".into(),
+            progress: Some("812 of 1000".into()),
         })
     }
 
     fn make(before: &[Condition], generation: i64, phase: &Phase, second: i64) -> Vec<Condition> {
-        conditions(
-            &Before {
-                conditions: before,
-                generation: Some(generation),
-                now: at(second),
-            },
-            phase,
-            vec![],
-        )
+        let before = Before {
+            conditions: before,
+            generation: Some(generation),
+            now: at(second),
+        };
+        conditions(&before, phase, vec![], &Keep::All)
     }
 
     /// What kstatus makes of an object: <https://github.com/kubernetes-sigs/cli-utils/tree/master/pkg/kstatus>.
@@ -444,30 +443,52 @@ mod tests {
     }
 
     #[test]
-    fn a_kinds_own_conditions_stay_until_it_has_something_to_say() {
-        let own = |holds| Verdict {
-            type_: "Healthy",
-            holds: Some(holds),
-            reason: "Healthy",
+    fn a_kinds_own_conditions_stay_only_while_nothing_is_known_of_them() {
+        let own = |type_| Verdict {
+            type_,
+            holds: Some(true),
+            reason: "Well",
             message: String::new(),
         };
-        let before = |conditions: &[Condition], own: Vec<Verdict>, second| {
-            conditions_of(conditions, own, second)
+        let run = |before: &[Condition], own: Vec<Verdict>, keep: Keep| {
+            let before = Before {
+                conditions: before,
+                generation: Some(1),
+                now: at(1),
+            };
+            conditions(&before, &ran(None, 0), own, &keep)
         };
-        fn conditions_of(before: &[Condition], own: Vec<Verdict>, second: i64) -> Vec<Condition> {
-            conditions(
-                &Before {
-                    conditions: before,
-                    generation: Some(1),
-                    now: at(second),
-                },
-                &ran(None, 0),
-                own,
-            )
-        }
-        let first = before(&[], vec![own(true)], 1);
-        assert!(by_type(&first).contains_key("Healthy"));
-        let later = before(&first, vec![], 2);
-        assert!(by_type(&later).contains_key("Healthy"));
+        let types = |made: &[Condition]| {
+            made.iter()
+                .map(|c| c.type_.clone())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        let first = run(
+            &[],
+            vec![own("Healthy"), own("DeliveryReady")],
+            Keep::These(vec![]),
+        );
+        assert_eq!(types(&first), "Ready Healthy DeliveryReady");
+        assert_eq!(
+            types(&run(&first, vec![], Keep::All)),
+            "Ready Healthy DeliveryReady"
+        );
+        let unknown = run(
+            &first,
+            vec![own("Healthy")],
+            Keep::These(vec!["DeliveryReady"]),
+        );
+        assert_eq!(types(&unknown), "Ready Healthy DeliveryReady");
+        assert_eq!(
+            types(&run(&first, vec![own("Healthy")], Keep::These(vec![]))),
+            "Ready Healthy"
+        );
+    }
+
+    #[test]
+    fn a_throttled_object_says_how_far_it_is() {
+        let made = make(&[], 1, &ran(Some(Class::Throttled(None)), 0), 1);
+        assert_eq!(made[0].message, "812 of 1000 in place; why");
     }
 }

@@ -41,7 +41,9 @@ pub fn roll_up(sets: &[AlarmSet], problems: &[String], now: Timestamp) -> RollUp
         if let Some(ready) = ready.filter(|ready| ready.status == "False") {
             match ready.reason.as_str() {
                 // What was read last is too old to go by.
-                "SystemUnavailable" | "Throttled" => unread.push(set.name_any()),
+                "SystemUnavailable" | "Throttled" | "WaitingForTenant" => {
+                    unread.push(set.name_any())
+                }
                 reason => problems.push(format!("AlarmSet {}: {reason}", set.name_any())),
             }
         }

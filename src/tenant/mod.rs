@@ -9,19 +9,18 @@ use crate::{
         AlarmSet, Health, Severity, SubscriptionEntry, SubscriptionState, Target,
         TenantObservability, TenantObservabilityStatus, TopicEntry,
     },
-    clients::kubernetes,
     error::{Class, Error, On, Result},
     kind::{Findings, Installation, Kind, Lanes, Outcome, Place, Status, Surroundings, Verdict},
     names,
     plan::{Desired, Holder, Step},
-    stage::{Lane, Typed},
+    stage::{Failure, Lane, Typed},
 };
 use desired::{IntegrationKeys, SubscriptionKey};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::core::v1::Secret as KubeSecret, apimachinery::pkg::apis::meta::v1::Condition,
 };
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::ResourceExt;
 use sns::{Candidates, Subscriptions, Topics};
 use std::{
     collections::{BTreeSet, btree_map::Entry},
@@ -30,6 +29,11 @@ use std::{
 
 /// How soon to look again at a subscription that waits to be confirmed: PagerDuty takes seconds.
 const PENDING: Duration = Duration::from_secs(10);
+
+/// For how long to look that often.
+const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
+
+const PENDING_CONFIRMATION: &str = "PendingConfirmation";
 
 /// What a TenantObservability refers to, and who refers to it.
 pub struct Inputs {
@@ -89,17 +93,16 @@ impl Kind for TenantObservability {
 
     async fn dereference(&self, around: &Surroundings<'_>) -> Result<Inputs> {
         let namespace = self.namespace().unwrap_or_default();
-        let sets = Api::<AlarmSet>::namespaced(around.client.clone(), &namespace);
-        let ours =
-            ListParams::default().fields(&format!("spec.tenantRef.name={}", self.name_any()));
-        let sets = kubernetes::call("listing the tenant's AlarmSets", sets.list(&ours)).await?;
+        let ours = format!("spec.tenantRef.name={}", self.name_any());
+        let sets = around
+            .list::<AlarmSet>(&namespace, &ours)
+            .await?
+            .into_iter();
         let sets = sets
-            .items
-            .into_iter()
             .filter(|set| set.metadata.deletion_timestamp.is_none())
             .collect();
         Ok(Inputs {
-            keys: self.integration_keys(&namespace, around.client).await,
+            keys: self.integration_keys(&namespace, around).await,
             sets,
         })
     }
@@ -205,30 +208,48 @@ impl Kind for TenantObservability {
         let mut findings = Findings::default();
         let mut problems = Vec::new();
         if let Some(place) = outcome.current() {
-            findings
-                .verdicts
-                .push(reachable(place.lanes.as_ref().err(), &place.report.failed));
-            if let Ok(row) = &place.lanes {
-                let delivery = self.report_delivery(row, status);
-                findings.again = delivery.pending.then_some(PENDING);
-                let (topics, subscriptions) = (status.topics.len(), status.subscriptions.len());
-                findings.summary = format!("topics: {topics}, subscriptions: {subscriptions}");
-                if let Some(verdict) = delivery.verdict {
+            match reachable(place.lanes.as_ref().err(), &place.report.failed) {
+                Some(verdict) => findings.verdicts.push(verdict),
+                None => findings.unknown.push("AccountReachable"),
+            }
+            match place
+                .lanes
+                .as_ref()
+                .ok()
+                .and_then(|row| self.report_delivery(row, status))
+            {
+                Some(verdict) => {
                     if verdict.holds != Some(true) {
                         problems.push(verdict.message.clone());
                     }
+                    if verdict.reason == PENDING_CONFIRMATION {
+                        findings.again = since(status, "DeliveryReady", PENDING_CONFIRMATION, now)
+                            .is_none_or(|waiting| waiting < PATIENCE)
+                            .then_some(PENDING);
+                    }
                     findings.verdicts.push(verdict);
                 }
+                // What was wrong when it was read last still is, for all we know.
+                None if self.spec.notify.is_some() => {
+                    findings.unknown.push("DeliveryReady");
+                    let last = status
+                        .conditions
+                        .iter()
+                        .find(|last| last.type_ == "DeliveryReady");
+                    problems.extend(
+                        last.filter(|last| last.status == "False")
+                            .map(|last| last.message.clone()),
+                    );
+                }
+                None => {}
             }
+            let (topics, subscriptions) = (status.topics.len(), status.subscriptions.len());
+            findings.summary = format!("topics: {topics}, subscriptions: {subscriptions}");
         }
-        let lasting = |error: &Error| {
-            !matches!(
-                error.class,
-                Class::Throttled(_) | Class::Failing | Class::Cut
-            )
-        };
-        let failed = outcome.failures().filter(|(_, error)| lasting(error));
-        for message in failed.map(|(_, error)| error.message.clone()) {
+        let lasting = outcome
+            .failures()
+            .filter(|(_, error)| !error.class.passes());
+        for message in lasting.map(|(_, error)| error.message.clone()) {
             if !problems.iter().any(|known| known.contains(&message)) {
                 problems.push(message);
             }
@@ -258,13 +279,12 @@ impl Kind for TenantObservability {
     }
 }
 
-struct Delivery {
-    verdict: Option<Verdict>,
-    pending: bool,
-}
-
 impl TenantObservability {
-    async fn integration_keys(&self, namespace: &str, client: &kube::Client) -> IntegrationKeys {
+    async fn integration_keys(
+        &self,
+        namespace: &str,
+        around: &Surroundings<'_>,
+    ) -> IntegrationKeys {
         let mut keys = IntegrationKeys::new();
         for (_, recipients) in self.spec.notify.iter().flat_map(|notify| notify.listed()) {
             for service in &recipients.pager_duty {
@@ -272,7 +292,7 @@ impl TenantObservability {
                 let place = (reference.name.clone(), reference.key.clone());
                 if let Entry::Vacant(entry) = keys.entry(place) {
                     let (name, key) = entry.key();
-                    let key = integration_key(client, namespace, name, key).await;
+                    let key = integration_key(around, namespace, name, key).await;
                     entry.insert(key);
                 }
             }
@@ -280,117 +300,123 @@ impl TenantObservability {
         keys
     }
 
-    /// Topics and subscriptions into status, and whether messages reach those who should hear them.
-    fn report_delivery(&self, row: &Row, status: &mut TenantObservabilityStatus) -> Delivery {
-        let Row {
-            topics,
-            subscriptions,
-        } = row;
-        let stage = &topics.stage;
-        if let Some(seen) = &topics.seen {
-            let ours = |name: &String| {
-                seen.get(name)
-                    .is_some_and(|found| found.holder == Holder::Us)
-            };
-            status.topics = stage
-                .candidates
-                .iter()
-                .filter(|(_, (name, _))| stage.desired.wanted.contains_key(name) && ours(name))
-                .map(|(severity, (_, arn))| TopicEntry {
-                    severity: *severity,
-                    arn: arn.clone(),
-                })
-                .collect();
-        }
-        let wanted = &subscriptions.stage.desired;
-        let mut late = Vec::new();
-        if let Some(seen) = &subscriptions.seen {
-            let made = subscriptions.stage.made();
-            status.subscriptions = made
-                .iter()
-                .filter(|key| seen.contains_key(key) || wanted.wanted.contains_key(key))
-                .map(|key| SubscriptionEntry {
-                    severity: key.severity,
-                    protocol: key.protocol.clone(),
-                    endpoint: key.endpoint.clone(),
-                    state: seen
-                        .get(key)
-                        .map_or(SubscriptionState::Creating, |found| found.live),
-                })
-                .collect();
-            late = wanted
-                .wanted
-                .iter()
-                .filter(|(key, _)| {
-                    seen.get(key)
-                        .is_none_or(|found| found.live != SubscriptionState::Confirmed)
-                })
-                .map(|(key, subscription)| format!("{} ({})", subscription.recipient, key.severity))
-                .collect();
-        }
-        let missing: Vec<_> = stage
+    /// Topics and subscriptions into status, and whether messages reach those who should hear them;
+    /// `None` where there is nobody, or where it could not be read.
+    fn report_delivery(
+        &self,
+        row: &Row,
+        status: &mut TenantObservabilityStatus,
+    ) -> Option<Verdict> {
+        let (topics, subscriptions) = (&row.topics.stage, &row.subscriptions.stage);
+        let seen = row.topics.seen.as_ref()?;
+        let is_ours = |name: &String| {
+            seen.get(name)
+                .is_some_and(|found| found.holder == Holder::Us)
+        };
+        status.topics = topics
+            .candidates
+            .iter()
+            .filter(|(_, (name, _))| topics.desired.wanted.contains_key(name) && is_ours(name))
+            .map(|(severity, (_, arn))| TopicEntry {
+                severity: *severity,
+                arn: arn.clone(),
+            })
+            .collect();
+        let missing: Vec<_> = topics
             .desired
             .wanted
             .keys()
-            .filter(|name| {
-                !status
-                    .topics
-                    .iter()
-                    .any(|topic| topic.arn.ends_with(&format!(":{name}")))
-            })
+            .filter(|name| !is_ours(name))
             .cloned()
             .collect();
-        let held: Vec<_> = wanted
-            .held
-            .values()
-            .map(|error| error.message.clone())
+
+        // With a topic its subscriptions went by themselves.
+        let has_topic = |key: &SubscriptionKey| {
+            topics
+                .candidates
+                .get(&key.severity)
+                .is_some_and(|(name, _)| is_ours(name))
+        };
+        let seen = row.subscriptions.seen.as_ref()?;
+        let Desired { wanted, held } = &subscriptions.desired;
+        status.subscriptions = subscriptions
+            .made()
+            .iter()
+            .filter(|key| wanted.contains_key(key) || seen.contains_key(key) && has_topic(key))
+            .map(|key| SubscriptionEntry {
+                severity: key.severity,
+                protocol: key.protocol.clone(),
+                endpoint: key.endpoint.clone(),
+                state: seen
+                    .get(key)
+                    .map_or(SubscriptionState::Creating, |found| found.live),
+            })
             .collect();
-        let (holds, reason, message) = if topics.seen.is_none() || subscriptions.seen.is_none() {
-            let message = "the topics and who hears them could not be read".to_owned();
-            (None, "Unknown", message)
-        } else if !missing.is_empty() {
+        let in_state = |state: Option<SubscriptionState>| {
+            let late = wanted
+                .iter()
+                .filter(|(key, _)| seen.get(key).map(|found| found.live) == state);
+            late.map(|(key, to)| format!("{} ({})", to.recipient, key.severity))
+                .collect::<Vec<_>>()
+        };
+        let (absent, pending) = (in_state(None), in_state(Some(SubscriptionState::Pending)));
+        let held: Vec<_> = held.values().map(|error| error.message.clone()).collect();
+        let (holds, reason, message) = if !missing.is_empty() {
             (
-                Some(false),
+                false,
                 "TopicMissing",
                 format!("topic {} is not there", missing.join(", ")),
             )
         } else if !held.is_empty() {
-            (Some(false), "WaitingForSecret", held.join("; "))
-        } else if !late.is_empty() {
-            let message = format!(
-                "not confirmed yet by {}: messages do not reach them",
-                late.join(", ")
-            );
-            (Some(false), "PendingConfirmation", message)
+            (false, "WaitingForSecret", held.join("; "))
+        } else if !absent.is_empty() {
+            (
+                false,
+                "SubscriptionMissing",
+                format!("not subscribed: {}", absent.join(", ")),
+            )
+        } else if !pending.is_empty() {
+            let late = pending.join(", ");
+            (
+                false,
+                PENDING_CONFIRMATION,
+                format!("not confirmed yet by {late}: messages do not reach them"),
+            )
         } else {
-            (Some(true), "Delivering", String::new())
+            (true, "Delivering", String::new())
         };
-        let verdict = (!stage.desired.wanted.is_empty()).then_some(Verdict {
+        let verdict = Verdict {
             type_: "DeliveryReady",
-            holds,
+            holds: Some(holds),
             reason,
             message,
-        });
-        Delivery {
-            verdict,
-            pending: !late.is_empty(),
-        }
+        };
+        (!topics.desired.wanted.is_empty()).then_some(verdict)
     }
 }
 
+/// How long a condition has been as it is for that reason.
+fn since(
+    status: &TenantObservabilityStatus,
+    type_: &str,
+    reason: &str,
+    now: Timestamp,
+) -> Option<SignedDuration> {
+    let found = status
+        .conditions
+        .iter()
+        .find(|found| found.type_ == type_ && found.reason == reason)?;
+    Some(now.duration_since(found.last_transition_time.0))
+}
+
 async fn integration_key(
-    client: &kube::Client,
+    around: &Surroundings<'_>,
     namespace: &str,
     name: &str,
     key: &str,
 ) -> Result<crate::secret::Secret> {
     let waiting = |message: String| Error::new(Class::Waiting(On::Secret), message);
-    let api = Api::<KubeSecret>::namespaced(client.clone(), namespace);
-    let secret = kubernetes::call(
-        &format!("reading Secret {namespace}/{name}"),
-        api.get_opt(name),
-    )
-    .await?;
+    let secret = around.get::<KubeSecret>(namespace, name).await?;
     let secret = secret.ok_or_else(|| {
         waiting(format!(
             "Secret {namespace}/{name} does not exist: create it with the key {key}"
@@ -409,24 +435,20 @@ async fn integration_key(
     })
 }
 
-/// Whether the account answered us.
-fn reachable(unreachable: Option<&Error>, failed: &[crate::stage::Failure]) -> Verdict {
-    let blind = failed
-        .iter()
-        .find(|failure| failure.key.is_none())
-        .map(|failure| &failure.error);
-    let (holds, reason, message) = match unreachable.or(blind) {
-        None => (Some(true), "Reachable", String::new()),
-        Some(error) => match error.class {
-            Class::Denied => (Some(false), "AccessDenied", error.message.clone()),
-            Class::Superseded => (None, "Unknown", error.message.clone()),
-            _ => (Some(false), "Unreachable", error.message.clone()),
-        },
+/// Whether the account answered us; `None` where that passes by itself and says nothing yet.
+fn reachable(unreachable: Option<&Error>, failed: &[Failure]) -> Option<Verdict> {
+    let blind = failed.iter().find(|failure| failure.key.is_none());
+    let (holds, reason, message) = match unreachable.or(blind.map(|failure| &failure.error)) {
+        None => (true, "Reachable", String::new()),
+        Some(error) if error.class == Class::Denied => {
+            (false, "AccessDenied", error.message.clone())
+        }
+        Some(_) => return None,
     };
-    Verdict {
+    Some(Verdict {
         type_: "AccountReachable",
-        holds,
+        holds: Some(holds),
         reason,
         message,
-    }
+    })
 }

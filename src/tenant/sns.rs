@@ -136,16 +136,27 @@ impl Topics {
             .map_err(|error| {
                 Error::failing(format!("building the tag of topic {name}: {error}"))
             })?;
-        let created = self.account.sns.create_topic().name(name).tags(tag).send().await.map_err(|error| {
+        // With its policy from the first moment, and one call for one entry of the gate.
+        let create = self.account.sns.create_topic().name(name).tags(tag);
+        let created = create
+            .attributes("Policy", to.policy.to_string())
+            .send()
+            .await;
+        let created = created.map_err(|error| {
             let error = classify(&self.write("CreateTopic"), &error);
-            if error.class == Class::Rejected && error.message.contains("already exists with different tags") {
-                let message = format!("topic {name} exists and does not carry our mark; it was not touched: remove it");
-                return Error::new(Class::Conflict, message);
+            match error.class {
+                Class::Rejected if error.message.contains("different tags") => Error::new(
+                    Class::Conflict,
+                    format!("topic {name} exists and does not carry our mark; it was not touched: remove it"),
+                ),
+                // It came to be after we looked: the next look compares it.
+                Class::Rejected if error.message.contains("different attributes") => {
+                    Error::failing(error.message)
+                }
+                _ => error,
             }
-            error
         })?;
         let arn = created.topic_arn().unwrap_or_default().to_owned();
-        self.set_policy(&arn, to).await?;
         Ok(Applied::Id(arn))
     }
 
@@ -277,10 +288,8 @@ impl Subscriptions {
         ids: &Ids,
     ) -> Result<Applied> {
         let topic = ids.need(Topics::NAME, self.topic(key.severity))?;
-        self.ledger
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key.clone());
+        let ledger = || self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = ledger().insert(key.clone());
         let subscribe = self
             .account
             .sns
@@ -299,11 +308,17 @@ impl Subscriptions {
             .map(|_| Applied::Done)
             .map_err(|error| {
                 let error = classify(&call, &error);
-                // AWS likes to quote the endpoint.
-                Error {
-                    message: error.message.replace(to.endpoint.reveal(), &key.endpoint),
-                    ..error
+                // It was certainly not made: one that somebody makes by hand later is not ours.
+                let made_nothing = matches!(
+                    error.class,
+                    Class::Rejected | Class::Denied | Class::Throttled(_)
+                );
+                if new && made_nothing {
+                    ledger().remove(key);
                 }
+                // AWS likes to quote the endpoint.
+                let message = error.message.replace(to.endpoint.reveal(), &key.endpoint);
+                Error { message, ..error }
             })
     }
 }
@@ -416,6 +431,11 @@ impl Stage for Subscriptions {
                 Change::Create { .. } | Change::Update { .. } => true,
             })
             .collect()
+    }
+
+    fn ready(&self, change: &ChangeOf<Self>, ids: &Ids) -> Result<()> {
+        ids.need(Topics::NAME, self.topic(change.key().severity))
+            .map(drop)
     }
 
     async fn apply(&self, changes: &[ChangeOf<Self>], ids: &Ids) -> Vec<Result<Applied>> {

@@ -1,6 +1,7 @@
 //! An outside in memory with moods: it refuses, fails, loses answers, has other users, and lets the
 //! process die in the middle. It is the status in the cluster as well, so all of it outlives a run.
 
+use crate::api::Target;
 use crate::{
     error::{Class, Error, Result},
     plan::{Change, Desired, Found, Holder, Step, Value, Verb},
@@ -541,6 +542,10 @@ impl<const N: usize> Part<'_, N> {
 
 /// The gate writes intents to status, and remembers what was refused.
 impl Gate for World {
+    fn arrive<'a>(&'a self, _: &'a Target) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn enter<'a>(&'a self, scope: &'a str, steps: &'a [Step]) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let mut state = self.state();
@@ -575,7 +580,7 @@ impl Gate for World {
         })
     }
 
-    fn leave(&self, step: &Step, outcome: &Result<Applied>) {
+    fn leave(&self, _: &str, step: &Step, outcome: &Result<Applied>) {
         let mut state = self.state();
         let at = state.admitted.iter().position(|admitted| admitted == step);
         state
