@@ -212,13 +212,23 @@ impl Kind for TenantObservability {
                 Some(verdict) => findings.verdicts.push(verdict),
                 None => findings.unknown.push("AccountReachable"),
             }
-            match place
-                .lanes
-                .as_ref()
-                .ok()
-                .and_then(|row| self.report_delivery(row, status))
-            {
-                Some(verdict) => {
+            let delivery = match &place.lanes {
+                Ok(row) => self.report_delivery(row, status),
+                Err(_) => Delivery::Unknown,
+            };
+            match delivery {
+                Delivery::Unknown => {
+                    findings.unknown.push("DeliveryReady");
+                    // What was wrong when it was read last still is, for all we know.
+                    let last = status
+                        .conditions
+                        .iter()
+                        .find(|last| last.type_ == "DeliveryReady");
+                    let wrong = last.filter(|last| last.status == "False");
+                    problems.extend(wrong.map(|last| last.message.clone()));
+                }
+                Delivery::ToNobody => {}
+                Delivery::Known(verdict) => {
                     if verdict.holds != Some(true) {
                         problems.push(verdict.message.clone());
                     }
@@ -229,19 +239,6 @@ impl Kind for TenantObservability {
                     }
                     findings.verdicts.push(verdict);
                 }
-                // What was wrong when it was read last still is, for all we know.
-                None if self.spec.notify.is_some() => {
-                    findings.unknown.push("DeliveryReady");
-                    let last = status
-                        .conditions
-                        .iter()
-                        .find(|last| last.type_ == "DeliveryReady");
-                    problems.extend(
-                        last.filter(|last| last.status == "False")
-                            .map(|last| last.message.clone()),
-                    );
-                }
-                None => {}
             }
             let (topics, subscriptions) = (status.topics.len(), status.subscriptions.len());
             findings.summary = format!("topics: {topics}, subscriptions: {subscriptions}");
@@ -300,15 +297,12 @@ impl TenantObservability {
         keys
     }
 
-    /// Topics and subscriptions into status, and whether messages reach those who should hear them;
-    /// `None` where there is nobody, or where it could not be read.
-    fn report_delivery(
-        &self,
-        row: &Row,
-        status: &mut TenantObservabilityStatus,
-    ) -> Option<Verdict> {
+    /// Topics and subscriptions into status, and whether messages reach those who should hear them.
+    fn report_delivery(&self, row: &Row, status: &mut TenantObservabilityStatus) -> Delivery {
         let (topics, subscriptions) = (&row.topics.stage, &row.subscriptions.stage);
-        let seen = row.topics.seen.as_ref()?;
+        let Some(seen) = &row.topics.seen else {
+            return Delivery::Unknown;
+        };
         let is_ours = |name: &String| {
             seen.get(name)
                 .is_some_and(|found| found.holder == Holder::Us)
@@ -337,7 +331,9 @@ impl TenantObservability {
                 .get(&key.severity)
                 .is_some_and(|(name, _)| is_ours(name))
         };
-        let seen = row.subscriptions.seen.as_ref()?;
+        let Some(seen) = &row.subscriptions.seen else {
+            return Delivery::Unknown;
+        };
         let Desired { wanted, held } = &subscriptions.desired;
         status.subscriptions = subscriptions
             .made()
@@ -361,6 +357,9 @@ impl TenantObservability {
         };
         let (absent, pending) = (in_state(None), in_state(Some(SubscriptionState::Pending)));
         let held: Vec<_> = held.values().map(|error| error.message.clone()).collect();
+        if missing.is_empty() && held.is_empty() && wanted.is_empty() {
+            return Delivery::ToNobody;
+        }
         let (holds, reason, message) = if !missing.is_empty() {
             (
                 false,
@@ -385,14 +384,23 @@ impl TenantObservability {
         } else {
             (true, "Delivering", String::new())
         };
-        let verdict = Verdict {
+        Delivery::Known(Verdict {
             type_: "DeliveryReady",
             holds: Some(holds),
             reason,
             message,
-        };
-        (!topics.desired.wanted.is_empty()).then_some(verdict)
+        })
     }
+}
+
+/// Whether messages reach those who should hear them.
+enum Delivery {
+    /// It could not be read.
+    Unknown,
+    /// Nobody is to hear anything, so there is nothing to say.
+    ToNobody,
+    /// It was read.
+    Known(Verdict),
 }
 
 /// How long a condition has been as it is for that reason.

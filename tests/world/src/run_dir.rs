@@ -41,10 +41,15 @@ impl RunDir {
         let lock = File::create(path.join(LOCK))?;
         lock.try_lock()
             .with_context(|| format!("{} cannot be locked", path.display()))?;
+        let keep = std::env::var_os(KEEP).is_some();
+        if keep {
+            // Now, for the world that is never dropped: one in a static, or of a process that is killed.
+            File::create(path.join(KEPT))?;
+        }
         Ok(Self {
             path,
             _lock: lock,
-            keep: std::env::var_os(KEEP).is_some(),
+            keep,
         })
     }
 

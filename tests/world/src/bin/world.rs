@@ -59,7 +59,7 @@ fn print(world: &World) {
         tenant_role()
     );
     println!(
-        "export AWS_ENDPOINT_URL={} AWS_REGION={OPERATOR_REGION} AWS_ACCESS_KEY_ID={TENANT_ACCOUNT} AWS_SECRET_ACCESS_KEY=any",
+        "export AWS_ENDPOINT_URL={} AWS_REGION={OPERATOR_REGION} AWS_DEFAULT_REGION={OPERATOR_REGION} AWS_ACCESS_KEY_ID={TENANT_ACCOUNT} AWS_SECRET_ACCESS_KEY=any",
         world.aws.endpoint()
     );
     println!("aws cloudwatch describe-alarms");
