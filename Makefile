@@ -1,6 +1,7 @@
 # The two commands a stranger needs are `make demo` and `make test`. Both install what they need under target/.
 
 SHELL := /bin/bash
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 .DEFAULT_GOAL := help
 .PHONY: help demo test world crds lint
 
@@ -10,18 +11,18 @@ help: ## Show this.
 demo: ## Build everything, start the test world, and watch an alarm fire and reach a pager. ONCE=1 ends by itself.
 	@echo "Building Campanile and the test world (some minutes the first time) …"
 	@cargo build --workspace --bins
-	@ONCE=$(ONCE) target/debug/demo
+	@ONCE=$(ONCE) $(TARGET)/debug/demo
 
 test: ## Run all tests; the last line is "N passed, N failed, N skipped".
 	@python3 tests/summary.py cargo test --workspace --no-fail-fast
 
 world: ## Start the test world, say how to reach it, and keep it up until Ctrl-C.
 	@cargo build --workspace --bins
-	@target/debug/world
+	@$(TARGET)/debug/world
 
 crds: ## Write crds/ anew from the code.
-	@cargo run --quiet -- crds > target/campanile-crds.yaml
-	@mv target/campanile-crds.yaml crds/campanile.yaml
+	@cargo run --quiet -- crds > $(TARGET)/campanile-crds.yaml
+	@mv $(TARGET)/campanile-crds.yaml crds/campanile.yaml
 
 lint: ## Formatting and lints, as CI does.
 	cargo fmt --all --check

@@ -26,8 +26,8 @@ pub enum Class {
     Conflict,
     /// We may not. Stops the scope.
     Denied,
-    /// Too many requests. Stops the scope; the server's own delay where it gave one.
-    Throttled(Option<Duration>),
+    /// Too many requests. Stops the scope.
+    Throttled,
     /// The other side fails or cannot be reached.
     Failing,
     /// A write whose outcome is unknown: the outside is read before anything else is done.
@@ -39,7 +39,7 @@ pub enum Class {
 impl Class {
     /// Whether the rest of the scope (one credential, Region and service) would only fail the same way.
     pub fn stops_scope(self) -> bool {
-        matches!(self, Self::Denied | Self::Throttled(_) | Self::Superseded)
+        matches!(self, Self::Denied | Self::Throttled | Self::Superseded)
     }
 
     /// Whether a later try may succeed without anybody's edit. Only such a failure holds back the
@@ -50,7 +50,7 @@ impl Class {
 
     /// Whether it passes by itself: the other side's trouble, not ours and not a person's to mend.
     pub fn passes(self) -> bool {
-        matches!(self, Self::Throttled(_) | Self::Failing | Self::Cut)
+        matches!(self, Self::Throttled | Self::Failing | Self::Cut)
     }
 
     /// How long until the next try, before jitter; `failures` counts the failed runs in a row, from 1.
@@ -66,8 +66,7 @@ impl Class {
             Self::Waiting(_) => Some(Duration::from_secs(300)),
             Self::Conflict => Some(Duration::from_secs(300)),
             Self::Denied => Some(doubling(300, 3600)),
-            Self::Throttled(Some(after)) => Some(after),
-            Self::Throttled(None) | Self::Failing => Some(doubling(5, 300)),
+            Self::Throttled | Self::Failing => Some(doubling(5, 300)),
             Self::Cut => Some(Duration::from_secs(5)),
             Self::Superseded => Some(Duration::ZERO),
         }
@@ -81,7 +80,7 @@ impl Class {
             Self::Waiting(_) => "waiting",
             Self::Conflict => "conflict",
             Self::Denied => "denied",
-            Self::Throttled(_) => "throttled",
+            Self::Throttled => "throttled",
             Self::Failing => "failing",
             Self::Cut => "cut",
             Self::Superseded => "superseded",
@@ -159,10 +158,6 @@ mod tests {
         assert_eq!(
             [1, 2, 3, 6, 7, u32::MAX].map(|n| seconds(Class::Failing, n)),
             [5, 10, 20, 160, 300, 300].map(Some)
-        );
-        assert_eq!(
-            seconds(Class::Throttled(Some(Duration::from_secs(7))), 4),
-            Some(7)
         );
     }
 

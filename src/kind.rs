@@ -135,6 +135,15 @@ pub struct Verdict {
     pub message: String,
 }
 
+/// When an object is reported on.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// The time.
+    pub now: Timestamp,
+    /// Whether the outside has not been read for so long that what was read last says nothing any more.
+    pub stale: bool,
+}
+
 /// What a kind adds to what all kinds report.
 #[derive(Debug, Default)]
 pub struct Findings {
@@ -206,7 +215,7 @@ pub trait Kind:
         &self,
         outcome: &Outcome<Self>,
         status: &mut Self::Status,
-        now: Timestamp,
+        moment: Moment,
     ) -> Findings;
 }
 
@@ -236,7 +245,7 @@ impl<K: Kind> Outcome<K> {
         self.places.iter().find(|place| place.current)
     }
 
-    /// Whether every place could be looked at, whatever became of the changes there.
+    /// Whether it was known where to look and could be looked at there, whatever became of the changes there.
     pub fn is_observed(&self) -> bool {
         let blind = |place: &PlaceOutcome<K>| {
             place.lanes.is_err()
@@ -246,7 +255,7 @@ impl<K: Kind> Outcome<K> {
                     .iter()
                     .any(|failure| failure.key.is_none())
         };
-        !self.places.iter().any(blind)
+        !matches!(self.inputs, Some(Err(_))) && !self.places.iter().any(blind)
     }
 
     /// Everything that failed, in the order in which it did; the key is absent where it concerns more than one thing.
@@ -289,12 +298,10 @@ pub struct Prepared<K: Kind> {
 
 /// The first half of a run: nothing but reads of the cluster.
 pub async fn prepare<K: Kind>(object: &K, around: &Surroundings<'_>) -> Prepared<K> {
-    let recorded = object
-        .status()
-        .cloned()
-        .unwrap_or_default()
-        .targets()
-        .clone();
+    let mut status = object.status().cloned().unwrap_or_default();
+    let recorded = status.targets().clone();
+    // One that has our finalizer has been looked at, and one that has been looked at has conditions.
+    let wiped = recorded.is_empty() && status.conditions().is_empty();
     let read = object.dereference(around).await;
     let belongs = read
         .as_ref()
@@ -313,6 +320,9 @@ pub async fn prepare<K: Kind>(object: &K, around: &Surroundings<'_>) -> Prepared
             before: None,
             current: true,
         });
+    }
+    if let Some(target) = belongs.clone().filter(|_| deleting && wiped) {
+        destinations.push(left(target, None));
     }
     for known in recorded {
         match &belongs {

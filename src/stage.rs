@@ -73,6 +73,11 @@ pub trait Stage: Send + Sync {
     ) -> impl Future<Output = Vec<Result<Applied>>> + Send
     where
         Self: Sized;
+    /// What a thing is, whatever it is called: where a key holds something that may be edited, the thing
+    /// under the old key stays until the one under the new key is made.
+    fn identity(&self, key: &Self::Key) -> String {
+        key.to_string()
+    }
     /// What later stages know a thing by.
     fn id_text(_id: &Self::Id) -> String {
         String::new()
@@ -202,6 +207,8 @@ pub struct Typed<S: Stage> {
     /// What it saw last; `None` while it has not been able to look.
     pub seen: Option<Seen<S>>,
     deletes: Vec<ChangeOf<S>>,
+    /// What is wanted and was not made, by identity.
+    unmade: BTreeSet<String>,
     wrote: bool,
 }
 
@@ -212,6 +219,7 @@ impl<S: Stage> Typed<S> {
             stage,
             seen: None,
             deletes: Vec::new(),
+            unmade: BTreeSet::new(),
             wrote: false,
         }
     }
@@ -387,7 +395,17 @@ impl<S: Stage> Lane for Typed<S> {
                     }
                 }
             }
+            let held = self.stage.desired().held.keys();
+            self.unmade = held.map(|key| self.stage.identity(key)).collect();
+            let wanted: BTreeMap<_, _> = creates
+                .iter()
+                .map(|change| (change.key().to_string(), self.stage.identity(change.key())))
+                .collect();
+            let before = run.report.failed.len();
             self.make(creates, run).await;
+            let failed = run.report.failed.iter().skip(before);
+            let failed = failed.filter_map(|failure| wanted.get(failure.key.as_deref()?));
+            self.unmade.extend(failed.cloned());
             self.make(updates, run).await;
         })
     }
@@ -403,6 +421,10 @@ impl<S: Stage> Lane for Typed<S> {
                 Self::leave_untried(deletes.len(), run);
                 return;
             }
+            let deletes = deletes
+                .into_iter()
+                .filter(|change| !self.unmade.contains(&self.stage.identity(change.key())))
+                .collect();
             self.make(deletes, run).await;
         })
     }

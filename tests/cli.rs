@@ -93,7 +93,7 @@ fn a_plan_says_what_would_change_and_changes_nothing() {
         let planned = plan(&tenant, &["-n", "cli-plan", "aset/golden"]).await;
         assert_eq!(planned.code, 2);
         let expected = format!(
-            "AlarmSet cli-plan/golden  (account {}, us-east-2)\n  ~ alarm campanile/it/cli-plan/critical/golden/errors@prod\n      threshold: 10 → 25.5\n\n0 to create, 1 to change, 0 to delete, 0 in conflict, 0 problems in 1 objects.\n",
+            "AlarmSet cli-plan/golden  (account {}, us-east-2)\n  ~ alarm campanile/it/cli-plan/critical/golden/errors@prod\n      threshold: 10 → 25.5\n\n0 to create, 1 to change, 0 to delete, 0 in conflict, 0 problems in 1 object.\n",
             tenant.account
         );
         assert_eq!(planned.out, expected);
@@ -140,4 +140,29 @@ fn the_name_of_the_cluster_is_required() {
             .unwrap()
             .contains("--cluster-name")
     );
+}
+
+#[test]
+fn an_installation_keeps_its_name() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "cli-renamed").await;
+        // Its Secret says what this installation was called when it began.
+        let first = tenant.operator().await;
+        tenant.usual_tenant().await;
+        tenant
+            .ready::<TenantObservability>(&tenant.namespace, "Applied")
+            .await;
+        first.stop(Duration::from_secs(10)).await.unwrap();
+        let renamed = tenant.operator_with(&["--cluster-name", "other"]).await;
+        assert_eq!(renamed.wait_exit().await.unwrap().code(), Some(1));
+        assert!(
+            renamed
+                .log_tail(5)
+                .contains("this installation is called it"),
+            "{}",
+            renamed.log_tail(5)
+        );
+        let planned = plan(&tenant, &["--cluster-name", "other", "-n", "cli-renamed"]).await;
+        assert_eq!(planned.code, 1);
+    });
 }

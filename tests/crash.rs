@@ -72,6 +72,8 @@ fn twenty_kills_at_random_moments() {
                     (0, vec![]),
                     "round {round}, seed {seed}"
                 );
+                let listed = tenant.sns().list_subscriptions().send().await.unwrap();
+                assert_eq!(listed.subscriptions(), [], "round {round}, seed {seed}");
             } else {
                 tenant
                     .ready::<TenantObservability>(&tenant.namespace, "Applied")

@@ -196,8 +196,23 @@ fn nothing_is_written_where_nothing_changed() {
                 tenant.holds("Healthy") && tenant.holds("DeliveryReady")
             })
             .await;
-        // The roll-up has seen the set's last status, and the set the tenant's.
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        let versions = async || {
+            let set = version::<AlarmSet>(&tenant, "golden").await;
+            (
+                set,
+                version::<TenantObservability>(&tenant, &tenant.namespace).await,
+            )
+        };
+        // Until the roll-up has seen the set's last status, and the set the tenant's.
+        let mut last = versions().await;
+        for _ in 0..20 {
+            tenant.polls(world.aws.mark(), 2).await;
+            let now = versions().await;
+            if now == last {
+                break;
+            }
+            last = now;
+        }
 
         for restarted in [false, true] {
             let restart = if restarted {
@@ -206,35 +221,16 @@ fn nothing_is_written_where_nothing_changed() {
             } else {
                 None
             };
-            let mark = world.aws.mark();
-            let before = (
-                version::<AlarmSet>(&tenant, "golden").await,
-                version::<TenantObservability>(&tenant, &tenant.namespace).await,
-            );
-            let reads = || {
-                world.aws.count_since(mark, |call| {
-                    call.account == tenant.account && call.operation == "DescribeAlarms"
-                })
-            };
-            eventually("four polls", || async {
-                if reads() >= 4 {
-                    Ok(())
-                } else {
-                    Err(reads().to_string())
-                }
-            })
-            .await;
+            let (mark, before) = (world.aws.mark(), versions().await);
+            tenant.polls(mark, 4).await;
             assert_eq!(
                 tenant.writes_since(mark),
                 [],
                 "writes to AWS, restarted: {restarted}"
             );
-            let after = (
-                version::<AlarmSet>(&tenant, "golden").await,
-                version::<TenantObservability>(&tenant, &tenant.namespace).await,
-            );
             assert_eq!(
-                before, after,
+                versions().await,
+                before,
                 "writes to the API server, restarted: {restarted}"
             );
             drop(restart);

@@ -61,11 +61,11 @@ fn an_alarm_set_that_cannot_work_is_refused_with_what_to_do() {
             ),
             (
                 one(json!({"statistic": "p101"})),
-                "spec.alarms[0].statistic",
+                "statistic is SampleCount, Average",
             ),
             (
                 one(json!({"statistic": "average"})),
-                "spec.alarms[0].statistic",
+                "spec.alarms[0].statistic: Invalid value: \"average\": statistic is",
             ),
             (
                 one(json!({"comparisonOperator": ">"})),
@@ -73,7 +73,7 @@ fn an_alarm_set_that_cannot_work_is_refused_with_what_to_do() {
             ),
             (
                 one(json!({"description": "one\ncampanile:it/00000000/AlarmSet/a/b"})),
-                "spec.alarms[0].description",
+                "description is one line without control characters",
             ),
             (one(json!({"name": "Chat_Errors"})), "spec.alarms[0].name"),
             (
@@ -86,7 +86,7 @@ fn an_alarm_set_that_cannot_work_is_refused_with_what_to_do() {
             ),
             (
                 one(json!({"runbookUrl": "runbooks/x"})),
-                "spec.alarms[0].runbookUrl",
+                "runbookUrl is a URL: https://",
             ),
             (
                 one(json!({"dimensions": {"": "x"}})),
@@ -170,7 +170,7 @@ fn a_tenant_that_cannot_work_is_refused_with_what_to_do() {
             ),
             (
                 json!({"aws": {"accountId": "22223333444"}}),
-                "spec.aws.accountId",
+                "accountId is 12 digits, in quotes",
             ),
             (json!({"aws": {"region": "Ohio"}}), "spec.aws.region"),
             (json!({"aws": null}), "add the aws block, or remove notify"),

@@ -23,6 +23,7 @@ fn a_role_that_cannot_be_assumed() {
             .await;
         let mark = world.aws.mark();
         let _operator = tenant.operator().await;
+        tenant.neighbour_works().await;
         let expected = format!("cannot assume {}: AccessDenied", tenant.role());
         let remedy = "with the condition sts:ExternalId = it/trouble-role";
         for message in [
@@ -87,6 +88,7 @@ fn an_account_that_does_not_match() {
         tenant.usual_tenant().await;
         let mark = world.aws.mark();
         let _operator = tenant.operator().await;
+        tenant.neighbour_works().await;
         let message = tenant
             .ready::<TenantObservability>(&tenant.namespace, "AccessDenied")
             .await;
@@ -254,6 +256,7 @@ fn a_tenant_that_does_not_exist() {
             )
             .await;
         let _operator = tenant.operator().await;
+        tenant.neighbour_works().await;
         let message = tenant.ready::<AlarmSet>("golden", "WaitingForTenant").await;
         assert_eq!(
             message,
@@ -316,19 +319,7 @@ fn an_alarm_that_aws_refuses() {
         assert_eq!(tenant.alarms().await.len(), 2, "the others are there");
         // It is not asked again at every poll.
         let mark = world.aws.mark();
-        let reads = || {
-            world.aws.count_since(mark, |call| {
-                call.account == tenant.account && call.operation == "DescribeAlarms"
-            })
-        };
-        eventually("three polls", || async {
-            if reads() >= 3 {
-                Ok(())
-            } else {
-                Err(reads().to_string())
-            }
-        })
-        .await;
+        tenant.polls(mark, 3).await;
         assert_eq!(tenant.writes_since(mark), []);
         // An edit is.
         tenant
@@ -805,5 +796,135 @@ fn a_subscription_that_is_denied_keeps_neither_topic_nor_claim() {
         })
         .await;
         assert_eq!(tenant.writes_since(mark), []);
+    });
+}
+
+#[test]
+fn an_alarm_whose_severity_moves_stays_until_the_new_one_is_there() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "trouble-moves").await;
+        tenant.usual_tenant().await;
+        let alarms =
+            |severity: &str, more: serde_json::Value| json!([alarm("errors", severity, more)]);
+        tenant
+            .set("golden", json!(["prod"]), alarms("critical", json!({})))
+            .await;
+        let _operator = tenant.operator().await;
+        tenant.ready::<AlarmSet>("golden", "Applied").await;
+        let old = tenant.name(Severity::Critical, "golden", "errors", Some("prod"));
+        // AWS refuses the new one; then it cannot even be asked for.
+        let long = json!({"period": 300, "evaluationPeriods": 500});
+        tenant
+            .set("golden", json!(["prod"]), alarms("warning", long))
+            .await;
+        tenant.ready::<AlarmSet>("golden", "PartiallyFailed").await;
+        assert_eq!(
+            tenant.alarms().await.into_keys().collect::<Vec<_>>(),
+            std::slice::from_ref(&old)
+        );
+        tenant
+            .set(
+                "golden",
+                json!(["prod"]),
+                alarms("info", json!({"dimensions": {"DeploymentId": "x"}})),
+            )
+            .await;
+        tenant.ready::<AlarmSet>("golden", "InvalidSpec").await;
+        assert_eq!(tenant.alarms().await.into_keys().collect::<Vec<_>>(), [old]);
+        tenant
+            .set("golden", json!(["prod"]), alarms("info", json!({})))
+            .await;
+        tenant.ready::<AlarmSet>("golden", "Applied").await;
+        let new = tenant.name(Severity::Info, "golden", "errors", Some("prod"));
+        assert_eq!(tenant.alarms().await.into_keys().collect::<Vec<_>>(), [new]);
+    });
+}
+
+#[test]
+fn a_status_that_nobody_can_read_keeps_no_other_object_from_being_seen() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "trouble-poison").await;
+        tenant.usual_tenant().await;
+        tenant
+            .set(
+                "poisoned",
+                json!(["prod"]),
+                json!([alarm("a", "info", json!({}))]),
+            )
+            .await;
+        let poison = json!({"status": {"conditions": [{"type": "Ready", "status": "True", "reason": "X", "message": "",
+            "lastTransitionTime": "9999-12-31T23:59:59-12:00"}]}});
+        let args = [
+            "-n",
+            "trouble-poison",
+            "patch",
+            "aset",
+            "poisoned",
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            &poison.to_string(),
+        ];
+        world
+            .kubernetes
+            .kubectl(args)
+            .await
+            .unwrap()
+            .success()
+            .unwrap();
+        let _operator = tenant.operator().await;
+        // A tenant lists its sets, so another one shows that the watches are alive.
+        tenant.neighbour_works().await;
+    });
+}
+
+#[test]
+fn what_was_made_is_cleaned_up_even_if_status_was_lost() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "trouble-wiped").await;
+        tenant.usual_tenant().await;
+        tenant
+            .set(
+                "golden",
+                json!(["prod"]),
+                json!([alarm("errors", "critical", json!({}))]),
+            )
+            .await;
+        let operator = tenant.operator().await;
+        tenant.ready::<AlarmSet>("golden", "Applied").await;
+        operator
+            .stop(std::time::Duration::from_secs(10))
+            .await
+            .unwrap();
+        for (kind, name) in [("aset", "golden"), ("tobs", "trouble-wiped")] {
+            let args = [
+                "-n",
+                "trouble-wiped",
+                "patch",
+                kind,
+                name,
+                "--subresource=status",
+                "--type=merge",
+                "-p",
+                r#"{"status":null}"#,
+            ];
+            world
+                .kubernetes
+                .kubectl(args)
+                .await
+                .unwrap()
+                .success()
+                .unwrap();
+        }
+        // The set first: where it made things, only its tenant can say.
+        tenant.delete::<AlarmSet>("golden").await;
+        let _operator = tenant.operator().await;
+        tenant.gone::<AlarmSet>("golden").await;
+        tenant.delete::<TenantObservability>("trouble-wiped").await;
+        tenant.gone::<TenantObservability>("trouble-wiped").await;
+        assert_eq!(
+            (tenant.alarms().await.len(), tenant.topics().await.len()),
+            (0, 0)
+        );
     });
 }

@@ -174,6 +174,14 @@ impl Stage for Alarms {
         Ok(seen)
     }
 
+    /// The severity stands in the name, and an alarm whose severity moves is still that alarm.
+    fn identity(&self, key: &String) -> String {
+        let name = key.strip_prefix(&self.prefix).unwrap_or(key);
+        name.split_once('/')
+            .map_or(name, |(_, rest)| rest)
+            .to_owned()
+    }
+
     fn batch(&self, verb: Verb) -> usize {
         // DeleteAlarms takes a hundred names, PutMetricAlarm one.
         if verb == Verb::Delete { 100 } else { 1 }

@@ -7,7 +7,9 @@ pub mod report;
 use crate::{
     api::{AlarmSet, AlarmSetStatus, AlarmState, Severity, Target, TenantObservability},
     error::{Class, Error, On, Result},
-    kind::{Findings, Installation, Kind, Lanes, Outcome, Place, Purpose, Status, Surroundings},
+    kind::{
+        Findings, Installation, Kind, Lanes, Moment, Outcome, Place, Purpose, Status, Surroundings,
+    },
     names,
     plan::{Holder, Step},
     stage::{Lane, Typed},
@@ -15,7 +17,6 @@ use crate::{
 };
 use cloudwatch::Alarms;
 use desired::Wanted;
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use std::collections::BTreeMap;
@@ -157,7 +158,7 @@ impl Kind for AlarmSet {
         &self,
         outcome: &Outcome<Self>,
         status: &mut AlarmSetStatus,
-        _: Timestamp,
+        moment: Moment,
     ) -> Findings {
         let current = outcome
             .current()
@@ -165,12 +166,9 @@ impl Kind for AlarmSet {
         let Some((place, lanes, seen)) =
             current.and_then(|(place, lanes)| Some((place, lanes, lanes.alarms.seen.as_ref()?)))
         else {
-            // What was read last stands for as long as that may pass. Where we are locked out, nobody
-            // knows what fires.
-            if outcome
-                .failures()
-                .any(|(_, error)| error.class == Class::Denied)
-            {
+            // What was read last stands for a while. Where we are locked out, nobody knows what fires.
+            let mut failures = outcome.failures();
+            if moment.stale || failures.any(|(_, error)| error.class == Class::Denied) {
                 (status.counts, status.alarms, status.omitted) = (None, Vec::new(), None);
             }
             return Findings::default();

@@ -102,7 +102,7 @@ fn reason(error: &Error) -> &'static str {
         Class::Rejected => "Rejected",
         Class::Conflict => "Conflict",
         Class::Denied => "AccessDenied",
-        Class::Throttled(_) => "Throttled",
+        Class::Throttled => "Throttled",
         Class::Waiting(_) => "Waiting",
         Class::Failing | Class::Cut | Class::Superseded => "Failing",
     }

@@ -97,12 +97,20 @@ pub struct Alarm {
 
     /// What it means, for the person who is woken. One line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 512), regex(pattern = r"^[^\x00-\x1f\x7f-\x9f]*$"))]
+    #[schemars(length(max = 512))]
+    #[x_kube(
+        validation = Rule::new(r"self.matches(r'^[^\x00-\x1f\x7f-\x9f]*$')")
+            .message("description is one line without control characters")
+    )]
     pub description: Option<String>,
 
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 256), regex(pattern = r"^https?://[!-~]+$"))]
+    #[schemars(length(max = 256))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^https?://[!-~]+$')")
+            .message("runbookUrl is a URL: https://…")
+    )]
     pub runbook_url: Option<String>,
 
     /// The metric's namespace.
@@ -124,11 +132,10 @@ pub struct Alarm {
     pub dimensions: BTreeMap<String, String>,
 
     /// A statistic (`SampleCount`, `Average`, `Sum`, `Minimum`, `Maximum`) or a percentile and its kin (`p95`, `tm90`, `IQM`).
-    #[schemars(
-        length(max = 64),
-        regex(
-            pattern = r"^(SampleCount|Average|Sum|Minimum|Maximum|IQM|(p|tm|wm|tc|ts)([0-9]{1,2}(\.[0-9]{1,10})?|100)|(TM|WM|PR|TC|TS)\([0-9.%]*:[0-9.%]*\))$"
-        )
+    #[schemars(length(max = 64))]
+    #[x_kube(
+        validation = Rule::new(r"self.matches(r'^(SampleCount|Average|Sum|Minimum|Maximum|IQM|(p|tm|wm|tc|ts)([0-9]{1,2}(\.[0-9]{1,10})?|100)|(TM|WM|PR|TC|TS)\([0-9.%]*:[0-9.%]*\))$')")
+            .message("statistic is SampleCount, Average, Sum, Minimum or Maximum, or a percentile or one of its kin: p95, tm90, IQM, PR(0:100)")
     )]
     pub statistic: String,
 

@@ -86,28 +86,35 @@ impl Environment {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.roleArn) || self.roleArn.split(':')[4] == self.accountId")
+    validation = Rule::new("!has(self.roleArn) || self.roleArn.split(':').size() < 5 || self.roleArn.split(':')[4] == self.accountId")
         .message("roleArn must be a role of accountId")
 )]
 pub struct Aws {
     /// The account, 12 digits, in quotes.
-    #[schemars(length(max = 12), regex(pattern = r"^[0-9]{12}$"))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("accountId cannot be changed: delete this object and make a new one"))]
+    #[schemars(length(max = 12))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^[0-9]{12}$')").message("accountId is 12 digits, in quotes"),
+        validation = Rule::new("self == oldSelf")
+            .message("accountId cannot be changed: delete this object and make a new one")
+    )]
     pub account_id: String,
 
     /// The Region.
-    #[schemars(
-        length(max = 32),
-        regex(pattern = r"^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$")
+    #[schemars(length(max = 32))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$')")
+            .message("region is the code of an AWS Region, as in us-east-2"),
+        validation = Rule::new("self == oldSelf")
+            .message("region cannot be changed: delete this object and make a new one")
     )]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("region cannot be changed: delete this object and make a new one"))]
     pub region: String,
 
     /// The role that Campanile assumes. Left out: the role in this account that `--tenant-role-name` names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(max = 600),
-        regex(pattern = r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$")
+    #[schemars(length(max = 600))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$')")
+            .message("roleArn is the ARN of a role, as in arn:aws:iam::222233334444:role/campanile")
     )]
     pub role_arn: Option<String>,
 }

@@ -29,6 +29,7 @@ enum Command {
     /// Run the controller.
     #[command(args_override_self = true)]
     Run(run::Run),
+    #[command(args_override_self = true)]
     /// Say what would change outside, as a diff; write nothing. Exit code: 0 nothing, 2 changes, 1 an error.
     Plan(plan::Plan),
     /// Print the CustomResourceDefinitions as YAML.

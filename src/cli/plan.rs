@@ -78,11 +78,12 @@ impl Plan {
         let client = kubernetes::client().await?;
         let namespace = &self.installation.operator_namespace;
         // Without the key no digest can be told from another, but nothing has been subscribed either.
-        let digester = match secrets::digester(&client, namespace).await? {
-            Some(digester) => digester,
-            None => Digester::new(format!("{:032x}", fastrand::u128(..)).as_bytes())
-                .ok_or_else(|| Error::failing("no key for digests"))?,
-        };
+        let digester =
+            match secrets::digester(&client, namespace, &self.installation.cluster_name).await? {
+                Some(digester) => digester,
+                None => Digester::new(format!("{:032x}", fastrand::u128(..)).as_bytes())
+                    .ok_or_else(|| Error::failing("no key for digests"))?,
+            };
         let installation = self.installation.installation(&client, digester).await?;
         let accounts =
             Accounts::from_environment(&installation.cluster.name, Arc::new(|_| {})).await;
@@ -203,21 +204,24 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = |verb| self.verbs.get(&verb).copied().unwrap_or_default();
         if self.verbs.is_empty() && self.problems == 0 {
-            return write!(
-                f,
-                "Nothing would change: {} objects are as declared.",
-                self.objects
-            );
+            return match self.objects {
+                0 => f.write_str(
+                    "There are no objects here: choose a namespace by -n, or all by -A.",
+                ),
+                1 => f.write_str("Nothing would change: 1 object is as declared."),
+                n => write!(f, "Nothing would change: {n} objects are as declared."),
+            };
         }
         write!(
             f,
-            "{} to create, {} to change, {} to delete, {} in conflict, {} problems in {} objects.",
+            "{} to create, {} to change, {} to delete, {} in conflict, {} problems in {} object{}.",
             count(Verb::Create),
             count(Verb::Update),
             count(Verb::Delete),
             count(Verb::Conflict),
             self.problems,
-            self.objects
+            self.objects,
+            if self.objects == 1 { "" } else { "s" }
         )
     }
 }
@@ -253,6 +257,7 @@ mod tests {
             nothing.to_string(),
             "Nothing would change: 3 objects are as declared."
         );
+        assert!(Tally::default().to_string().contains("choose a namespace"));
         let some = Tally {
             verbs: [(Verb::Create, 2), (Verb::Delete, 1)].into(),
             objects: 1,
@@ -260,7 +265,7 @@ mod tests {
         };
         assert_eq!(
             some.to_string(),
-            "2 to create, 0 to change, 1 to delete, 0 in conflict, 0 problems in 1 objects."
+            "2 to create, 0 to change, 1 to delete, 0 in conflict, 0 problems in 1 object."
         );
     }
 }

@@ -73,7 +73,9 @@ impl Run {
         let work = async {
             let client = kubernetes::client().await?;
             let namespace = &self.installation.operator_namespace;
-            let digester = secrets::digester_or_new(&client, namespace).await?;
+            let digester =
+                secrets::digester_or_new(&client, namespace, &self.installation.cluster_name)
+                    .await?;
             let installation = self.installation.installation(&client, digester).await?;
             cluster_reached.done();
             let held = if self.leader_elect {

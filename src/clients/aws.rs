@@ -245,7 +245,7 @@ where
         let answer = answered(&assume, status, &code, &text);
         // Whatever else STS refuses about a role, the role is what needs mending.
         return match answer.class {
-            Class::Throttled(_) | Class::Failing => answer,
+            Class::Throttled | Class::Failing => answer,
             _ => Error::new(
                 Class::Denied,
                 format!(
@@ -303,7 +303,7 @@ fn answered(call: &Call<'_>, status: u16, code: &str, text: &str) -> Error {
         || text.contains("is in progress");
     if throttled {
         Error::new(
-            Class::Throttled(None),
+            Class::Throttled,
             format!("throttled: {place}: {code}: {text}"),
         )
     } else if denied {
@@ -469,8 +469,8 @@ mod tests {
         };
         let call = Call::write(&identity, "cloudwatch", "PutMetricAlarm");
         for (status, code, text, class) in [
-            (400, "Throttling", "Rate exceeded", Class::Throttled(None)),
-            (429, "", "", Class::Throttled(None)),
+            (400, "Throttling", "Rate exceeded", Class::Throttled),
+            (429, "", "", Class::Throttled),
             (403, "AccessDenied", "no", Class::Denied),
             (400, "AccessDeniedException", "no", Class::Denied),
             (403, "ExpiredToken", "", Class::Denied),
@@ -524,7 +524,7 @@ mod tests {
                 "sts:ExternalId = eu/vsu",
             ),
             (400, "ValidationError", Class::Denied, "cannot assume"),
-            (400, "Throttling", Class::Throttled(None), "sts:AssumeRole"),
+            (400, "Throttling", Class::Throttled, "sts:AssumeRole"),
             (503, "ServiceUnavailable", Class::Failing, "sts:AssumeRole"),
             (500, "", Class::Failing, "500"),
         ] {

@@ -56,10 +56,9 @@ pub fn classify(doing: &str, error: &kube::Error) -> Error {
                 status.message
             ),
         ),
-        kube::Error::Api(status) if status.code == 429 => Error::new(
-            Class::Throttled(None),
-            format!("{doing}: {}", status.message),
-        ),
+        kube::Error::Api(status) if status.code == 429 => {
+            Error::new(Class::Throttled, format!("{doing}: {}", status.message))
+        }
         kube::Error::Api(status) if status.is_invalid() => {
             Error::new(Class::Rejected, format!("{doing}: {}", status.message))
         }

@@ -18,6 +18,8 @@ struct Memory {
     failures: u32,
     /// When the next try is due; runs that something else woke before then do not count.
     due: Option<Instant>,
+    /// Since when the outside could not be read.
+    unread: Option<Instant>,
     /// Since when what passes by itself has not passed.
     since: Option<Instant>,
     refused: HashMap<(&'static str, String), (Step, Error, Instant)>,
@@ -46,8 +48,10 @@ impl Backoff {
     pub fn begin(&self, uid: &str, generation: Option<i64>, requested: bool) {
         self.with(uid, |memory| {
             if requested || memory.generation != generation {
+                // An edit does not make what was read any fresher.
                 *memory = Memory {
                     generation,
+                    unread: memory.unread,
                     ..Memory::default()
                 };
             }
@@ -78,6 +82,17 @@ impl Backoff {
                 memory.since = None;
             }
             memory.failures
+        })
+    }
+
+    /// Whether the outside could be read this time. Says for how long it could not.
+    pub fn read(&self, uid: &str, could: bool) -> Duration {
+        self.with(uid, |memory| {
+            if could {
+                memory.unread = None;
+                return Duration::ZERO;
+            }
+            memory.unread.get_or_insert_with(Instant::now).elapsed()
         })
     }
 
@@ -165,12 +180,10 @@ pub fn jittered(class: Class, failures: u32) -> Option<Duration> {
     let delay = class.delay(failures)?;
     Some(match class {
         Class::Superseded => delay,
-        Class::Throttled(None) => delay.mul_f64(fastrand::f64()).max(THROTTLED),
+        Class::Throttled => delay.mul_f64(fastrand::f64()).max(THROTTLED),
         Class::Failing | Class::Cut => delay.mul_f64(fastrand::f64()).max(SHORTEST),
         // Asking at once whether a person has granted something since would be no use.
         Class::Denied => delay.mul_f64(0.5 + 0.5 * fastrand::f64()),
-        // The server's own time is the least.
-        Class::Throttled(Some(_)) => delay.mul_f64(1.0 + 0.1 * fastrand::f64()),
         Class::Invalid | Class::Rejected | Class::Waiting(_) | Class::Conflict => spread(delay),
     })
 }
@@ -288,10 +301,6 @@ mod tests {
             );
             let delay = jittered(Class::Rejected, 1).unwrap().as_secs();
             assert!((3240..=3960).contains(&delay), "{delay}");
-            assert!(
-                jittered(Class::Throttled(Some(Duration::from_secs(7))), 1).unwrap()
-                    >= Duration::from_secs(7)
-            );
         }
         assert_eq!(jittered(Class::Invalid, 1), None);
     }

@@ -1,7 +1,7 @@
 //! The one gate that every outside write of a reconcile passes.
 
 use super::{
-    Context,
+    Context, Watched,
     lease::Held,
     reconcile::write_status,
     status::{Before, Keep, Phase, conditions},
@@ -17,7 +17,7 @@ use crate::{
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use kube::{
-    ResourceExt,
+    Resource, ResourceExt,
     runtime::reflector::{ObjectRef, Store},
 };
 use tokio::sync::Mutex;
@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 pub struct ObjectGate<'a, K: Kind> {
     object: &'a K,
     uid: String,
-    store: &'a Store<K>,
+    store: &'a Store<Watched<K>>,
     context: &'a Context,
     /// The status as it was last written; intents are added to it.
     pub status: Mutex<K::Status>,
@@ -37,7 +37,7 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
     /// The gate of an object whose status was last written as `status`.
     pub fn new(
         object: &'a K,
-        store: &'a Store<K>,
+        store: &'a Store<Watched<K>>,
         context: &'a Context,
         status: K::Status,
     ) -> Self {
@@ -55,7 +55,9 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
         let Context {
             shutdown, lease, ..
         } = self.context;
-        let newest = self.store.get(&ObjectRef::from_obj(self.object));
+        let watched = ObjectRef::<Watched<K>>::new(&self.object.name_any())
+            .within(&self.object.namespace().unwrap_or_default());
+        let newest = self.store.get(&watched);
         let newest = newest.and_then(|newest| newest.meta().generation);
         admits(
             shutdown,

@@ -9,7 +9,7 @@ pub mod status;
 
 use crate::{
     alarms,
-    api::{AlarmSet, TenantObservability},
+    api::{AlarmSet, RECONCILE_REQUESTED, TenantObservability},
     clients::aws::Accounts,
     error::{Class, Error, Result},
     kind::{Installation, Kind},
@@ -17,13 +17,13 @@ use crate::{
     tenant,
 };
 use backoff::{Backoff, jittered};
-use futures::{FutureExt, StreamExt, future, stream::FuturesUnordered};
+use futures::{FutureExt, StreamExt, TryStreamExt as _, future, stream::FuturesUnordered};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Resource, ResourceExt,
-    core::PartialObjectMeta,
+    core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
-        Controller, Predicate as _, WatchStreamExt as _,
+        Controller, WatchStreamExt as _,
         controller::{self, Action},
         predicates,
         reflector::{self, ObjectRef, Store},
@@ -47,6 +47,9 @@ const WORKERS: u16 = 8;
 
 /// How long a controller may be without a sign of life before the process counts as stuck.
 const STUCK: Duration = Duration::from_secs(60);
+
+/// An object as it is watched: one that cannot be read must not keep the others from being listed.
+type Watched<K> = DeserializeGuard<K>;
 
 /// What all reconciles share.
 pub struct Context {
@@ -130,15 +133,16 @@ where
 async fn tenants(context: &Arc<Context>, namespace: Option<&str>) {
     let client = &context.client;
     let sets = watcher(
-        api::<AlarmSet>(client, namespace),
+        api::<Watched<AlarmSet>>(client, namespace),
         watcher::Config::default(),
     )
     .default_backoff()
     .touched_objects()
     .predicate_filter(
-        |set: &AlarmSet| {
-            let status = serde_json::to_string(&set.status).unwrap_or_default();
-            Some(fingerprint(set, (status, &set.spec.tenant_ref.name)))
+        |set: &Watched<AlarmSet>| {
+            let Ok(read) = &set.0 else { return Some(0) };
+            let status = serde_json::to_string(&read.status).unwrap_or_default();
+            Some(fingerprint(set, (status, &read.spec.tenant_ref.name)))
         },
         Default::default(),
     );
@@ -153,20 +157,15 @@ async fn tenants(context: &Arc<Context>, namespace: Option<&str>) {
         controller
             .watches_stream(sets, |set| {
                 let namespace = set.namespace().unwrap_or_default();
-                Some(ObjectRef::new(&set.spec.tenant_ref.name).within(&namespace))
+                let tenant = set.0.ok()?.spec.tenant_ref.name;
+                Some(ObjectRef::new(&tenant).within(&namespace))
             })
             .watches_stream(secrets, move |secret| {
                 let (name, namespace) = (secret.name_any(), secret.namespace());
-                let names = |tenant: &Arc<TenantObservability>| {
+                those(&store, |tenant: &TenantObservability| {
                     tenant.namespace() == namespace
                         && tenant::secret_names(tenant).contains(name.as_str())
-                };
-                store
-                    .state()
-                    .into_iter()
-                    .filter(names)
-                    .map(|tenant| ObjectRef::from_obj(&*tenant))
-                    .collect::<Vec<_>>()
+                })
             })
     })
     .await;
@@ -175,30 +174,37 @@ async fn tenants(context: &Arc<Context>, namespace: Option<&str>) {
 /// An AlarmSet is woken by its own edits and by what its tenant offers: topics, environments, the account.
 async fn alarm_sets(context: &Arc<Context>, namespace: Option<&str>) {
     let tenants = watcher(
-        api::<TenantObservability>(&context.client, namespace),
+        api::<Watched<TenantObservability>>(&context.client, namespace),
         watcher::Config::default(),
     )
     .default_backoff()
     .touched_objects()
     .predicate_filter(
-        |tenant: &TenantObservability| Some(fingerprint(tenant, alarms::offered(tenant))),
+        |tenant: &Watched<TenantObservability>| match &tenant.0 {
+            Ok(read) => Some(fingerprint(tenant, alarms::offered(read))),
+            Err(_) => Some(0),
+        },
         Default::default(),
     );
     control::<AlarmSet>(context, namespace, |controller, store| {
         controller.watches_stream(tenants, move |tenant| {
             let (name, namespace) = (tenant.name_any(), tenant.namespace());
-            let of = |set: &Arc<AlarmSet>| {
+            those(&store, |set: &AlarmSet| {
                 set.namespace() == namespace && set.spec.tenant_ref.name == name
-            };
-            store
-                .state()
-                .into_iter()
-                .filter(of)
-                .map(|set| ObjectRef::from_obj(&*set))
-                .collect::<Vec<_>>()
+            })
         })
     })
     .await;
+}
+
+/// The watched objects that are so.
+fn those<K: Kind>(
+    store: &Store<Watched<K>>,
+    are_so: impl Fn(&K) -> bool,
+) -> Vec<ObjectRef<Watched<K>>> {
+    let all = store.state().into_iter();
+    let found = all.filter(|object| object.0.as_ref().is_ok_and(&are_so));
+    found.map(|object| ObjectRef::from_obj(&*object)).collect()
 }
 
 /// What of another object matters to those that it wakes.
@@ -219,19 +225,30 @@ fn fingerprint<K: Resource>(object: &K, what: impl Hash) -> u64 {
 async fn control<K: Kind>(
     context: &Arc<Context>,
     namespace: Option<&str>,
-    wire: impl FnOnce(Controller<K>, Store<K>) -> Controller<K>,
+    wire: impl FnOnce(Controller<Watched<K>>, Store<Watched<K>>) -> Controller<Watched<K>>,
 ) {
-    let (store, writer) = reflector::store::<K>();
+    let (store, writer) = reflector::store::<Watched<K>>();
     // Our own status writes must not wake us. Deletion moves the generation too.
     let stream = watcher(
-        api::<K>(&context.client, namespace),
+        api::<Watched<K>>(&context.client, namespace),
         watcher::Config::default(),
     )
     .default_backoff()
+    .inspect_ok({
+        let context = context.clone();
+        move |event| {
+            if let watcher::Event::Delete(object) = event {
+                context.forget(&object.uid().unwrap_or_default());
+            }
+        }
+    })
     .reflect(writer)
     .applied_objects()
     .predicate_filter(
-        predicates::generation.combine(predicates::annotations),
+        |object: &Watched<K>| {
+            let requested = object.annotations().get(RECONCILE_REQUESTED).cloned();
+            Some(fingerprint(object, requested))
+        },
         Default::default(),
     );
     let place = format!("{} in {}", K::KIND, namespace.unwrap_or("all namespaces"));
@@ -275,8 +292,8 @@ async fn control<K: Kind>(
 
 /// One reconcile, with its span, its metrics, and a catch for panics, which would end the controller.
 async fn one<K: Kind>(
-    object: Arc<K>,
-    scope: Arc<(Arc<Context>, Store<K>)>,
+    object: Arc<Watched<K>>,
+    scope: Arc<(Arc<Context>, Store<Watched<K>>)>,
 ) -> Result<Action, Infallible> {
     let (context, store) = &*scope;
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
@@ -290,7 +307,7 @@ async fn one<K: Kind>(
     );
     async {
         let began = Instant::now();
-        let run = AssertUnwindSafe(reconcile::reconcile(&*object, store, context))
+        let run = AssertUnwindSafe(reconcile::reconcile::<K>(&object, store, context))
             .catch_unwind()
             .await;
         let uid = object.uid().unwrap_or_default();

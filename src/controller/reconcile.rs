@@ -1,7 +1,7 @@
 //! The only reconcile: the same for all kinds.
 
 use super::{
-    Context,
+    Context, Watched,
     backoff::{jittered, spread},
     gate::ObjectGate,
     status::{Before, Keep, Phase, Sum, conditions, decisive},
@@ -10,7 +10,7 @@ use crate::{
     api::{FINALIZER, RECONCILE_REQUESTED, Target},
     clients::kubernetes,
     error::{Class, Error, Result},
-    kind::{self, Findings, Kind, Outcome, Purpose, Status, Surroundings},
+    kind::{self, Findings, Kind, Moment, Outcome, Purpose, Status, Surroundings},
 };
 use jiff::Timestamp;
 use kube::{
@@ -24,6 +24,9 @@ use std::time::Duration;
 
 /// The field manager of all that we write to the API server.
 const MANAGER: &str = "campanile";
+
+/// For how long what was read last says how things are, if polls are not rarer than that.
+const STALE: Duration = Duration::from_secs(600);
 
 /// What a reconcile came to: when to look again, and a label for metrics.
 #[derive(Debug)]
@@ -48,7 +51,11 @@ impl Done {
 }
 
 /// Brings one object's outside in line and its status up to date.
-pub async fn reconcile<K: Kind>(cached: &K, store: &Store<K>, context: &Context) -> Result<Done> {
+pub async fn reconcile<K: Kind>(
+    cached: &Watched<K>,
+    store: &Store<Watched<K>>,
+    context: &Context,
+) -> Result<Done> {
     let api = Api::<K>::namespaced(
         context.client.clone(),
         &cached.namespace().unwrap_or_default(),
@@ -183,7 +190,9 @@ async fn finish<K: Kind>(
     let findings = if deleting {
         Findings::default()
     } else {
-        object.report(&outcome, &mut status, now)
+        let unread = context.backoff.read(&uid, outcome.is_observed());
+        let stale = unread >= STALE.max(context.poll_interval * 5);
+        object.report(&outcome, &mut status, Moment { now, stale })
     };
     if deleting || !findings.alarms.is_empty() {
         context.metrics.alarms(&uid, findings.alarms);

@@ -1,4 +1,4 @@
-//! The key of this installation's digests, kept in a Secret of the operator's namespace.
+//! The key of this installation's digests and its name, kept in a Secret of the operator's namespace.
 
 use crate::{
     clients::kubernetes,
@@ -15,8 +15,15 @@ pub const NAME: &str = "campanile-digest-key";
 
 const KEY: &str = "key";
 
+/// Under which cluster name this installation made what it made.
+const CLUSTER: &str = "cluster";
+
 /// The digester, if its key exists. Writes nothing.
-pub async fn digester(client: &kube::Client, namespace: &str) -> Result<Option<Digester>> {
+pub async fn digester(
+    client: &kube::Client,
+    namespace: &str,
+    cluster: &str,
+) -> Result<Option<Digester>> {
     let api = Api::<Secret>::namespaced(client.clone(), namespace);
     let secret = kubernetes::call(
         &format!("reading Secret {namespace}/{NAME}"),
@@ -26,10 +33,18 @@ pub async fn digester(client: &kube::Client, namespace: &str) -> Result<Option<D
     let Some(secret) = secret else {
         return Ok(None);
     };
-    let key = secret
-        .data
-        .and_then(|mut data| data.remove(KEY))
-        .unwrap_or_default();
+    let mut data = secret.data.unwrap_or_default();
+    // Under another name we would find nothing of what is ours, make all of it again, and let go of it.
+    if let Some(made) = data
+        .get(CLUSTER)
+        .filter(|made| made.0 != cluster.as_bytes())
+    {
+        let made = String::from_utf8_lossy(&made.0);
+        return Err(Error::invalid(format!(
+            "this installation is called {made} (Secret {namespace}/{NAME}), not {cluster}: use --cluster-name {made}; to rename it, first delete all objects, then that Secret"
+        )));
+    }
+    let key = data.remove(KEY).unwrap_or_default();
     Digester::new(&key.0).map(Some).ok_or_else(|| {
         Error::new(
             Class::Invalid,
@@ -39,8 +54,12 @@ pub async fn digester(client: &kube::Client, namespace: &str) -> Result<Option<D
 }
 
 /// The digester; its key is made at the first start. Losing it costs a rewrite of every digest.
-pub async fn digester_or_new(client: &kube::Client, namespace: &str) -> Result<Digester> {
-    if let Some(digester) = digester(client, namespace).await? {
+pub async fn digester_or_new(
+    client: &kube::Client,
+    namespace: &str,
+    cluster: &str,
+) -> Result<Digester> {
+    if let Some(digester) = digester(client, namespace, cluster).await? {
         return Ok(digester);
     }
     let api = Api::<Secret>::namespaced(client.clone(), namespace);
@@ -50,7 +69,13 @@ pub async fn digester_or_new(client: &kube::Client, namespace: &str) -> Result<D
             namespace: Some(namespace.into()),
             ..ObjectMeta::default()
         },
-        data: Some([(KEY.to_owned(), ByteString(random_key()?))].into()),
+        data: Some(
+            [
+                (KEY.to_owned(), ByteString(random_key()?)),
+                (CLUSTER.to_owned(), ByteString(cluster.as_bytes().to_vec())),
+            ]
+            .into(),
+        ),
         ..Secret::default()
     };
     match api.create(&PostParams::default(), &secret).await {
@@ -64,7 +89,7 @@ pub async fn digester_or_new(client: &kube::Client, namespace: &str) -> Result<D
             ));
         }
     }
-    digester(client, namespace).await?.ok_or_else(|| {
+    digester(client, namespace, cluster).await?.ok_or_else(|| {
         Error::failing(format!(
             "Secret {namespace}/{NAME} was made and is not there"
         ))

@@ -59,7 +59,7 @@ fn weight(class: Class) -> u8 {
         Class::Conflict => 1,
         Class::Invalid => 2,
         Class::Rejected => 3,
-        Class::Throttled(_) => 4,
+        Class::Throttled => 4,
         Class::Failing | Class::Cut => 5,
         Class::Waiting(On::Tenant | On::Secret) => 6,
         Class::Superseded => 7,
@@ -103,8 +103,8 @@ fn reason(class: Class, applied_before: bool) -> &'static str {
         Class::Conflict => "Conflict",
         Class::Invalid => "InvalidSpec",
         Class::Rejected => "PartiallyFailed",
-        Class::Throttled(_) if !applied_before => "Throttled",
-        Class::Throttled(_) | Class::Failing | Class::Cut => "SystemUnavailable",
+        Class::Throttled if !applied_before => "Throttled",
+        Class::Throttled | Class::Failing | Class::Cut => "SystemUnavailable",
         Class::Waiting(On::Secret) => "WaitingForSecret",
         Class::Waiting(_) => "WaitingForTenant",
         Class::Superseded => "Applying",
@@ -206,7 +206,7 @@ pub fn conditions(
             ..
         }) => {
             let message = match (class, progress) {
-                (Class::Throttled(_), Some(progress)) => &format!("{progress} in place; {message}"),
+                (Class::Throttled, Some(progress)) => &format!("{progress} in place; {message}"),
                 _ => message,
             };
             let (applied, passing) = (before.applied(), class.passes());
@@ -349,7 +349,7 @@ mod tests {
                 "throttled on first apply",
                 &fresh,
                 1,
-                ran(Some(Class::Throttled(None)), 0),
+                ran(Some(Class::Throttled), 0),
                 "Ready=False/Throttled Reconciling=True/Throttled",
                 "InProgress",
             ),
@@ -357,7 +357,7 @@ mod tests {
                 "throttled later",
                 &applied,
                 1,
-                ran(Some(Class::Throttled(None)), 599),
+                ran(Some(Class::Throttled), 599),
                 "Ready=True/Applied",
                 "Current",
             ),
@@ -488,7 +488,7 @@ mod tests {
 
     #[test]
     fn a_throttled_object_says_how_far_it_is() {
-        let made = make(&[], 1, &ran(Some(Class::Throttled(None)), 0), 1);
+        let made = make(&[], 1, &ran(Some(Class::Throttled), 0), 1);
         assert_eq!(made[0].message, "812 of 1000 in place; why");
     }
 }

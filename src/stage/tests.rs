@@ -41,7 +41,7 @@ const CLASSES: [Class; 7] = [
     Rejected,
     Waiting(On::Tenant),
     Denied,
-    Throttled(None),
+    Throttled,
     Failing,
     Cut,
     Superseded,
@@ -130,7 +130,7 @@ fn what_a_failure_holds_back() {
 
 #[test]
 fn a_refusal_or_throttling_stops_its_scope_and_nothing_else() {
-    for class in [Denied, Throttled(None)] {
+    for class in [Denied, Throttled] {
         let (missing, untried) = left_out("+ destination e", class);
         let events = ["~ destination d", "- destination z", "- connection z"];
         let waiting = ["+ target u", "- target z"];

@@ -12,7 +12,7 @@ use tracing_subscriber::{
 /// What is logged where neither variable says otherwise. The libraries tell of every connection and
 /// every credential at `info`, which is nothing to a reader of our log.
 const DEFAULT_FILTER: &str =
-    "info,aws_=error,hyper=warn,kube_client=warn,kube_runtime=warn,tower=warn";
+    "info,aws_=error,hyper=warn,kube_client=error,kube_runtime=warn,tower=warn";
 
 /// The variables that hold a filter (`debug`, `info,campanile::stage=trace`); the first that is set counts.
 const VARIABLES: [&str; 2] = ["CAMPANILE_LOG", "RUST_LOG"];

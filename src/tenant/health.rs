@@ -39,13 +39,7 @@ pub fn roll_up(sets: &[AlarmSet], problems: &[String], now: Timestamp) -> RollUp
             .iter()
             .find(|condition| condition.type_ == "Ready");
         if let Some(ready) = ready.filter(|ready| ready.status == "False") {
-            match ready.reason.as_str() {
-                // What was read last is too old to go by.
-                "SystemUnavailable" | "Throttled" | "WaitingForTenant" => {
-                    unread.push(set.name_any())
-                }
-                reason => problems.push(format!("AlarmSet {}: {reason}", set.name_any())),
-            }
+            problems.push(format!("AlarmSet {}: {}", set.name_any(), ready.reason));
         }
         for entry in &status.alarms {
             let spec = set
@@ -221,9 +215,9 @@ mod tests {
         check(
             &[set("SystemUnavailable", &[fires("critical")])],
             &[],
-            Health::Unknown,
+            Health::Alarming,
             "1/1 firing",
-            "the alarms of AlarmSet golden have not been read lately",
+            "1/1 firing: golden/a0; 1 other problem",
         );
         check(
             &[set("Applied", &[ok.clone(), fires("warning")])],

@@ -10,7 +10,9 @@ use crate::{
         TenantObservability, TenantObservabilityStatus, TopicEntry,
     },
     error::{Class, Error, On, Result},
-    kind::{Findings, Installation, Kind, Lanes, Outcome, Place, Status, Surroundings, Verdict},
+    kind::{
+        Findings, Installation, Kind, Lanes, Moment, Outcome, Place, Status, Surroundings, Verdict,
+    },
     names,
     plan::{Desired, Holder, Step},
     stage::{Failure, Lane, Typed},
@@ -203,8 +205,9 @@ impl Kind for TenantObservability {
         &self,
         outcome: &Outcome<Self>,
         status: &mut TenantObservabilityStatus,
-        now: Timestamp,
+        moment: Moment,
     ) -> Findings {
+        let now = moment.now;
         let mut findings = Findings::default();
         let mut problems = Vec::new();
         if let Some(place) = outcome.current() {

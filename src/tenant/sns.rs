@@ -20,6 +20,17 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+/// `message` without an endpoint that holds a secret, and without the parts of it that may be the
+/// secret, should somebody have quoted it in another form.
+fn redact(message: &str, endpoint: &str, shown: &str) -> String {
+    const SECRET: usize = 16;
+    let whole = message.replace(endpoint, shown);
+    let parts = endpoint
+        .split(['/', '?', '&', '=', '@'])
+        .filter(|part| part.len() >= SECRET);
+    parts.fold(whole, |message, part| message.replace(part, "…"))
+}
+
 /// All topics that a tenant has or may have had, by severity: name and ARN.
 pub type Candidates = BTreeMap<Severity, (String, String)>;
 
@@ -281,6 +292,28 @@ impl Subscriptions {
             .unwrap_or_default()
     }
 
+    /// With the key of the digests all that the ledger says is lost. What it names and nobody can find
+    /// any more was made for what the spec still names, so that is taken back.
+    fn take_back(&self, seen: &mut Seen<Self>) {
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost = |made: &&SubscriptionKey| {
+            !seen.contains_key(made) && !self.desired.wanted.contains_key(made)
+        };
+        let lost: BTreeSet<_> = ledger
+            .iter()
+            .filter(lost)
+            .map(|made| (made.severity, made.protocol.clone()))
+            .collect();
+        for (key, found) in seen.iter_mut() {
+            let wanted = self.desired.wanted.contains_key(key);
+            let lost = lost.contains(&(key.severity, key.protocol.clone()));
+            if wanted && lost && found.holder == Holder::Nobody && found.id.is_some() {
+                found.holder = Holder::Us;
+                ledger.insert(key.clone());
+            }
+        }
+    }
+
     async fn subscribe(
         &self,
         key: &SubscriptionKey,
@@ -311,13 +344,13 @@ impl Subscriptions {
                 // It was certainly not made: one that somebody makes by hand later is not ours.
                 let made_nothing = matches!(
                     error.class,
-                    Class::Rejected | Class::Denied | Class::Throttled(_)
+                    Class::Rejected | Class::Denied | Class::Throttled
                 );
                 if new && made_nothing {
                     ledger().remove(key);
                 }
                 // AWS likes to quote the endpoint.
-                let message = error.message.replace(to.endpoint.reveal(), &key.endpoint);
+                let message = redact(&error.message, to.endpoint.reveal(), &key.endpoint);
                 Error { message, ..error }
             })
     }
@@ -411,6 +444,7 @@ impl Stage for Subscriptions {
                 }
             }
         }
+        self.take_back(&mut seen);
         Ok(seen)
     }
 
@@ -464,5 +498,26 @@ impl Stage for Subscriptions {
             });
         }
         outcomes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_that_is_quoted_in_another_form_shows_no_key() {
+        let endpoint = "https://events.pagerduty.com/integration/canary0123456789abcdef/enqueue";
+        for quoted in [
+            endpoint,
+            "http://x/integration/canary0123456789abcdef/enqueue",
+            "'canary0123456789abcdef'",
+        ] {
+            let message = redact(&format!("Invalid parameter: {quoted}"), endpoint, "hmac:1");
+            assert!(
+                !message.contains("canary") && message.starts_with("Invalid parameter"),
+                "{message}"
+            );
+        }
     }
 }

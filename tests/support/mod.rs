@@ -336,11 +336,55 @@ impl Tenant {
         campanile::names::alarm(CLUSTER, &self.namespace, severity, set, alarm, environment)
     }
 
+    /// Another tenant of the same namespace, in an account that works, whose alarm is there whatever
+    /// becomes of this one.
+    pub async fn neighbour_works(&self) {
+        let account = format!("8{}", &self.account[1..]);
+        let role = format!("arn:aws:iam::{account}:role/campanile");
+        self.world.aws.role(
+            &role,
+            Trust::external_id(format!("{CLUSTER}/{}", self.namespace)),
+        );
+        let spec = json!({"aws": {"accountId": account, "region": REGION}});
+        self.apply::<TenantObservability>("neighbour", spec).await;
+        let spec = json!({"tenantRef": {"name": "neighbour"}, "alarms": [alarm("errors", "critical", json!({}))]});
+        self.apply::<AlarmSet>("neighbour", spec).await;
+        self.ready::<AlarmSet>("neighbour", "Applied").await;
+        let described = self
+            .world
+            .aws
+            .cloudwatch(&account, REGION)
+            .describe_alarms()
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(
+            described.metric_alarms().len(),
+            1,
+            "the other alarms are there"
+        );
+    }
+
     /// The operator's writes to this account since `mark`: operation and what it was about.
     pub fn writes_since(&self, mark: Mark) -> Vec<(String, String)> {
         let calls = self.world.aws.calls_since(mark).into_iter();
         let ours = calls.filter(|call| call.account == self.account && call.write);
         ours.map(|call| (call.operation, call.resource)).collect()
+    }
+
+    /// Waits until the alarms have been looked at so often since `mark`.
+    pub async fn polls(&self, mark: Mark, times: usize) {
+        eventually(&format!("{times} polls"), || async {
+            let polls = self.world.aws.count_since(mark, |call| {
+                call.account == self.account && call.operation == "DescribeAlarms"
+            });
+            if polls >= times {
+                Ok(())
+            } else {
+                Err(polls.to_string())
+            }
+        })
+        .await;
     }
 
     /// Data as the app would emit it: `value` in each of the last `minutes`.

@@ -10,13 +10,16 @@ use std::time::{Duration, Instant};
 
 const DEMO: &str = env!("CARGO_BIN_EXE_demo");
 
-/// What this breaks is broken before the operator is started, so any program will do for one.
-fn run(sabotage: &str) -> Output {
+/// `campanile` is the operator to run; what breaks before it is started needs none.
+fn run(campanile: Option<&str>, sabotage: &str) -> Output {
     Command::new(DEMO)
-        .arg(DEMO)
+        .args(campanile)
         .env("ONCE", "1")
         .env("CAMPANILE_DEMO_BREAK", sabotage)
-        .env("CAMPANILE_DEMO_LIMIT", "2")
+        .env(
+            "CAMPANILE_DEMO_LIMIT",
+            if sabotage == "pager" { "15" } else { "2" },
+        )
         .output()
         .unwrap()
 }
@@ -24,7 +27,7 @@ fn run(sabotage: &str) -> Output {
 #[test]
 fn a_broken_step_is_told_and_ends_it() {
     let began = Instant::now();
-    let output = run("world");
+    let output = run(Some(DEMO), "world");
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("\n    ✗ the API server is ready"), "{text}");
@@ -35,9 +38,25 @@ fn a_broken_step_is_told_and_ends_it() {
 
 #[test]
 fn what_cannot_be_broken_is_told_at_once() {
-    let output = run("nonsense");
+    let output = run(Some(DEMO), "nonsense");
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(text.contains("world, operator, trust"), "{text}");
     assert_eq!(output.stdout, b"");
+}
+
+/// Everything before it is proven, so this is the demo as a person sees it, up to the pager that hears nothing.
+#[test]
+fn a_pager_that_hears_nothing_is_told() {
+    let beside = std::path::Path::new(DEMO).with_file_name("campanile");
+    assert!(
+        beside.exists(),
+        "{} is missing: cargo build --workspace",
+        beside.display()
+    );
+    let output = run(None, "pager");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("✓ vsu is Alarming, 1/16 firing"), "{text}");
+    assert!(text.contains("✗"), "{text}");
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
 use campanile_world::aws::Trust;
-use campanile_world::{OPERATOR_REGION, Options, World, install};
+use campanile_world::{OPERATOR_REGION, Options, World, install, port};
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -37,7 +37,7 @@ async fn keep_up() -> Result<()> {
             .context("the CRDs cannot be installed")?;
     }
     world.aws.role(&tenant_role(), Trust::default());
-    print(&world);
+    print(&world)?;
     eprintln!(
         "world: up after {:.1} s; Ctrl-C ends it",
         began.elapsed().as_secs_f64()
@@ -45,7 +45,7 @@ async fn keep_up() -> Result<()> {
     std::future::pending().await
 }
 
-fn print(world: &World) {
+fn print(world: &World) -> Result<()> {
     let kubectl = world.kubernetes.kubectl_path();
     println!("# Kubernetes, as admin");
     println!(
@@ -76,9 +76,11 @@ fn print(world: &World) {
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     println!(
-        "env -i {} \\\n  target/debug/campanile run --cluster-name world",
-        environment.join(" \\\n  ")
+        "env -i {} \\\n  target/debug/campanile run --cluster-name world --metrics-addr 127.0.0.1:{}",
+        environment.join(" \\\n  "),
+        port::free()?
     );
     println!();
     println!("# Logs: {}", world.run_dir().display());
+    Ok(())
 }
