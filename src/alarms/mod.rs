@@ -92,7 +92,9 @@ impl Kind for AlarmSet {
                 "TenantObservability {namespace}/{name} does not exist: create it, or correct spec.tenantRef"
             ))
         })?;
-        if tenant.metadata.deletion_timestamp.is_some() {
+        // On its way out, a set only asks where it was.
+        let going = self.metadata.deletion_timestamp.is_some();
+        if tenant.metadata.deletion_timestamp.is_some() && !going {
             return Err(waiting(format!(
                 "TenantObservability {namespace}/{name} is being deleted; the alarms stay until this AlarmSet is deleted too"
             )));
@@ -109,7 +111,7 @@ impl Kind for AlarmSet {
         match around.purpose {
             // An alarm that points at a topic which is not there says so nowhere, so the topics come
             // first. Once the tenant has been looked at, its status says which there are.
-            Purpose::Act if attempted.is_none() => Err(waiting(format!(
+            Purpose::Act if attempted.is_none() && !going => Err(waiting(format!(
                 "TenantObservability {namespace}/{name} has not been applied yet; its topics come first"
             ))),
             Purpose::Plan if attempted != tenant.metadata.generation => {
