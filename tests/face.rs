@@ -1,6 +1,6 @@
 //! What the operator shows of itself: logs, probes, metrics, a clean end; and what it never shows.
 
-use crate::support::{CLUSTER, Conditions, Tenant, alarm, binary, eventually, root, test};
+use crate::support::{CLUSTER, Conditions, Tenant, alarm, binary, eventually, test};
 use campanile::api::{AlarmSet, TenantObservability};
 use campanile_world::process::Process;
 use serde_json::{Value, json};
@@ -149,26 +149,8 @@ fn one_of_two_replicas_works_and_the_other_takes_over() {
     test(|world| async move {
         let tenant = Tenant::new(world, "face-lease").await;
         tenant.usual_tenant().await;
-        // A namespace of its own for the Lease, so that other tests' operators are not in the way.
-        let system = Tenant::new(world, "face-lease-system").await;
-        let role =
-            std::fs::read_to_string(root().join("charts/campanile/files/role.yaml")).unwrap();
-        let binding = r#"
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: campanile}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: campanile}
-subjects: [{kind: ServiceAccount, name: campanile, namespace: campanile-system}]
-"#;
-        let args = ["-n", &system.namespace, "apply", "-f", "-"];
-        world
-            .kubernetes
-            .kubectl_with_input(args, &format!("{role}{binding}"))
-            .await
-            .unwrap()
-            .success()
-            .unwrap();
+        // A home of its own for the Lease, so that other tests' operators are not in the way.
+        Tenant::operator_home(world, "face-lease-system").await;
         let args = [
             "--leader-elect=true",
             "--operator-namespace",

@@ -5,6 +5,7 @@ use campanile::api::{
     AlarmSet, AlarmState, Health, Severity, SubscriptionState, TenantObservability,
 };
 use campanile_world::aws::Trust;
+use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, time::Duration};
 
@@ -662,6 +663,66 @@ fn a_pager_that_is_replaced_or_rotated_is_the_only_one_that_hears() {
         })
         .await;
         assert!(world.pagerduty.confirmed(&new).contains(topic));
+    });
+}
+
+#[test]
+fn a_lost_digest_key_leaves_no_pager_behind() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "journey-digests").await;
+        let home = Tenant::operator_home(world, "journey-digests-system").await;
+        let (old, new) = (KEY.replace("01", "08"), KEY.replace("01", "09"));
+        tenant.secret("pager", "key", &old).await;
+        tenant.tenant(with_pager(tenant.usual_spec())).await;
+        let args = ["--operator-namespace", "journey-digests-system"];
+        let first = tenant.operator_with(&args).await;
+        let delivers = |tenant: &TenantObservability| tenant.holds("DeliveryReady");
+        tenant
+            .until(&tenant.namespace, "delivering", delivers)
+            .await;
+        first.stop(Duration::from_secs(10)).await.unwrap();
+        let digest = async || {
+            let found = tenant
+                .api::<TenantObservability>()
+                .get(&tenant.namespace)
+                .await
+                .unwrap();
+            let [entry] = &found.status.unwrap().subscriptions[..] else {
+                return None;
+            };
+            Some(entry.endpoint.clone())
+        };
+        let before = digest().await.expect("one subscription");
+
+        home.delete::<Secret>("campanile-digest-key").await;
+        let _second = tenant.operator_with(&args).await;
+        eventually("our subscription by its new digest", || async {
+            match digest().await {
+                Some(now) if now != before => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+        tenant.secret("pager", "key", &new).await;
+        eventually("only the new key", || async {
+            let listed = tenant.sns().list_subscriptions().send().await.unwrap();
+            let endpoints: Vec<_> = listed
+                .subscriptions()
+                .iter()
+                .map(|s| s.endpoint().unwrap().to_owned())
+                .collect();
+            if endpoints
+                == [format!(
+                    "{}/integration/{new}/enqueue",
+                    world.pagerduty.url()
+                )]
+            {
+                Ok(())
+            } else {
+                Err(format!("{endpoints:?}"))
+            }
+        })
+        .await;
     });
 }
 

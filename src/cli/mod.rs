@@ -69,7 +69,7 @@ impl Cli {
 #[derive(Args, Debug)]
 struct InstallationArgs {
     /// What this cluster is called in the names of what is made: a DNS label of at most 32 characters.
-    /// Changing it later leaves what was made under the old name behind.
+    /// An installation keeps its name: it does not start under another one.
     #[arg(long, env = "CAMPANILE_CLUSTER_NAME", value_parser = cluster_name)]
     cluster_name: String,
 

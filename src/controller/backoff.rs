@@ -247,6 +247,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_was_read_ages_until_it_is_read_again_whatever_is_edited() {
+        let backoff = Backoff::default();
+        assert_eq!(backoff.read("u", false), Duration::ZERO);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        backoff.begin("u", Some(2), false);
+        assert_eq!(backoff.read("u", false), Duration::from_secs(60));
+        assert_eq!(backoff.read("u", true), Duration::ZERO);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(backoff.read("u", false), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_denied_scope_is_left_alone_for_longer_and_longer() {
         let backoff = Backoff::default();
         let error = Error::new(Class::Denied, "no");

@@ -114,6 +114,28 @@ impl Tenant {
         self.world.aws.role(&self.role(), trust);
     }
 
+    /// A namespace for an operator's Lease and Secret other than the one that the tests share.
+    pub async fn operator_home(world: &'static World, name: &str) -> Self {
+        let home = Self::new(world, name).await;
+        let role =
+            std::fs::read_to_string(root().join("charts/campanile/files/role.yaml")).unwrap();
+        let binding = r#"
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: campanile}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: campanile}
+subjects: [{kind: ServiceAccount, name: campanile, namespace: campanile-system}]
+"#;
+        let args = ["-n", name, "apply", "-f", "-"];
+        let applied = world
+            .kubernetes
+            .kubectl_with_input(args, &format!("{role}{binding}"))
+            .await;
+        applied.unwrap().success().unwrap();
+        home
+    }
+
     /// An operator that looks after this namespace only, every half second.
     pub async fn operator(&self) -> Process {
         self.operator_with(&[]).await
