@@ -1,5 +1,6 @@
 //! A real Kubernetes control plane: etcd, kube-apiserver and kube-controller-manager, without nodes.
 
+mod audit;
 mod control_plane;
 mod identity;
 mod kubectl;
@@ -15,6 +16,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, Client, Config};
 
+pub use audit::{ApiWrite, WritesMark};
 pub use identity::ServiceAccount;
 pub use kubectl::Output;
 
@@ -38,7 +40,7 @@ pub struct Kubernetes {
 
 impl Kubernetes {
     /// Starts a cluster that keeps its files below `run_dir` and returns once it serves. `apiserver_args` come last on
-    /// kube-apiserver's command line, for tests that need an audit log or a feature gate.
+    /// kube-apiserver's command line, for tests that need a feature gate, say, and win over the world's own.
     pub async fn start(run_dir: &Path, apiserver_args: &[String]) -> Result<Self> {
         let programs = tokio::task::spawn_blocking(install::cluster).await??;
         let directory = run_dir.join("kubernetes");

@@ -8,13 +8,15 @@ use jiff::{SignedDuration, Timestamp};
 use super::OPERATOR_ACCOUNT;
 use super::answer::Fault;
 
-/// Under which conditions the operator's account may assume a role.
+/// Under which conditions the operator's account may assume a role, and what the role may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
     /// The external id that the caller must give; `None` does not ask for one.
     pub external_id: Option<String>,
     /// The account in which the credentials land; the role's own unless a test wants them not to match.
     pub account: Option<String>,
+    /// Whether the role may only read. A permission, not a condition of trust: it counts for open sessions too, at once.
+    pub read_only: bool,
 }
 
 impl Trust {
@@ -22,7 +24,7 @@ impl Trust {
     pub fn external_id(external_id: impl Into<String>) -> Self {
         Self {
             external_id: Some(external_id.into()),
-            account: None,
+            ..Self::default()
         }
     }
 
@@ -30,6 +32,14 @@ impl Trust {
     pub fn landing_in(self, account: impl Into<String>) -> Self {
         Self {
             account: Some(account.into()),
+            ..self
+        }
+    }
+
+    /// The same trust in a role that may only read: every operation that writes is denied, as the service it goes to denies.
+    pub fn read_only(self) -> Self {
+        Self {
+            read_only: true,
             ..self
         }
     }
@@ -51,6 +61,8 @@ pub(super) struct Session {
     pub(super) token: String,
     pub(super) expires: Timestamp,
     pub(super) identity: Identity,
+    /// The ARN of the role that was assumed.
+    role: String,
 }
 
 #[derive(Default)]
@@ -71,8 +83,20 @@ impl Identities {
         self.table().roles.insert(arn.to_owned(), trust);
     }
 
+    /// A role that is made again under the same name is another one: sessions of the first do not come back.
     pub(super) fn remove_role(&self, arn: &str) {
-        self.table().roles.remove(arn);
+        let mut table = self.table();
+        table.roles.remove(arn);
+        table.sessions.retain(|_, session| session.role != arn);
+    }
+
+    /// Whether the key is one of a role that may only read.
+    pub(super) fn is_read_only(&self, access_key_id: &str) -> bool {
+        let table = self.table();
+        let session = table.sessions.get(access_key_id);
+        session
+            .and_then(|session| table.roles.get(&session.role))
+            .is_some_and(|trust| trust.read_only)
     }
 
     /// Whose access key this is.
@@ -159,6 +183,7 @@ impl Identities {
             token: random(120),
             expires: now + lifetime,
             identity,
+            role: role_arn.to_owned(),
         };
         table
             .sessions
@@ -241,6 +266,42 @@ mod tests {
 
         identities.remove_role(ROLE);
         assert!(assume(&identities, OPERATOR_ACCOUNT, Some("a/b")).is_err());
+    }
+
+    #[test]
+    fn a_session_keeps_its_account_but_not_its_permissions_and_ends_with_its_role() {
+        let identities = Identities::default();
+        let of = |session: &Session| {
+            let token = Some(session.token.as_str());
+            identities
+                .of(&session.access_key_id, token, Timestamp::UNIX_EPOCH)
+                .map(|identity| identity.account)
+                .map_err(|fault| (fault.status, fault.code))
+        };
+        identities.role(ROLE, Trust::external_id("a/b"));
+        let session = assume(&identities, OPERATOR_ACCOUNT, Some("a/b")).unwrap();
+        assert!(!identities.is_read_only(&session.access_key_id));
+
+        // Trust is asked for once, permission every time.
+        let changed = Trust::external_id("a/c").landing_in("555566667777");
+        identities.role(ROLE, changed.read_only());
+        assert_eq!(of(&session), Ok("222233334444".to_owned()));
+        assert!(identities.is_read_only(&session.access_key_id));
+        assert!(assume(&identities, OPERATOR_ACCOUNT, Some("a/b")).is_err());
+        let next = assume(&identities, OPERATOR_ACCOUNT, Some("a/c")).unwrap();
+        assert_eq!(of(&next), Ok("555566667777".to_owned()));
+
+        identities.role("arn:aws:iam::222233334444:role/other", Trust::default());
+        identities.remove_role("arn:aws:iam::222233334444:role/other");
+        assert!(of(&session).is_ok(), "another role's end is not its own");
+        identities.remove_role(ROLE);
+        identities.role(ROLE, Trust::external_id("a/b"));
+        for session in [&session, &next] {
+            let refused = of(session).unwrap_err();
+            assert_eq!(refused, (403, "InvalidClientTokenId".to_owned()));
+            assert!(!identities.is_read_only(&session.access_key_id));
+        }
+        assert!(!identities.is_read_only(OPERATOR_ACCOUNT));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //! and makes trouble when told to.
 //!
 //! Who holds what: the emulator and the patches in `emulator/` keep alarms, topics and subscriptions; the proxy keeps identities,
-//! roles, the record of calls and the troubles. An account is twelve digits; an access key that *is* twelve digits is that
-//! account's, every other key must have come from AssumeRole.
+//! roles, the record of calls, the troubles and the rates. An account is twelve digits; an access key that *is* twelve digits is
+//! that account's, every other key must have come from AssumeRole.
 
 mod alarm_form;
 mod answer;
@@ -11,7 +11,9 @@ mod calls;
 mod cbor;
 mod identity;
 mod ministack;
+mod pages;
 mod proxy;
+mod rates;
 mod request;
 mod sts;
 mod trouble;
@@ -36,6 +38,15 @@ pub const OPERATOR_ACCOUNT: &str = "000011112222";
 
 /// What the world's own clients call themselves, so that their calls are told from those under test.
 const OWN_APP: &str = "campanile-world";
+
+/// What a topic lists of a subscription whose reader has ended it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsubscribed {
+    /// Nothing.
+    Gone,
+    /// The protocol and the endpoint with the literal `Deleted` for an ARN, until the endpoint is subscribed again.
+    Deleted,
+}
 
 /// AWS on loopback. Dropping it ends the proxy and the emulator.
 pub struct Aws {
@@ -67,27 +78,37 @@ impl Aws {
         self.server.url()
     }
 
-    /// Makes `role_arn` assumable by the operator's account under `trust`, or changes the trust it has.
+    /// Makes `role_arn` assumable by the operator's account under `trust`, or changes the trust it has: open sessions go on, and the
+    /// next AssumeRole is judged by the new trust.
     pub fn role(&self, role_arn: &str, trust: Trust) {
         self.proxy.identities().role(role_arn, trust);
     }
 
-    /// Deletes the role; credentials already issued go on working until they expire, as in AWS.
+    /// Deletes the role. Whoever has assumed it is refused from now on (403 InvalidClientTokenId), even if it is made again.
     pub fn remove_role(&self, role_arn: &str) {
         self.proxy.identities().remove_role(role_arn);
     }
 
     /// Makes every call of `operation` (`PutMetricAlarm`, or `cloudwatch:PutMetricAlarm` where several services have it) in
     /// `account` meet `trouble` until [`Aws::allow`]. The world's own clients never do.
+    ///
+    /// # Panics
+    /// If it is [`Trouble::ShortPages`] for an operation whose pages cannot be made shorter: no test may believe that they were.
     pub fn trouble(&self, account: &str, operation: &str, trouble: Trouble) {
-        self.proxy.troubles().set(account, operation, trouble, None);
+        self.make_trouble(account, operation, trouble, None);
     }
 
-    /// The same for the next `times` calls.
+    /// The same for the next `times` calls; panics as [`Aws::trouble`] does.
     pub fn trouble_times(&self, account: &str, operation: &str, trouble: Trouble, times: usize) {
-        self.proxy
-            .troubles()
-            .set(account, operation, trouble, Some(times));
+        self.make_trouble(account, operation, trouble, Some(times));
+    }
+
+    fn make_trouble(&self, account: &str, operation: &str, trouble: Trouble, left: Option<usize>) {
+        assert!(
+            !matches!(trouble, Trouble::ShortPages(_)) || pages::can_be_short(operation),
+            "the pages of {operation} cannot be made shorter"
+        );
+        self.proxy.troubles().set(account, operation, trouble, left);
     }
 
     /// Takes the permission for `operation` away in `account`.
@@ -98,6 +119,18 @@ impl Aws {
     /// Lifts every trouble of `operation` in `account`.
     pub fn allow(&self, account: &str, operation: &str) {
         self.proxy.troubles().lift(account, operation);
+    }
+
+    /// Keeps `account` to AWS's published quotas until [`Aws::lift_rates`]: in any second, as many calls of an operation in a Region
+    /// as AWS grants, and every one above that is refused as [`Trouble::Throttle`] refuses. Stricter than AWS, which lets a burst
+    /// through now and then. For CloudWatch and SNS; the world's own clients are not counted. The numbers are in `rates.rs`.
+    pub fn limit_rates(&self, account: &str) {
+        self.proxy.rates().limit(account);
+    }
+
+    /// Ends what [`Aws::limit_rates`] began.
+    pub fn lift_rates(&self, account: &str) {
+        self.proxy.rates().lift(account);
     }
 
     /// What was called so far, by anyone but the world's own clients, in the order in which it was answered.
@@ -165,34 +198,49 @@ impl Aws {
     /// Lets CloudWatch look at its clock: every alarm of every account is evaluated, and data that stayed away counts as missing.
     /// By itself an alarm is evaluated when it is put and when data is put in its account and Region, so that tests decide.
     pub async fn evaluate_alarms(&self) -> Result<()> {
-        let proxy = Arc::clone(&self.proxy);
-        self.server
-            .run(async move {
-                proxy
-                    .tell("evaluate", &serde_json::json!({}))
-                    .await
-                    .map(drop)
-            })
-            .await
+        self.tell("evaluate", serde_json::json!({})).await.map(drop)
     }
 
-    /// Clicks on the link in the confirmation mail that `endpoint` got for `topic_arn`.
+    /// Clicks on the link in the confirmation mail that `endpoint` got for `topic_arn`. Fails if there is nothing to confirm.
     pub async fn confirm_mail(&self, topic_arn: &str, endpoint: &str) -> Result<()> {
-        let proxy = Arc::clone(&self.proxy);
         let whom = serde_json::json!({"topic": topic_arn, "endpoint": endpoint});
-        let answer = self
-            .server
-            .run(async move { proxy.tell("confirm", &whom).await })
-            .await?;
-        let confirmed = answer
-            .get("confirmed")
-            .and_then(serde_json::Value::as_u64)
-            .unwrap_or_default();
         anyhow::ensure!(
-            confirmed > 0,
+            self.tell("confirm", whom).await? > 0,
             "{endpoint} has no unconfirmed subscription to {topic_arn}"
         );
         Ok(())
+    }
+
+    /// Clicks on the link at the foot of a mail that `endpoint` got from `topic_arn`, which ends its subscription without asking
+    /// anybody. `listed` says what the topic lists of it afterwards: AWS does either. Fails if there is no confirmed subscription by
+    /// mail: a pending one has no such link.
+    pub async fn unsubscribe_mail(
+        &self,
+        topic_arn: &str,
+        endpoint: &str,
+        listed: Unsubscribed,
+    ) -> Result<()> {
+        let deleted = listed == Unsubscribed::Deleted;
+        let whom =
+            serde_json::json!({"topic": topic_arn, "endpoint": endpoint, "deleted": deleted});
+        anyhow::ensure!(
+            self.tell("unsubscribe", whom).await? > 0,
+            "{endpoint} has no confirmed subscription by mail to {topic_arn}"
+        );
+        Ok(())
+    }
+
+    /// Does something that no AWS call does; how many things it was done to.
+    async fn tell(&self, what: &'static str, whom: serde_json::Value) -> Result<u64> {
+        let proxy = Arc::clone(&self.proxy);
+        let answer = self
+            .server
+            .run(async move { proxy.tell(what, &whom).await })
+            .await?;
+        Ok(answer
+            .get("done")
+            .and_then(serde_json::Value::as_u64)
+            .unwrap_or_default())
     }
 }
 

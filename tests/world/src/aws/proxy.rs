@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use http_body_util::{BodyExt, Full};
@@ -19,9 +19,10 @@ use tokio::net::TcpListener;
 use super::answer::{Answer, Fault, QUERY_ERROR};
 use super::calls::{self, Call, Calls};
 use super::identity::{Identities, Identity};
+use super::rates::Rates;
 use super::request::{Credential, Protocol, Request};
-use super::trouble::{Trouble, Troubles};
-use super::{alarm_form, cbor, sts};
+use super::trouble::{Met, Trouble, Troubles};
+use super::{alarm_form, cbor, pages, sts};
 
 pub(super) struct Proxy {
     upstream: String,
@@ -29,6 +30,7 @@ pub(super) struct Proxy {
     identities: Identities,
     calls: Calls,
     troubles: Troubles,
+    rates: Rates,
 }
 
 /// The connection ends without an answer.
@@ -51,6 +53,7 @@ impl Proxy {
             identities: Identities::default(),
             calls: Calls::default(),
             troubles: Troubles::default(),
+            rates: Rates::default(),
         })
     }
 
@@ -64,6 +67,10 @@ impl Proxy {
 
     pub(super) fn troubles(&self) -> &Troubles {
         &self.troubles
+    }
+
+    pub(super) fn rates(&self) -> &Rates {
+        &self.rates
     }
 
     pub(super) async fn serve(self: Arc<Self>, listener: TcpListener) {
@@ -99,13 +106,7 @@ impl Proxy {
                 request.credential.clone().unwrap_or_default(),
             ),
         };
-        let trouble = match request.by {
-            calls::By::Client => {
-                self.troubles
-                    .meet(&identity.account, &request.service, &request.operation)
-            }
-            calls::By::World | calls::By::Link => None,
-        };
+        let Met { trouble, page } = self.meet(&request, &identity.account, &credential.region);
         let resource = request.resource(&identity.account, &credential.region);
         let result = match caller {
             Err(fault) => Err(fault),
@@ -121,7 +122,13 @@ impl Proxy {
             {
                 Some(fault) => Err(fault),
                 None => {
-                    self.done(&request, &identity, &credential, &parts, body)
+                    let path = parts.uri.path_and_query();
+                    let path = path.map_or("/", |path| path.as_str());
+                    let (path, body) = match page {
+                        Some(size) => pages::shorten(&request.operation, path, &body, size),
+                        None => (path.to_owned(), body),
+                    };
+                    self.done(&request, &identity, &credential, &parts, &path, body)
                         .await
                 }
             },
@@ -149,6 +156,28 @@ impl Proxy {
             error,
         });
         if cut { Err(Cut) } else { Ok(answer) }
+    }
+
+    /// What happens to a request that is not the world's own. One above the quota meets nothing else, and uses nothing up.
+    fn meet(&self, request: &Request, account: &str, region: &str) -> Met {
+        let (service, operation) = (&request.service, &request.operation);
+        match request.by {
+            calls::By::World | calls::By::Link => Met::default(),
+            calls::By::Client
+                if self
+                    .rates
+                    .exceeded(account, region, service, operation, Instant::now()) =>
+            {
+                Met {
+                    trouble: Some(Trouble::Throttle),
+                    page: None,
+                }
+            }
+            calls::By::Client => {
+                self.troubles
+                    .meet(account, service, operation, request.later_page)
+            }
+        }
     }
 
     fn caller(&self, request: &Request) -> Result<(Identity, Credential), Fault> {
@@ -187,23 +216,29 @@ impl Proxy {
         resource: &str,
         trouble: Option<&Trouble>,
     ) -> Option<Fault> {
+        let denied = || {
+            Fault::denied(
+                request.protocol,
+                &identity.arn,
+                &request.service,
+                &request.operation,
+                resource,
+            )
+        };
         match trouble {
-            Some(Trouble::Deny) => {
-                return Some(Fault::denied(
-                    request.protocol,
-                    &identity.arn,
-                    &request.service,
-                    &request.operation,
-                    resource,
-                ));
-            }
+            Some(Trouble::Deny) => return Some(denied()),
             Some(Trouble::Throttle) => return Some(Fault::throttled(request.protocol)),
-            Some(Trouble::Fail5xx) => return Some(Fault::internal()),
+            Some(Trouble::Fail5xx | Trouble::FailLaterPages) => return Some(Fault::internal()),
             Some(Trouble::Answer(status, code, message)) => {
                 return Some(Fault::new(*status, code, message));
             }
             Some(Trouble::Delay(time)) => tokio::time::sleep(*time).await,
-            Some(Trouble::CutAfterCommit) | None => {}
+            Some(Trouble::CutAfterCommit | Trouble::ShortPages(_)) | None => {}
+        }
+        if calls::is_write(&request.operation)
+            && self.identities.is_read_only(&credential.access_key_id)
+        {
+            return Some(denied());
         }
         if request.protocol != Protocol::Cbor {
             return None;
@@ -226,6 +261,7 @@ impl Proxy {
         identity: &Identity,
         credential: &Credential,
         parts: &Parts,
+        path: &str,
         body: Bytes,
     ) -> Result<(Answer, Option<String>), Fault> {
         if request.service == "sts"
@@ -234,7 +270,7 @@ impl Proxy {
             return answer.map(|answer| (answer, None));
         }
         let answer = self
-            .forward(parts, body, &credential.header(&identity.account))
+            .forward(parts, path, body, &credential.header(&identity.account))
             .await;
         let mut answer =
             answer.map_err(|error| Fault::new(502, "EmulatorUnreachable", format!("{error:#}")))?;
@@ -256,10 +292,10 @@ impl Proxy {
     async fn forward(
         &self,
         parts: &Parts,
+        path: &str,
         body: Bytes,
         authorization: &str,
     ) -> Result<hyper::Response<Bytes>> {
-        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let mut headers = parts.headers.clone();
         for hop in [HOST, CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING] {
             headers.remove(hop);

@@ -75,6 +75,8 @@ pub(super) struct Request {
     pub(super) form: BTreeMap<String, String>,
     /// The body of a CBOR request.
     pub(super) cbor: Option<serde_json::Value>,
+    /// Whether it asks for more of a listing that began with another request.
+    pub(super) later_page: bool,
 }
 
 impl Request {
@@ -119,15 +121,24 @@ impl Request {
             }
             Some(_) => By::Client,
         };
+        let cbor = (protocol == Protocol::Cbor)
+            .then(|| cbor::read(body))
+            .flatten();
+        let later_page = match protocol {
+            Protocol::Cbor => cbor.as_ref().is_some_and(has_token),
+            Protocol::Json => serde_json::from_slice(body).is_ok_and(|body| has_token(&body)),
+            Protocol::Query | Protocol::Rest => {
+                form.get("NextToken").is_some_and(|token| !token.is_empty())
+            }
+        };
         Self {
             protocol,
             by,
             service: iam_name(service).to_owned(),
             operation,
             token: header("x-amz-security-token").map(str::to_owned),
-            cbor: (protocol == Protocol::Cbor)
-                .then(|| cbor::read(body))
-                .flatten(),
+            cbor,
+            later_page,
             form,
             credential,
         }
@@ -193,6 +204,13 @@ impl Request {
             None => String::new(),
         }
     }
+}
+
+/// CloudWatch and EventBridge write it large, Logs small.
+fn has_token(body: &serde_json::Value) -> bool {
+    ["NextToken", "nextToken"]
+        .iter()
+        .any(|key| body.get(key).is_some_and(serde_json::Value::is_string))
 }
 
 fn rpc(path: &str) -> Option<(&str, &str)> {

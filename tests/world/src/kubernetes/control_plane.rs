@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::{READY_WITHIN, client, identity, serves};
+use super::{READY_WITHIN, audit, client, identity, serves};
 use crate::install::Cluster;
 use crate::port;
 use crate::process::Process;
@@ -43,9 +43,14 @@ impl ControlPlane {
         fs::create_dir_all(directory)
             .with_context(|| format!("{} cannot be made", directory.display()))?;
         let etcd = start_etcd(programs, run_dir, directory).await?;
+        // With a name of its own, so that what it writes is told from what the admin does.
+        let controllers_token = format!("{:032x}", fastrand::u128(..));
         fs::write(
             directory.join("tokens.csv"),
-            format!("{token},admin,admin,system:masters\n"),
+            format!(
+                "{token},admin,admin,system:masters\n{controllers_token},{name},{name},system:masters\n",
+                name = audit::CONTROLLERS
+            ),
         )?;
 
         let log = run_dir.join("kube-apiserver.log");
@@ -54,7 +59,7 @@ impl ControlPlane {
             let port = port::free()?;
             let apiserver = Process::spawn(
                 "kube-apiserver",
-                &apiserver(programs, directory, port, extra),
+                &apiserver(programs, directory, port, extra)?,
                 &log,
             )
             .await?;
@@ -76,10 +81,14 @@ impl ControlPlane {
                 Err(error) => return Err(error),
             }
         };
+        let server = format!("https://127.0.0.1:{port}");
+        let who = audit::CONTROLLERS;
+        let kubeconfig =
+            identity::write_kubeconfig(directory, who, &server, "default", &controllers_token)?;
         let log = run_dir.join("kube-controller-manager.log");
         let controllers = Process::spawn(
             "kube-controller-manager",
-            &controllers(programs, directory),
+            &controllers(programs, directory, &kubeconfig),
             log,
         )
         .await?;
@@ -128,7 +137,7 @@ async fn start_etcd(programs: &Cluster, run_dir: &Path, directory: &Path) -> Res
     Ok(etcd)
 }
 
-fn apiserver(programs: &Cluster, directory: &Path, port: u16, extra: &[String]) -> Command {
+fn apiserver(programs: &Cluster, directory: &Path, port: u16, extra: &[String]) -> Result<Command> {
     let mut command = Command::new(programs.kube_apiserver());
     command
         .current_dir(directory)
@@ -149,16 +158,18 @@ fn apiserver(programs: &Cluster, directory: &Path, port: u16, extra: &[String]) 
         .arg("--service-cluster-ip-range=10.0.0.0/24")
         // It refuses to publish a loopback address as the endpoint of the `kubernetes` service.
         .arg("--endpoint-reconciler-type=none")
-        .arg("--profiling=false")
-        .args(extra);
-    command
+        .arg("--profiling=false");
+    audit::keep(&mut command, directory)?;
+    command.args(extra);
+    Ok(command)
 }
 
-fn controllers(programs: &Cluster, directory: &Path) -> Command {
+fn controllers(programs: &Cluster, directory: &Path, kubeconfig: &Path) -> Command {
     let mut command = Command::new(programs.kube_controller_manager());
     command
         .current_dir(directory)
-        .arg("--kubeconfig=admin.kubeconfig")
+        .arg("--kubeconfig")
+        .arg(kubeconfig)
         .arg(format!("--controllers={CONTROLLERS}"))
         .arg(format!("--root-ca-file={}", identity::AUTHORITY))
         .arg("--leader-elect=false")

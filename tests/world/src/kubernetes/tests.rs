@@ -1,11 +1,13 @@
+use std::collections::BTreeSet;
 use std::fs;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use kube::runtime::wait::{await_condition, conditions};
 
-use super::{Kubernetes, ServiceAccount, client};
+use super::{ApiWrite, Kubernetes, ServiceAccount, client, identity};
 use crate::install;
 
 const CRD: &str = r"
@@ -116,6 +118,132 @@ async fn serves_as_a_real_cluster_does() {
     await_condition(namespaces, "belfry", conditions::is_deleted(&uid))
         .await
         .unwrap();
+
+    drop(kubernetes);
+    fs::remove_dir_all(home).unwrap();
+}
+
+/// What a write was, without when.
+fn told(write: &ApiWrite) -> (&str, &str, &str, &str, &str, u16) {
+    let resource = match write.subresource.as_str() {
+        "" => write.resource.as_str(),
+        subresource => subresource,
+    };
+    (
+        &write.user,
+        &write.verb,
+        resource,
+        &write.namespace,
+        &write.name,
+        write.status_code,
+    )
+}
+
+#[tokio::test]
+async fn every_write_is_on_record() {
+    let home = install::directory()
+        .join("test")
+        .join(format!("audit-{}", std::process::id()));
+    fs::create_dir_all(&home).unwrap();
+    let arguments = ["--anonymous-auth=false".to_owned()];
+    let kubernetes = Kubernetes::start(&home, &arguments).await.unwrap();
+    let account = ServiceAccount {
+        namespace: "belfry",
+        name: "ringer",
+    };
+    let began = kubernetes.mark_writes();
+    let ringer = kubernetes.identity(account, &[]).await.unwrap();
+    let made = kubernetes.writes_since(began).unwrap();
+    let expected = [
+        ("admin", "patch", "namespaces", "belfry", "belfry", 201),
+        ("admin", "patch", "serviceaccounts", "belfry", "ringer", 201),
+        ("admin", "create", "token", "belfry", "ringer", 201),
+    ];
+    assert_eq!(made.iter().map(told).collect::<Vec<_>>(), expected);
+    assert!(made.is_sorted_by_key(|write| write.at));
+
+    // What is refused, and what is only tried, is there as well; what is read is not.
+    let mark = kubernetes.mark_writes();
+    assert_eq!(kubernetes.writes_since(mark).unwrap(), []);
+    let config = |name: &str| ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            ..ObjectMeta::default()
+        },
+        ..ConfigMap::default()
+    };
+    let its: Api<ConfigMap> = Api::default_namespaced(client(&ringer).await.unwrap());
+    let refused = its.create(&PostParams::default(), &config("bell")).await;
+    assert!(refused.unwrap_err().to_string().contains("forbidden"));
+    let ours: Api<ConfigMap> = Api::namespaced(kubernetes.client().await.unwrap(), "belfry");
+    ours.list(&Default::default()).await.unwrap();
+    let dry = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    ours.create(&dry, &config("bell")).await.unwrap();
+    ours.create(&PostParams::default(), &config("bell"))
+        .await
+        .unwrap();
+    ours.get("bell").await.unwrap();
+    ours.delete("bell", &DeleteParams::default()).await.unwrap();
+    ours.delete_collection(&DeleteParams::default(), &Default::default())
+        .await
+        .unwrap();
+    let written = kubernetes.writes_since(mark).unwrap();
+    let (ringer, configs) = ("system:serviceaccount:belfry:ringer", "configmaps");
+    let expected = [
+        (ringer, "create", configs, "belfry", "", 403),
+        ("admin", "create", configs, "belfry", "bell", 201),
+        ("admin", "create", configs, "belfry", "bell", 201),
+        ("admin", "delete", configs, "belfry", "bell", 200),
+        ("admin", "deletecollection", configs, "belfry", "", 200),
+    ];
+    assert_eq!(written.iter().map(told).collect::<Vec<_>>(), expected);
+    let dry: Vec<bool> = written.iter().map(|write| write.dry_run).collect();
+    assert_eq!(dry, [false, true, false, false, false]);
+
+    // Nothing is hidden, however many come at once.
+    let mark = kubernetes.mark_writes();
+    let many = (0..50).map(|number| {
+        let ours = ours.clone();
+        let one = config(&format!("bell-{number}"));
+        async move { ours.create(&PostParams::default(), &one).await.map(drop) }
+    });
+    futures::future::try_join_all(many).await.unwrap();
+    assert_eq!(kubernetes.writes_since(mark).unwrap().len(), 50);
+
+    // What the control plane does by itself is not: the namespace went with all that was in it.
+    let namespaces: Api<Namespace> = Api::all(kubernetes.client().await.unwrap());
+    let mark = kubernetes.mark_writes();
+    let uid = namespaces
+        .get("belfry")
+        .await
+        .unwrap()
+        .metadata
+        .uid
+        .unwrap();
+    namespaces
+        .delete("belfry", &DeleteParams::default())
+        .await
+        .unwrap();
+    await_condition(namespaces, "belfry", conditions::is_deleted(&uid))
+        .await
+        .unwrap();
+    let gone = kubernetes.writes_since(mark).unwrap();
+    let expected = [("admin", "delete", "namespaces", "belfry", "belfry", 200)];
+    assert_eq!(gone.iter().map(told).collect::<Vec<_>>(), expected);
+    let users = kubernetes.writes_since(began).unwrap().into_iter();
+    let users: BTreeSet<String> = users.map(|write| write.user).collect();
+    assert_eq!(users, BTreeSet::from(["admin".into(), ringer.into()]));
+
+    // The arguments of a test count beside the world's own.
+    let directory = home.join("kubernetes");
+    let server = kubernetes.server();
+    let stranger = identity::write_kubeconfig(&directory, "nobody", server, "default", "").unwrap();
+    let stranger = client(&stranger).await.unwrap();
+    let refused = stranger.apiserver_version().await.unwrap_err();
+    assert!(refused.to_string().contains("Unauthorized"), "{refused}");
 
     drop(kubernetes);
     fs::remove_dir_all(home).unwrap();

@@ -32,10 +32,11 @@ REGIONS = {
 
 
 def install():
-    global their_put, their_put_composite, their_set_state
+    global their_put, their_put_composite, their_set_state, their_tag_check
     their_put = replace(cloudwatch, "_put_metric_alarm", put_metric_alarm)
     their_put_composite = replace(cloudwatch, "_put_composite_alarm", put_composite_alarm)
     their_set_state = replace(cloudwatch, "_set_alarm_state", set_alarm_state)
+    their_tag_check = replace(cloudwatch, "_validate_alarm_tag_arn", check_tagged)
     replace(cloudwatch, "_evaluate_alarm", evaluate)
     replace(cloudwatch, "_evaluate_all_alarms", evaluate_all)
     replace(cloudwatch, "_dispatch_alarm_actions", act)
@@ -109,6 +110,14 @@ def set_alarm_state(params, request, is_cbor, is_json=False):
     return answer
 
 
+def check_tagged(arn, is_json=False, is_cbor=False):
+    """Tags have an error of their own for what is not there: the emulator answers with that of SetAlarmState."""
+    if their_tag_check(arn, is_json, is_cbor) is None:
+        return None
+    message = f"Resource {arn} does not exist"
+    return cloudwatch._error("ResourceNotFoundException", message, 404, use_json=is_json, use_cbor=is_cbor)
+
+
 # Evaluating
 
 
@@ -126,7 +135,7 @@ def evaluate_everything():
             for alarm in list(cloudwatch._alarms.values()):
                 evaluate(alarm, missing_counts=True)
                 evaluated += 1
-    return {"evaluated": evaluated}
+    return {"done": evaluated}
 
 
 def evaluate(alarm, missing_counts=False):

@@ -13,6 +13,12 @@ from ministack import app
 from ministack.services import sns
 
 emulated = app.app
+DEEDS = {
+    "ready": lambda: {},
+    "evaluate": alarms.evaluate_everything,
+    "confirm": topics.confirm,
+    "unsubscribe": topics.unsubscribe_mail,
+}
 
 
 async def application(scope, receive, send):
@@ -23,8 +29,7 @@ async def application(scope, receive, send):
         message = await receive()
         body += message.get("body", b"")
         more = message.get("more_body", False)
-    deed = {"/_world/ready": lambda: {}, "/_world/evaluate": alarms.evaluate_everything, "/_world/confirm": topics.confirm}
-    deed = deed.get(scope["path"])
+    deed = DEEDS.get(scope["path"].removeprefix("/_world/"))
     status, answer = (200, deed(**json.loads(body or b"{}"))) if deed else (404, {})
     headers = [(b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -24,8 +24,10 @@ SETTABLE = {
     "TracingConfig",
 }
 PROTOCOLS = ("http", "https", "email", "email-json", "sms", "sqs", "application", "lambda", "firehose")
-PENDING = "PendingConfirmation"
+PENDING, DELETED = "PendingConfirmation", "Deleted"
 PAGE = 100
+# How the proxy asks for shorter pages.
+PAGE_PARAMETER = "WorldPage"
 
 
 def install():
@@ -35,6 +37,7 @@ def install():
     their_set_attributes = replace(sns, "_set_topic_attributes", set_topic_attributes)
     their_subscribe = replace(sns, "_subscribe", subscribe)
     their_unsubscribe = replace(sns, "_unsubscribe", unsubscribe)
+    replace(sns, "_list_topics", list_topics)
     replace(sns, "_list_subscriptions", list_subscriptions)
     replace(sns, "_list_subscriptions_by_topic", list_subscriptions_by_topic)
     replace(sns, "_list_tags_for_resource", list_tags_for_resource)
@@ -121,6 +124,11 @@ def list_tags_for_resource(params):
     return sns._xml(200, "ListTagsForResourceResponse", result)
 
 
+def list_topics(params):
+    members = [f"<member><TopicArn>{arn}</TopicArn></member>" for arn in sns._topics.keys()]
+    return page_of("ListTopics", "Topics", members, params)
+
+
 # Subscriptions
 
 
@@ -142,6 +150,8 @@ def subscribe(params):
         subscription = find(topic, protocol, endpoint)
         if answer[0] != 200 or subscription is None:
             return answer
+        ended = [each for each in topic.get("ended", []) if key_of(each) != key_of(subscription)]
+        topic["ended"] = ended
         if protocol.startswith("email"):
             subscription |= {"confirmed": False, "token": new_uuid()}
             subscription["attributes"] |= {"PendingConfirmation": "true", "ConfirmationWasAuthenticated": "false"}
@@ -156,8 +166,12 @@ def subscribe(params):
     return sns._xml(200, "SubscribeResponse", result)
 
 
+def key_of(subscription):
+    return subscription["protocol"], subscription["endpoint"]
+
+
 def find(topic, protocol, endpoint):
-    same = [each for each in topic["subscriptions"] if (each["protocol"], each["endpoint"]) == (protocol, endpoint)]
+    same = [each for each in topic["subscriptions"] if key_of(each) == (protocol, endpoint)]
     return same[0] if same else None
 
 
@@ -173,38 +187,67 @@ def unsubscribe(params):
 
 
 def list_subscriptions(params):
-    return page_of("ListSubscriptions", [each for topic in sns._topics.values() for each in topic["subscriptions"]], params)
+    members = [member for topic in sns._topics.values() for member in members_of(topic)]
+    return page_of("ListSubscriptions", "Subscriptions", members, params)
 
 
 def list_subscriptions_by_topic(params):
     topic, refused = sns._get_topic(sns._p(params, "TopicArn"), "sns:ListSubscriptionsByTopic")
-    return refused or page_of("ListSubscriptionsByTopic", topic["subscriptions"], params)
+    return refused or page_of("ListSubscriptionsByTopic", "Subscriptions", members_of(topic), params)
 
 
-def page_of(operation, subscriptions, params):
+def members_of(topic):
+    told = [(each["arn"] if each["confirmed"] else PENDING, each) for each in topic["subscriptions"]]
+    told += [(DELETED, each) for each in topic.get("ended", [])]
+    return [
+        "<member>"
+        f"<SubscriptionArn>{arn}</SubscriptionArn>"
+        f"<Owner>{each['owner']}</Owner><TopicArn>{each['topic_arn']}</TopicArn><Protocol>{each['protocol']}</Protocol>"
+        f"<Endpoint>{sns._xml_escape(each['endpoint'])}</Endpoint>"
+        "</member>"
+        for arn, each in told
+    ]
+
+
+def page_of(operation, what, members, params):
     token = sns._p(params, "NextToken") or "0"
     if not token.isdigit():
         return invalid("NextToken")
     begin = int(token)
-    members = "".join(
-        "<member>"
-        f"<SubscriptionArn>{each['arn'] if each['confirmed'] else PENDING}</SubscriptionArn>"
-        f"<Owner>{each['owner']}</Owner><TopicArn>{each['topic_arn']}</TopicArn><Protocol>{each['protocol']}</Protocol>"
-        f"<Endpoint>{sns._xml_escape(each['endpoint'])}</Endpoint>"
-        "</member>"
-        for each in subscriptions[begin:begin + PAGE]
-    )
-    more = f"<NextToken>{begin + PAGE}</NextToken>" if begin + PAGE < len(subscriptions) else ""
-    result = f"<{operation}Result><Subscriptions>{members}</Subscriptions>{more}</{operation}Result>"
+    end = begin + int(sns._p(params, PAGE_PARAMETER) or PAGE)
+    more = f"<NextToken>{end}</NextToken>" if end < len(members) else ""
+    result = f"<{operation}Result><{what}>{''.join(members[begin:end])}</{what}>{more}</{operation}Result>"
     return sns._xml(200, f"{operation}Response", result)
 
 
+# Readers
+
+
 def confirm(topic, endpoint):
-    """The click on the link in the mail."""
-    spec = parse_arn(topic)
-    with request_scope(spec.account_id, spec.region):
-        subscriptions = (sns._topics.get(topic) or {}).get("subscriptions", [])
-        waiting = [each for each in subscriptions if each["endpoint"] == endpoint and each["token"]]
+    """The click on the link in the confirmation mail."""
+    with scope_of(topic):
+        waiting = [each for each in subscriptions_of(topic) if each["endpoint"] == endpoint and each["token"]]
         for each in waiting:
             sns._confirm_subscription({"TopicArn": topic, "Token": each["token"]})
-    return {"confirmed": len(waiting)}
+    return {"done": len(waiting)}
+
+
+def unsubscribe_mail(topic, endpoint, deleted):
+    """The click on the link at the foot of a mail; `deleted` says whether the topic goes on listing what has ended."""
+    with scope_of(topic):
+        read = [each for each in subscriptions_of(topic) if each["endpoint"] == endpoint and each["confirmed"]]
+        read = [each for each in read if each["protocol"].startswith("email")]
+        for each in read:
+            their_unsubscribe({"SubscriptionArn": each["arn"]})
+            if deleted:
+                sns._topics[topic].setdefault("ended", []).append(each)
+    return {"done": len(read)}
+
+
+def scope_of(topic):
+    spec = parse_arn(topic)
+    return request_scope(spec.account_id, spec.region)
+
+
+def subscriptions_of(topic):
+    return list((sns._topics.get(topic) or {}).get("subscriptions", []))
