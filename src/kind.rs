@@ -2,22 +2,24 @@
 //! controller through a gate, by `campanile plan` without one.
 
 use crate::{
-    api::Target,
-    clients::{
-        aws::{Account, Accounts, Identity},
-        kubernetes,
-    },
-    error::{Error, Result},
+    api::{ACCOUNT_BINDING, DeletionPolicy, DriftEntry, DriftPolicy, Target},
+    clients::aws::{Account, Identity},
+    error::{Class, Error, On, Result},
     mark::{Cluster, Mark},
+    outside::{Asking, Holder, Polled, Waker},
     plan::Step,
+    scopes::Scopes,
     secret::Digester,
-    stage::{Gate, Lane, Report, Run, drive},
+    stage::{Failure, Gate, Lane, Origin, Report, Run, drive},
+    surroundings::{Purpose, Surroundings},
 };
 use jiff::Timestamp;
 use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::Condition};
-use kube::{Api, Resource, ResourceExt, api::ListParams};
+use kube::{Resource, ResourceExt};
 use serde::{Serialize, de::DeserializeOwned};
-use std::{fmt::Debug, future::Future, sync::Arc, time::Duration};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::{collections::BTreeSet, fmt::Debug, future::Future, sync::Arc, time::Duration};
 
 /// What does not change while this process runs.
 #[derive(Clone, Debug)]
@@ -30,9 +32,26 @@ pub struct Installation {
     pub pagerduty_events_url: String,
     /// Digests of secrets.
     pub digester: Digester,
+    /// Whether a namespace may act only in the account that its annotation names.
+    pub require_account_binding: bool,
 }
 
 impl Installation {
+    /// What a namespace's roles must ask for as `sts:ExternalId`. Not a tenant's to choose.
+    pub fn external_id(&self, namespace: &str) -> String {
+        format!("{}/{namespace}", self.cluster.name)
+    }
+
+    /// Who we are in a place, on behalf of a namespace.
+    pub fn identity(&self, target: &Target, namespace: &str) -> Identity {
+        Identity {
+            role_arn: target.role_arn.clone(),
+            external_id: self.external_id(namespace),
+            account_id: target.account_id.clone(),
+            region: target.region.clone(),
+        }
+    }
+
     /// The mark of an object.
     pub fn mark<K: Kind>(&self, object: &K) -> Mark {
         Mark::of(
@@ -44,76 +63,55 @@ impl Installation {
     }
 }
 
-/// Why an object is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// To carry it out: what it refers to must be there.
-    Act,
-    /// To say what would be done: what it refers to is taken as if it had been carried out.
-    Plan,
-}
-
-/// What a kind may read while it finds out what its object refers to: the namespace around it.
-pub struct Surroundings<'a> {
-    /// The cluster's API.
-    client: &'a kube::Client,
-    /// This installation.
-    pub installation: &'a Installation,
-    /// Why we ask.
-    pub purpose: Purpose,
-}
-
-impl<'a> Surroundings<'a> {
-    /// The cluster as it is.
-    pub fn new(client: &'a kube::Client, installation: &'a Installation, purpose: Purpose) -> Self {
-        Self {
-            client,
-            installation,
-            purpose,
-        }
-    }
-
-    /// One object, if it is there.
-    pub async fn get<T>(&self, namespace: &str, name: &str) -> Result<Option<T>>
-    where
-        T: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + Debug
-            + DeserializeOwned,
-    {
-        let doing = format!("reading {} {namespace}/{name}", T::kind(&()));
-        kubernetes::call(
-            &doing,
-            Api::namespaced(self.client.clone(), namespace).get_opt(name),
-        )
-        .await
-    }
-
-    /// The objects of a namespace that a field selector finds.
-    pub async fn list<T>(&self, namespace: &str, fields: &str) -> Result<Vec<T>>
-    where
-        T: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + Debug
-            + DeserializeOwned,
-    {
-        let doing = format!("listing {} in {namespace}", T::kind(&()));
-        let api = Api::<T>::namespaced(self.client.clone(), namespace);
-        let chosen = ListParams::default().fields(fields);
-        Ok(kubernetes::call(&doing, api.list(&chosen)).await?.items)
-    }
-}
-
 /// The part of status that all kinds have.
-pub trait Status: Clone + Debug + Default + PartialEq + Serialize + Send + Sync + 'static {
+pub struct Common<'a> {
     /// Where things were made.
-    fn targets(&mut self) -> &mut Vec<Target>;
+    pub targets: &'a mut Vec<Target>,
     /// The conditions.
-    fn conditions(&mut self) -> &mut Vec<Condition>;
+    pub conditions: &'a mut Vec<Condition>,
     /// The generation that was attempted last.
-    fn observed_generation(&mut self) -> &mut Option<i64>;
+    pub observed_generation: &'a mut Option<i64>,
     /// The echo of the annotation that asks for a reconcile.
-    fn last_handled_reconcile_at(&mut self) -> &mut Option<String>;
+    pub last_handled_reconcile_at: &'a mut Option<String>,
+    /// A digest of what was last applied completely.
+    pub applied_digest: &'a mut Option<String>,
+    /// What came about outside and was not repaired.
+    pub drift: &'a mut Vec<DriftEntry>,
+    /// How much of it there is.
+    pub drift_count: &'a mut Option<i32>,
+}
+
+/// A kind's status.
+pub trait Status: Clone + Debug + Default + PartialEq + Serialize + Send + Sync + 'static {
+    /// The part that all kinds have.
+    fn common(&mut self) -> Common<'_>;
+    /// Where things were made.
+    fn targets(&mut self) -> &mut Vec<Target> {
+        self.common().targets
+    }
+    /// The conditions.
+    fn conditions(&mut self) -> &mut Vec<Condition> {
+        self.common().conditions
+    }
+}
+
+/// What the spec says about how the object is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policies {
+    /// Nothing is read or written outside.
+    pub suspend: bool,
+    /// What is done about what came about outside.
+    pub drift: DriftPolicy,
+    /// What becomes of what was made when the object is deleted.
+    pub deletion: DeletionPolicy,
+}
+
+/// What is watched of one scope for one kind.
+pub trait Watch: Send + Sync + Sized + 'static {
+    /// Nothing is read yet.
+    fn open(account: Arc<Account>, installation: &Installation, waker: &Waker) -> Self;
+    /// Its parts, each with a rhythm of its own.
+    fn parts(&self) -> Vec<&dyn Polled>;
 }
 
 /// The stages of a kind, in order.
@@ -165,8 +163,10 @@ pub struct Findings {
 pub struct Place<'a, K: Kind> {
     /// The account and Region.
     pub target: &'a Target,
-    /// Clients that act there.
-    pub account: Arc<Account>,
+    /// What is watched there, and clients that act there.
+    pub watch: Arc<K::Watch>,
+    /// Who asks, and how fresh the answers must be.
+    pub asking: &'a Asking,
     /// What the object refers to; `None` where nothing is wanted any more.
     pub inputs: Option<&'a K::Inputs>,
     /// This installation.
@@ -194,9 +194,15 @@ pub trait Kind:
     type Inputs: Send + Sync;
     /// Its stages.
     type Lanes: Lanes;
+    /// What is watched for it.
+    type Watch: Watch;
 
     /// The status as it was read.
     fn status(&self) -> Option<&Self::Status>;
+    /// What the spec says about how it is carried out.
+    fn policies(&self) -> Policies;
+    /// What the keys begin with that it wants to know of, in a place.
+    fn interest(&self, target: &Target, installation: &Installation) -> BTreeSet<String>;
     /// Reads what the spec refers to. Fails only if nothing at all can be done without it.
     fn dereference(
         &self,
@@ -210,7 +216,9 @@ pub trait Kind:
     fn first_sight(_status: &mut Self::Status) {}
     /// Notes in status that a thing is about to be made which would be made twice if we forgot.
     fn intend(status: &mut Self::Status, step: &Step);
-    /// Writes what was found into status: everything but targets and conditions. Pure.
+    /// What status says of an object wherever it stands. Pure.
+    fn introduce(&self, _status: &mut Self::Status, _installation: &Installation) {}
+    /// Writes what was found into status: everything but what all kinds have. Pure.
     fn report(
         &self,
         outcome: &Outcome<Self>,
@@ -229,6 +237,28 @@ pub struct PlaceOutcome<K: Kind> {
     pub lanes: Result<K::Lanes>,
     /// What was planned and what came of it.
     pub report: Report,
+    /// A digest of what is wanted there; `None` if one could not even get there.
+    pub digest: Option<String>,
+    /// Where the differences came from.
+    pub origin: Origin,
+}
+
+impl<K: Kind> PlaceOutcome<K> {
+    /// What came about outside and is left as it is.
+    pub fn reported_drift(&self) -> impl Iterator<Item = &Step> {
+        let left = self.origin == Origin::Outside(DriftPolicy::Report);
+        self.report.drift.iter().filter(move |_| left)
+    }
+
+    /// Whether all that can be made of what is wanted is there now. What is held back by the spec's own
+    /// fault is not wanted until that is mended.
+    pub fn is_applied(&self) -> bool {
+        let Report {
+            untried, failed, ..
+        } = &self.report;
+        let left = self.reported_drift().next().is_some();
+        self.lanes.is_ok() && *untried == 0 && failed.iter().all(|failure| failure.held) && !left
+    }
 }
 
 /// What came of an object.
@@ -256,6 +286,21 @@ impl<K: Kind> Outcome<K> {
                     .any(|failure| failure.key.is_none())
         };
         !matches!(self.inputs, Some(Err(_))) && !self.places.iter().any(blind)
+    }
+
+    /// As which classes of error what failed is to be tried again. What failed for want of another thing
+    /// goes with that one.
+    pub fn again(&self) -> impl Iterator<Item = Class> {
+        let inputs = self.inputs.iter().filter_map(|read| read.as_ref().err());
+        let inputs = inputs.map(|error| error.class);
+        let places = self.places.iter().flat_map(|place| {
+            let unreachable = place.lanes.as_ref().err().map(|error| error.class);
+            let failed = place.report.failed.iter().map(Failure::again);
+            unreachable.into_iter().chain(failed)
+        });
+        inputs
+            .chain(places)
+            .filter(|class| *class != Class::Waiting(On::Prerequisite))
     }
 
     /// Everything that failed, in the order in which it did; the key is absent where it concerns more than one thing.
@@ -344,28 +389,69 @@ pub async fn prepare<K: Kind>(object: &K, around: &Surroundings<'_>) -> Prepared
     }
 }
 
-/// Clients that act in a place, by whichever role leads there; and that place, with that role.
-async fn reach(
-    destination: &Destination,
-    external_id: &str,
-    accounts: &Accounts,
-) -> (Target, Result<Arc<Account>>) {
-    let go = async |target: &Target| {
-        let identity = Identity {
-            role_arn: target.role_arn.clone(),
-            external_id: external_id.to_owned(),
-            account_id: target.account_id.clone(),
-            region: target.region.clone(),
+/// What an object is carried out with.
+pub struct Means<'a, K: Kind> {
+    /// What is watched, and clients.
+    pub scopes: &'a Scopes<K::Watch>,
+    /// The cluster.
+    pub around: &'a Surroundings<'a>,
+    /// What every write passes; without it nothing is written.
+    pub gate: Option<&'a dyn Gate>,
+    /// Who asks, and how fresh the answers must be.
+    pub asking: Asking,
+}
+
+impl<K: Kind> Means<'_, K> {
+    /// Whether a namespace may act in an account at all. What a tenant writes into its spec does not say that.
+    async fn admit(&self, namespace: &str, target: &Target) -> Result<()> {
+        if !self.around.installation.require_account_binding {
+            return Ok(());
+        }
+        let found = self.around.namespace(namespace).await?;
+        let Some(found) = found else {
+            // What is planned for a namespace that is not there yet is judged when it is.
+            return match self.around.purpose {
+                Purpose::Plan => Ok(()),
+                Purpose::Act => Err(Error::failing(format!("Namespace {namespace} is gone"))),
+            };
         };
-        accounts.get(&identity).await
-    };
-    let reached = go(&destination.target).await;
-    if let (Err(_), Some(before)) = (&reached, &destination.before)
-        && let Ok(account) = go(before).await
-    {
-        return (before.clone(), Ok(account));
+        let bound = found.annotations().get(ACCOUNT_BINDING);
+        if bound == Some(&target.account_id) {
+            return Ok(());
+        }
+        let bound = bound.map_or("no account".to_owned(), |bound| {
+            format!("account {bound:?}")
+        });
+        Err(Error::new(
+            Class::Denied,
+            format!(
+                "Namespace {namespace} is bound to {bound}, not to {}: nothing is done there. If it is to be, the platform team annotates the Namespace with {ACCOUNT_BINDING}={}",
+                target.account_id, target.account_id
+            ),
+        ))
     }
-    (destination.target.clone(), reached)
+
+    /// What is watched in a place, by whichever role leads there; and that place, with that role.
+    async fn reach(
+        &self,
+        destination: &Destination,
+        namespace: &str,
+    ) -> (Target, Result<Arc<K::Watch>>) {
+        if let Err(refused) = self.admit(namespace, &destination.target).await {
+            return (destination.target.clone(), Err(refused));
+        }
+        let go = async |target: &Target| {
+            let identity = self.around.installation.identity(target, namespace);
+            self.scopes.reach(&identity).await
+        };
+        let reached = go(&destination.target).await;
+        if let (Err(_), Some(before)) = (&reached, &destination.before)
+            && let Ok(watch) = go(before).await
+        {
+            return (before.clone(), Ok(watch));
+        }
+        (destination.target.clone(), reached)
+    }
 }
 
 /// The second half: observes, plans, and through the gate, if there is one, applies.
@@ -373,33 +459,53 @@ pub async fn carry_out<K: Kind>(
     object: &K,
     prepared: Prepared<K>,
     status: &K::Status,
-    accounts: &Accounts,
-    around: &Surroundings<'_>,
-    gate: Option<&dyn Gate>,
+    means: Means<'_, K>,
 ) -> Outcome<K> {
     let namespace = object.namespace().unwrap_or_default();
-    let external_id = format!("{}/{namespace}", around.installation.cluster.name);
+    let installation = means.around.installation;
     let inputs = prepared
         .inputs
         .as_ref()
         .and_then(|inputs| inputs.as_ref().ok());
+    let applied = status.clone().common().applied_digest.take();
     let mut places = Vec::new();
     for destination in &prepared.destinations {
         let current = destination.current;
-        let mut run = gate.map_or_else(Run::plan, Run::through);
-        let (target, account) = reach(destination, &external_id, accounts).await;
+        let mut run = means.gate.map_or_else(Run::plan, Run::through);
+        let (target, watch) = means.reach(destination, &namespace).await;
+        let mut wanted = None;
         let lanes = async {
-            let account = account?;
-            if let Some(gate) = gate {
+            let mut watch = watch?;
+            if let Some(gate) = means.gate {
                 gate.arrive(&target).await?;
+            }
+            if current {
+                let holder = Holder {
+                    namespace: namespace.clone(),
+                    name: object.name_any(),
+                    interest: object.interest(&target, installation),
+                };
+                let identity = installation.identity(&target, &namespace);
+                watch = means
+                    .scopes
+                    .hold(&identity, watch, &means.asking.uid, &holder);
             }
             let mut lanes = object.lanes(&Place {
                 target: &target,
-                account,
+                watch,
+                asking: &means.asking,
                 inputs: inputs.filter(|_| current),
-                installation: around.installation,
+                installation,
                 status,
             });
+            let digest = digest(&mut lanes);
+            let before = applied
+                .as_ref()
+                .and_then(|applied| applied.split('-').next());
+            if current && before == Some(&digest) {
+                run.origin = Origin::Outside(object.policies().drift);
+            }
+            wanted = Some(format!("{digest}-{}", spec_digest(object)));
             drive(&mut lanes.row(), &mut run).await;
             Ok(lanes)
         }
@@ -410,10 +516,48 @@ pub async fn carry_out<K: Kind>(
             current,
             lanes,
             report,
+            digest: wanted,
+            origin: run.origin,
         });
     }
     Outcome {
         inputs: prepared.inputs,
         places,
     }
+}
+
+/// A digest of all that is wanted outside.
+fn digest(lanes: &mut impl Lanes) -> String {
+    let mut digest = Sha256::new();
+    for lane in lanes.row() {
+        lane.digest(&mut digest);
+    }
+    hex(digest)
+}
+
+/// A digest of a spec but for whether it is suspended.
+fn spec_digest<K: Kind>(object: &K) -> String {
+    let mut object = serde_json::to_value(object).unwrap_or_default();
+    let mut spec = object.get_mut("spec").map(Value::take).unwrap_or_default();
+    if let Some(fields) = spec.as_object_mut() {
+        fields.remove("suspend");
+    }
+    hex(Sha256::new_with_prefix(spec.to_string()))
+}
+
+/// Whether the spec, but for being suspended, is what was last applied completely.
+pub fn is_applied<K: Kind>(object: &K) -> bool {
+    let mut status = object.status().cloned().unwrap_or_default();
+    let applied = status.common().applied_digest.take();
+    let applied = applied
+        .as_ref()
+        .and_then(|applied| applied.split('-').nth(1));
+    applied == Some(&spec_digest(object))
+}
+
+/// 16 hexadecimal characters.
+fn hex(digest: Sha256) -> String {
+    let digest = digest.finalize();
+    let bytes = digest.iter().take(8);
+    bytes.map(|byte| format!("{byte:02x}")).collect()
 }

@@ -2,11 +2,26 @@
 
 use crate::api::Severity;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 
 /// What all alarms of a tenant begin with. It ends in `/`, which no part can contain, so that
 /// tenant `vsu` never finds the alarms of `vsu-2`.
 pub fn alarm_prefix(cluster: &str, tenant: &str) -> String {
-    format!("campanile/{cluster}/{tenant}/")
+    format!("{}{tenant}/", alarms_prefix(cluster))
+}
+
+/// What all alarms of an installation begin with.
+pub fn alarms_prefix(cluster: &str) -> String {
+    format!("campanile/{cluster}/")
+}
+
+/// What all alarms of an AlarmSet begin with, by severity.
+pub fn alarm_set_prefixes(cluster: &str, tenant: &str, set: &str) -> BTreeSet<String> {
+    let tenant = alarm_prefix(cluster, tenant);
+    let severities = Severity::ALL.into_iter();
+    severities
+        .map(|severity| format!("{tenant}{severity}/{set}/"))
+        .collect()
 }
 
 /// An alarm's name, at most 255 characters: `campanile/<cluster>/<tenant>/<severity>/<set>/<alarm>[@<environment>]`.
@@ -36,6 +51,20 @@ pub fn topic(cluster: &str, namespace: &str, tenant: &str, severity: Severity) -
     )
 }
 
+/// The severity in the name of a topic of ours.
+pub fn severity_of_topic(name: &str) -> Option<Severity> {
+    let severity = name.rsplit('_').nth(1)?;
+    let mut all = Severity::ALL.into_iter();
+    all.find(|known| known.to_string() == severity)
+}
+
+/// Whether a topic's ARN is of the form that ours have, whoever made it.
+pub fn is_topic_of_ours(arn: &str) -> bool {
+    arn.rsplit(':')
+        .next()
+        .is_some_and(|name| name.starts_with("campanile_"))
+}
+
 /// 8 hexadecimal characters that tell clusters and namespaces apart where their names have no room.
 fn place(cluster: &str, namespace: &str) -> String {
     let hash = Sha256::digest(format!("{cluster}/{namespace}"));
@@ -62,6 +91,14 @@ pub fn role_arn(region: &str, account: &str, role: &str) -> String {
 /// A topic's ARN.
 pub fn topic_arn(region: &str, account: &str, topic: &str) -> String {
     format!("arn:{}:sns:{region}:{account}:{topic}", partition(region))
+}
+
+/// An alarm's ARN.
+pub fn alarm_arn(region: &str, account: &str, alarm: &str) -> String {
+    format!(
+        "arn:{}:cloudwatch:{region}:{account}:alarm:{alarm}",
+        partition(region)
+    )
 }
 
 /// The ARNs of all alarms whose names begin with `prefix`, as a pattern for `ArnLike`.

@@ -1,7 +1,14 @@
 //! What it takes to get from observed to desired. Pure; nothing else decides.
 
-use crate::error::Error;
-use std::{collections::BTreeMap, fmt};
+use crate::{
+    api::AdoptionPolicy,
+    error::{Error, shorten},
+};
+use serde_json::Value as Json;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// Who holds a thing in an outside system, read from its mark.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +44,8 @@ pub struct Found<V, I, L> {
     pub live: L,
 }
 
-/// Proof that a thing was seen and is ours. Only [`Found::ours`] makes it, so nothing else can be
-/// updated or deleted.
+/// Proof that a thing was seen and is ours, or nobody's and to be adopted. Only [`Found`] makes it, so
+/// nothing else can be updated or deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ours<I>(I);
 
@@ -53,6 +60,12 @@ impl<V, I: Clone, L> Found<V, I, L> {
     /// The right to change it, if it is ours.
     pub fn ours(&self) -> Option<Ours<I>> {
         (self.holder == Holder::Us).then(|| Ours(self.id.clone()))
+    }
+
+    /// The right to change it, if it is ours or, where the spec says so, nobody's. Another's never.
+    pub fn ours_or_adopted(&self, policy: AdoptionPolicy) -> Option<Ours<I>> {
+        let adopted = self.holder == Holder::Nobody && policy != AdoptionPolicy::Never;
+        (adopted || self.holder == Holder::Us).then(|| Ours(self.id.clone()))
     }
 }
 
@@ -72,6 +85,8 @@ pub struct Desired<K, V> {
     pub wanted: BTreeMap<K, V>,
     /// What is asked for but cannot be made, and why. If it exists it stays as it is: bad input loses nothing.
     pub held: BTreeMap<K, Error>,
+    /// What is done about a thing of a wanted name that carries nobody's mark.
+    pub adoption: AdoptionPolicy,
 }
 
 impl<K, V> Default for Desired<K, V> {
@@ -80,6 +95,7 @@ impl<K, V> Default for Desired<K, V> {
         Self {
             wanted: BTreeMap::new(),
             held: BTreeMap::new(),
+            adoption: AdoptionPolicy::Never,
         }
     }
 }
@@ -178,7 +194,7 @@ pub fn diff<K: Ord + Clone, V: Value, I: Clone, L>(
         let Some(found) = seen.get(&key) else {
             return Some(Change::Create { key, to });
         };
-        match found.ours() {
+        match found.ours_or_adopted(desired.adoption) {
             None => Some(Change::Conflict {
                 key,
                 holder: found.holder.clone(),
@@ -223,9 +239,9 @@ pub struct Step {
 /// One field of a [`Step`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldChange {
-    /// The field's name.
-    pub name: &'static str,
-    /// What it was; `None` if the thing was not there.
+    /// The field's name. Within a document, the path of what changes there: `policy.Statement[0].Effect`.
+    pub name: String,
+    /// What it was, empty if it was not set; `None` if the thing was not there.
     pub from: Option<String>,
     /// What it becomes.
     pub to: String,
@@ -240,7 +256,7 @@ impl Step {
                 .into_iter()
                 .filter(|(_, to)| !to.is_empty())
                 .map(|(name, to)| FieldChange {
-                    name,
+                    name: name.to_owned(),
                     from: None,
                     to,
                 })
@@ -264,39 +280,206 @@ impl Step {
 
 fn changed(from: Vec<(&'static str, String)>, to: Vec<(&'static str, String)>) -> Vec<FieldChange> {
     let from: BTreeMap<_, _> = from.into_iter().collect();
-    to.into_iter()
-        .filter_map(|(name, to)| {
-            let was = from.get(name).cloned().unwrap_or_default();
-            (was != to).then_some(FieldChange {
-                name,
+    let mut changes = Vec::new();
+    for (name, to) in to {
+        let was = from.get(name).cloned().unwrap_or_default();
+        match (document(&was), document(&to)) {
+            _ if was == to => {}
+            (Some(was), Some(to)) => compare(name, Some(&was), Some(&to), &mut changes),
+            _ => changes.push(FieldChange {
+                name: name.to_owned(),
                 from: Some(was),
                 to,
-            })
-        })
-        .collect()
+            }),
+        }
+    }
+    changes
+}
+
+/// A text that is a JSON document, such as a policy.
+fn document(text: &str) -> Option<Json> {
+    let read = text
+        .starts_with(['{', '['])
+        .then(|| serde_json::from_str(text));
+    read?.ok()
+}
+
+/// Where two documents differ, there being nothing at some paths of one of them.
+fn compare(path: &str, from: Option<&Json>, to: Option<&Json>, changes: &mut Vec<FieldChange>) {
+    match (from, to) {
+        _ if from == to => {}
+        (Some(Json::Object(from)), Some(Json::Object(to))) => {
+            let names: BTreeSet<_> = from.keys().chain(to.keys()).collect();
+            for name in names {
+                let path = format!("{path}.{name}");
+                compare(&path, from.get(name), to.get(name), changes);
+            }
+        }
+        (Some(Json::Array(from)), Some(Json::Array(to))) => {
+            // What stands before and after the change is the same item, whatever its number is now.
+            let alike = |(a, b): &(&Json, &Json)| a == b;
+            let before = from.iter().zip(to).take_while(alike).count();
+            let after = from.iter().rev().zip(to.iter().rev());
+            let after = after.take_while(alike).count();
+            let after = after.min(from.len().min(to.len()) - before);
+            let (from, to) = (&from[..from.len() - after], &to[..to.len() - after]);
+            for at in before..from.len().max(to.len()) {
+                let path = format!("{path}[{at}]");
+                compare(&path, from.get(at), to.get(at), changes);
+            }
+        }
+        _ => changes.push(FieldChange {
+            name: path.to_owned(),
+            from: Some(from.map(text).unwrap_or_default()),
+            to: to.map(text).unwrap_or_default(),
+        }),
+    }
+}
+
+/// A value of a document for people: texts without quotes.
+fn text(value: &Json) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// The most characters of a value that are shown to people.
+const SHOWN: usize = 300;
+
+/// How many characters are shown before and after what differs in a text that is longer.
+const AROUND: usize = 30;
+
+/// A document is shown part by part where it is longer than this.
+const LINE: usize = 100;
+
+/// A value on one line: nothing of what others write into descriptions and marks moves a terminal's cursor.
+fn plain(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\n' => '⏎',
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    text.chars().map(shown).collect()
+}
+
+/// The same, as short as it may have to be.
+fn brief(text: &str) -> String {
+    if text.is_empty() {
+        return "(unset)".to_owned();
+    }
+    let mut shown: String = text.chars().take(SHOWN).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    plain(&shown)
+}
+
+/// Two values of a field: what differs in them is shown, however long they are.
+fn contrast(from: &str, to: &str) -> (String, String) {
+    let (a, b): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
+    let shorter = a.len().min(b.len());
+    if a.len().max(b.len()) <= SHOWN {
+        return (brief(from), brief(to));
+    }
+    let alike = |(a, b): &(&char, &char)| a == b;
+    let before = a.iter().zip(&b).take_while(alike).count();
+    let after = a.iter().rev().zip(b.iter().rev()).take_while(alike).count();
+    let after = after.min(shorter - before);
+    let (skipped, left) = (before.saturating_sub(AROUND), after.saturating_sub(AROUND));
+    let window = |text: &[char]| {
+        let end = text.len() - left;
+        let shown = brief(&text[skipped..end].iter().collect::<String>());
+        let lead = if skipped > 0 { "…" } else { "" };
+        let rest = if left > 0 && !shown.ends_with('…') {
+            "…"
+        } else {
+            ""
+        };
+        format!("{lead}{shown}{rest}")
+    };
+    (window(&a), window(&b))
+}
+
+/// A field of a new thing, a line each: a long document in parts.
+fn lines(name: &str, value: &str) -> Vec<(String, String)> {
+    let mut lines = Vec::new();
+    match document(value) {
+        Some(value) => take_apart(name, &value, &mut lines),
+        None => lines.push((name.to_owned(), brief(value))),
+    }
+    lines
+}
+
+fn take_apart(path: &str, value: &Json, lines: &mut Vec<(String, String)>) {
+    match value {
+        _ if value.to_string().len() <= LINE => lines.push((path.to_owned(), plain(&text(value)))),
+        Json::Object(fields) => {
+            for (name, value) in fields {
+                take_apart(&format!("{path}.{name}"), value, lines);
+            }
+        }
+        Json::Array(items) => {
+            for (at, value) in items.iter().enumerate() {
+                take_apart(&format!("{path}[{at}]"), value, lines);
+            }
+        }
+        _ => lines.push((path.to_owned(), brief(&text(value)))),
+    }
 }
 
 impl fmt::Display for Step {
     /// `~ alarm campanile/eu/vsu/critical/golden/p95` and a line per field.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.verb.sign(), self.stage, self.key)?;
-        if let Some(holder) = &self.holder {
-            write!(f, "\n    not touched: it is held by {holder}")?;
+        let Self {
+            verb,
+            stage,
+            key,
+            fields,
+            holder,
+        } = self;
+        write!(f, "{} {stage} {}", verb.sign(), plain(key))?;
+        if let Some(holder) = holder {
+            write!(f, "\n    not touched: it is held by {}", plain(holder))?;
         }
-        for FieldChange { name, from, to } in &self.fields {
-            let shown = |text: &str| {
-                if text.is_empty() {
-                    "(unset)".to_owned()
-                } else {
-                    text.replace('\n', "⏎")
-                }
-            };
+        for FieldChange { name, from, to } in fields {
             match from {
-                Some(from) => write!(f, "\n    {name}: {} → {}", shown(from), shown(to))?,
-                None => write!(f, "\n    {name}: {}", shown(to))?,
+                Some(from) => {
+                    let (from, to) = contrast(from, to);
+                    write!(f, "\n    {name}: {from} → {to}")?;
+                }
+                None => {
+                    for (name, value) in lines(name, to) {
+                        write!(f, "\n    {name}: {value}")?;
+                    }
+                }
             }
         }
         Ok(())
+    }
+}
+
+/// What had come to differ, in a line: `alarm x: threshold was 8000, wanted 5000`.
+pub fn tell(step: &Step) -> String {
+    let thing = format!("{} {}", step.stage, step.key);
+    match step.verb {
+        Verb::Create => format!("{thing} was missing"),
+        Verb::Delete => format!("{thing} was there and is not asked for"),
+        Verb::Update | Verb::Conflict => {
+            let fields = step.fields.iter().map(|field| {
+                let from = field.from.as_deref().unwrap_or_default();
+                let shown = |text: &str| match text {
+                    "" => "unset".to_owned(),
+                    text => shorten(&text.replace('\n', "⏎"), 80),
+                };
+                format!(
+                    "{} was {}, wanted {}",
+                    field.name,
+                    shown(from),
+                    shown(&field.to)
+                )
+            });
+            format!("{thing}: {}", fields.collect::<Vec<_>>().join(", "))
+        }
     }
 }
 
@@ -344,6 +527,7 @@ mod tests {
             ]
             .into(),
             held: [("h", Error::invalid("no such environment"))].into(),
+            adoption: AdoptionPolicy::Never,
         };
         let seen = [
             ("b", found(2, Holder::Us)),
@@ -365,6 +549,108 @@ mod tests {
                 "- thing z"
             ]
         );
+    }
+
+    /// What a step says of a field that changes so.
+    fn told(from: &str, to: &str) -> Vec<String> {
+        let step = Step {
+            verb: Verb::Update,
+            stage: "thing",
+            key: "a".into(),
+            fields: changed(
+                vec![("field", from.to_owned())],
+                vec![("field", to.to_owned())],
+            ),
+            holder: None,
+        };
+        step.to_string()
+            .lines()
+            .skip(1)
+            .map(|line| line.trim().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn of_a_document_only_what_differs_is_shown() {
+        for (from, to, lines) in [
+            (
+                r#"{"S":[{"C":{"E":{"aws:A":"1"}},"X":"y"}],"V":"v"}"#,
+                r#"{"S":[{"C":{"E":{"aws:A":"2"}},"X":"y"}],"V":"v"}"#,
+                vec!["field.S[0].C.E.aws:A: 1 → 2"],
+            ),
+            (
+                r#"{"a":1,"b":[1,2]}"#,
+                r#"{"b":"x","c":{"d":null}}"#,
+                vec![
+                    "field.a: 1 → (unset)",
+                    "field.b: [1,2] → x",
+                    r#"field.c: (unset) → {"d":null}"#,
+                ],
+            ),
+            // One that goes or comes in the middle is that one, not all that follow it.
+            (
+                r#"["a","b","c"]"#,
+                r#"["a","c"]"#,
+                vec!["field[1]: b → (unset)"],
+            ),
+            (
+                r#"["a","a"]"#,
+                r#"["a","a","a"]"#,
+                vec!["field[2]: (unset) → a"],
+            ),
+            (
+                r#"[{"x":1},{"y":1}]"#,
+                r#"[{"x":2},{"z":1},{"y":1}]"#,
+                vec!["field[0].x: 1 → 2", r#"field[1]: (unset) → {"z":1}"#],
+            ),
+            ("null", r#"{"a":1}"#, vec![r#"field: null → {"a":1}"#]),
+            ("{broken", r#"{"a":1}"#, vec![r#"field: {broken → {"a":1}"#]),
+            ("", "x", vec!["field: (unset) → x"]),
+            ("same", "same", vec![]),
+        ] {
+            assert_eq!(told(from, to), lines, "{from} → {to}");
+        }
+    }
+
+    #[test]
+    fn what_changes_in_a_long_text_is_shown() {
+        let (much, more) = ("x".repeat(500), "y".repeat(500));
+        let told = told(&format!("{much}one{more}"), &format!("{much}two{more}"));
+        let (before, after) = ("x".repeat(AROUND), "y".repeat(AROUND));
+        assert_eq!(
+            told,
+            [format!(
+                "field: …{before}one{after}… → …{before}two{after}…"
+            )]
+        );
+        // What is new may be long as well, and what repeats may be of both ends.
+        let told = self::told(&much, &format!("{much}{more}"));
+        assert!(told[0].ends_with('…') && told[0].contains("xy"), "{told:?}");
+        let told = self::told(&much, &format!("{much}xx"));
+        assert_eq!(told, [format!("field: …{before} → …{before}xx")]);
+        // Nor does it move anybody's cursor.
+        assert_eq!(
+            self::told("a\nb", "\u{1b}[2Ja"),
+            ["field: a⏎b → \u{fffd}[2Ja"]
+        );
+    }
+
+    #[test]
+    fn a_new_document_is_shown_in_parts() {
+        let long = "z".repeat(LINE);
+        let document =
+            format!(r#"{{"Statement":[{{"Effect":"Allow","Sid":"{long}"}}],"Version":"1"}}"#);
+        assert_eq!(
+            lines("policy", &document),
+            [
+                ("policy.Statement[0].Effect".to_owned(), "Allow".to_owned()),
+                ("policy.Statement[0].Sid".into(), long),
+                ("policy.Version".into(), "1".into())
+            ]
+        );
+        let short = r#"{"a":[1]}"#;
+        assert_eq!(lines("policy", short), [("policy".into(), short.into())]);
+        assert_eq!(lines("x", &"z".repeat(900))[0].1.chars().count(), SHOWN + 1);
     }
 
     fn holder() -> impl Strategy<Value = Holder> {

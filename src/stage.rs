@@ -2,15 +2,16 @@
 //! passes one gate. Deletion is the same with nothing desired, a plan is the same without a gate.
 
 use crate::{
-    api::Target,
+    api::{AdoptionPolicy, DriftPolicy, Target},
     error::{Class, Error, On, Result},
     plan::{self, Change, Desired, Found, Holder, Step, Value, Verb},
 };
 use futures::future::BoxFuture;
+use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt::Display,
-    future::Future,
+    future::{self, Future},
     iter::repeat_with,
 };
 
@@ -47,6 +48,18 @@ pub trait Stage: Send + Sync {
     fn observe(&self, ids: &Ids) -> impl Future<Output = Result<Seen<Self>>> + Send
     where
         Self: Sized;
+    /// Reads these things again, by name, where what was seen is old enough for somebody to have come in
+    /// between; `None` where it was read for this very run.
+    fn confirm(
+        &self,
+        _keys: &BTreeSet<Self::Key>,
+        _ids: &Ids,
+    ) -> impl Future<Output = Result<Option<Seen<Self>>>> + Send
+    where
+        Self: Sized,
+    {
+        future::ready(Ok(None))
+    }
     /// What to do about the difference. Pure.
     fn decide(&self, seen: &Seen<Self>) -> Vec<ChangeOf<Self>>
     where
@@ -61,6 +74,10 @@ pub trait Stage: Send + Sync {
     {
         Ok(())
     }
+    /// The call that makes a change.
+    fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_>
+    where
+        Self: Sized;
     /// How many changes of this sort go into one call.
     fn batch(&self, _verb: Verb) -> usize {
         1
@@ -84,6 +101,21 @@ pub trait Stage: Send + Sync {
     }
 }
 
+/// A call that writes, as the gate sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operation<'a> {
+    /// As [`Stage::scope`].
+    pub scope: &'a str,
+    /// Whose quota it uses up.
+    pub account: &'a str,
+    /// Where.
+    pub region: &'a str,
+    /// As whom: the role.
+    pub identity: &'a str,
+    /// The API, as IAM spells it: `cloudwatch:PutMetricAlarm`.
+    pub api: &'static str,
+}
+
 /// What became of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Applied {
@@ -95,12 +127,21 @@ pub enum Applied {
 
 /// What the stages before have made or found, by stage and key. Only things that are ours.
 #[derive(Clone, Debug, Default)]
-pub struct Ids(BTreeMap<(&'static str, String), String>);
+pub struct Ids {
+    known: BTreeMap<(&'static str, String), String>,
+    new: BTreeSet<(&'static str, String)>,
+}
 
 impl Ids {
     /// What `stage` calls the thing `key`.
     pub fn get(&self, stage: &'static str, key: &str) -> Option<&str> {
-        self.0.get(&(stage, key.to_owned())).map(String::as_str)
+        let id = self.known.get(&(stage, key.to_owned()));
+        id.map(String::as_str)
+    }
+
+    /// Whether this very run has made it.
+    pub fn is_new(&self, stage: &'static str, key: &str) -> bool {
+        self.new.contains(&(stage, key.to_owned()))
     }
 
     /// The same, where nothing can be done without it.
@@ -119,14 +160,20 @@ pub trait Gate: Send + Sync {
     /// Records in status that this place is about to be written to. It has been reached, so what is
     /// made there can be cleaned up by the same way.
     fn arrive<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<()>>;
-    /// May these changes be written now? Lease still held, not shutting down, no newer generation.
-    fn enter<'a>(&'a self, scope: &'a str, steps: &'a [Step]) -> BoxFuture<'a, Result<()>>;
+    /// May these changes be written now, in one call? Lease still held, not shutting down, no newer
+    /// generation, and the quota allows it; it waits for the latter.
+    fn enter<'a>(
+        &'a self,
+        operation: Operation<'a>,
+        steps: &'a [Step],
+    ) -> BoxFuture<'a, Result<()>>;
     /// Records in status that this thing is about to be made. Only for stages with a ledger.
     fn intend<'a>(&'a self, step: &'a Step) -> BoxFuture<'a, Result<()>>;
     /// A change's outcome.
-    fn leave(&self, scope: &str, step: &Step, outcome: &Result<Applied>);
-    /// The refusal, where this very change was refused so lately that it is not worth asking again.
-    fn refused(&self, step: &Step) -> Option<Error>;
+    fn leave(&self, operation: Operation<'_>, step: &Step, outcome: &Result<Applied>);
+    /// The refusal, where this very change, or any in this scope, was refused so lately that it is not
+    /// worth asking again.
+    fn refused(&self, scope: &str, step: &Step) -> Option<Error>;
 }
 
 /// Something that could not be done.
@@ -138,6 +185,21 @@ pub struct Failure {
     pub key: Option<String>,
     /// Why, and what to do.
     pub error: Error,
+    /// Whether it was to be removed.
+    pub deletes: bool,
+    /// Whether it was not even asked for, because what the spec says or refers to makes no sense yet.
+    pub held: bool,
+}
+
+impl Failure {
+    /// As which class of error it is tried again: why a deletion is refused is seldom the thing's own
+    /// fault, so whatever is in its way may go at any time.
+    pub fn again(&self) -> Class {
+        match self.error.class {
+            Class::Rejected if self.deletes => Class::Failing,
+            class => class,
+        }
+    }
 }
 
 /// What a run planned, and what came of it.
@@ -145,8 +207,10 @@ pub struct Failure {
 pub struct Report {
     /// What was to be done, in order.
     pub planned: Vec<Step>,
-    /// How many of the changes were made.
-    pub done: usize,
+    /// What of it was made, in order.
+    pub made: Vec<Step>,
+    /// What of it came about outside after everything had been applied, whether it was repaired or not.
+    pub drift: Vec<Step>,
     /// How many were not even tried, because the scope was stopped or a failure holds them back.
     pub untried: usize,
     /// What failed.
@@ -160,10 +224,22 @@ impl Report {
     }
 }
 
+/// Where a difference between what is wanted and what is there comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// Something else is wanted than what was last applied completely.
+    #[default]
+    Edit,
+    /// What is wanted has been applied completely before: it came about outside, and this is done about it.
+    Outside(DriftPolicy),
+}
+
 /// One run over all stages of an object in one place.
 #[derive(Default)]
 pub struct Run<'a> {
     gate: Option<&'a dyn Gate>,
+    /// Where differences come from.
+    pub origin: Origin,
     ids: Ids,
     /// What became of it.
     pub report: Report,
@@ -194,6 +270,8 @@ impl<'a> Run<'a> {
 pub trait Lane: Send {
     /// Observes, plans, and makes what is to be made or changed.
     fn forward<'a>(&'a mut self, run: &'a mut Run<'_>) -> BoxFuture<'a, ()>;
+    /// Adds what is wanted to a digest. Holds no secret.
+    fn digest(&self, digest: &mut Sha256);
     /// Deletes what is to be deleted.
     fn backward<'a>(&'a mut self, run: &'a mut Run<'_>) -> BoxFuture<'a, ()>;
     /// Reads again what was written, so that the report is of the outside and not of our hopes.
@@ -230,12 +308,14 @@ impl<S: Stage> Typed<S> {
             stage: S::NAME,
             key,
             error,
+            held: false,
+            deletes: false,
         });
     }
 
     /// The same of what the outside or the gate answered: it may go for the whole scope, and it holds
     /// back deletions if it may pass.
-    fn fail(&self, key: Option<String>, error: Error, run: &mut Run<'_>) {
+    fn fail(&self, step: Option<Step>, error: Error, run: &mut Run<'_>) {
         if error.class.stops_scope() {
             run.stopped.insert(self.stage.scope().to_owned());
         }
@@ -251,7 +331,14 @@ impl<S: Stage> Typed<S> {
         if passes {
             run.unsettled.insert(S::NAME, S::NEEDS);
         }
-        Self::tell(key, error, run);
+        let deletes = step.as_ref().is_some_and(|step| step.verb == Verb::Delete);
+        run.report.failed.push(Failure {
+            stage: S::NAME,
+            key: step.map(|step| step.key),
+            error,
+            held: false,
+            deletes,
+        });
     }
 
     fn leave_untried(count: usize, run: &mut Run<'_>) {
@@ -259,17 +346,41 @@ impl<S: Stage> Typed<S> {
         run.unsettled.insert(S::NAME, S::NEEDS);
     }
 
-    async fn look(&mut self, run: &mut Run<'_>) -> bool {
-        match self.stage.observe(&run.ids).await {
-            Ok(seen) => {
+    /// What is there, and what to do about it; `None` if that cannot be known.
+    async fn look(&mut self, run: &mut Run<'_>) -> Option<Vec<ChangeOf<S>>> {
+        match self.see(&run.ids).await {
+            Ok((seen, changes)) => {
                 self.seen = Some(seen);
-                true
+                Some(changes)
             }
             Err(error) => {
                 self.fail(None, error, run);
-                false
+                None
             }
         }
+    }
+
+    async fn see(&self, ids: &Ids) -> Result<(Seen<S>, Vec<ChangeOf<S>>)> {
+        let mut seen = self.stage.observe(ids).await?;
+        let changes = self.stage.decide(&seen);
+        let moving = changes
+            .iter()
+            .filter(|change| change.verb() != Verb::Conflict);
+        let keys: BTreeSet<_> = moving.map(|change| change.key().clone()).collect();
+        if keys.is_empty() {
+            return Ok((seen, changes));
+        }
+        let Some(mut fresh) = self.stage.confirm(&keys, ids).await? else {
+            return Ok((seen, changes));
+        };
+        for key in keys {
+            match fresh.remove(&key) {
+                Some(found) => drop(seen.insert(key, found)),
+                None => drop(seen.remove(&key)),
+            }
+        }
+        let changes = self.stage.decide(&seen);
+        Ok((seen, changes))
     }
 
     /// Makes changes that all have one verb.
@@ -277,10 +388,12 @@ impl<S: Stage> Typed<S> {
         let mut fresh = Vec::with_capacity(changes.len());
         for change in changes {
             let step = Step::of(S::NAME, &change);
-            if let Some(refusal) = run.gate.and_then(|gate| gate.refused(&step)) {
-                Self::tell(Some(step.key), refusal, run);
+            let scope = self.stage.scope();
+            let refusal = run.gate.and_then(|gate| gate.refused(scope, &step));
+            if let Some(refusal) = refusal {
+                self.fail(Some(step), refusal, run);
             } else if let (Some(_), Err(error)) = (run.gate, self.stage.ready(&change, &run.ids)) {
-                self.fail(Some(step.key), error, run);
+                self.fail(Some(step), error, run);
             } else {
                 fresh.push(change);
             }
@@ -300,9 +413,11 @@ impl<S: Stage> Typed<S> {
                 .iter()
                 .map(|change| Step::of(S::NAME, change))
                 .collect();
-            if let Err(error) = Self::admit(gate, self.stage.scope(), &steps).await {
+            let Some(first) = batch.first() else { continue };
+            let operation = self.stage.operation(first);
+            if let Err(error) = Self::admit(gate, operation, &steps).await {
                 for step in steps {
-                    self.fail(Some(step.key), error.clone(), run);
+                    self.fail(Some(step), error.clone(), run);
                 }
                 continue;
             }
@@ -319,28 +434,32 @@ impl<S: Stage> Typed<S> {
             let unknown = || Err(Error::new(Class::Cut, "there was no answer"));
             let outcomes = outcomes.into_iter().chain(repeat_with(unknown));
             for (step, outcome) in steps.iter().zip(outcomes) {
-                gate.leave(self.stage.scope(), step, &outcome);
+                gate.leave(operation, step, &outcome);
                 match outcome {
                     Ok(applied) => {
-                        run.report.done += 1;
+                        run.report.made.push(step.clone());
+                        let name = (S::NAME, step.key.clone());
+                        if step.verb == Verb::Create {
+                            run.ids.new.insert(name.clone());
+                        }
                         if let Applied::Id(id) = applied {
-                            run.ids.0.insert((S::NAME, step.key.clone()), id);
+                            run.ids.known.insert(name, id);
                         }
                     }
-                    Err(error) => self.fail(Some(step.key.clone()), error, run),
+                    Err(error) => self.fail(Some(step.clone()), error, run),
                 }
             }
         }
     }
 
-    async fn admit(gate: &dyn Gate, scope: &str, steps: &[Step]) -> Result<()> {
+    async fn admit(gate: &dyn Gate, operation: Operation<'_>, steps: &[Step]) -> Result<()> {
         if S::LEDGER {
             for step in steps.iter().filter(|step| step.verb == Verb::Create) {
                 gate.intend(step).await?;
             }
         }
         // Last, so that what it says holds when the call is sent.
-        gate.enter(scope, steps).await
+        gate.enter(operation, steps).await
     }
 }
 
@@ -353,18 +472,17 @@ impl<S: Stage> Lane for Typed<S> {
         Box::pin(async move {
             // The stage that could not look has said why; without it we would only guess.
             let blind = S::NEEDS.iter().any(|need| run.blind.contains(need));
-            if blind || !self.look(run).await {
+            let looked = if blind { None } else { self.look(run).await };
+            let (Some(changes), Some(seen)) = (looked, &self.seen) else {
                 run.blind.insert(S::NAME);
                 run.unsettled.insert(S::NAME, S::NEEDS);
                 return;
-            }
-            let Some(seen) = &self.seen else { return };
+            };
             for (key, found) in seen.iter().filter(|(_, found)| found.holder == Holder::Us) {
                 run.ids
-                    .0
+                    .known
                     .insert((S::NAME, key.to_string()), S::id_text(&found.id));
             }
-            let changes = self.stage.decide(seen);
             let held = self
                 .stage
                 .desired()
@@ -373,12 +491,35 @@ impl<S: Stage> Lane for Typed<S> {
                 .map(|(key, error)| (key.to_string(), error.clone()));
             for (key, error) in held {
                 // Not the outside's: it stops nothing there.
-                Self::tell(Some(key), error, run);
+                run.report.failed.push(Failure {
+                    stage: S::NAME,
+                    key: Some(key),
+                    error,
+                    held: true,
+                    deletes: false,
+                });
             }
             let (mut creates, mut updates) = (Vec::new(), Vec::new());
             for change in changes {
-                run.report.planned.push(Step::of(S::NAME, &change));
+                let step = Step::of(S::NAME, &change);
+                run.report.planned.push(step.clone());
+                if step.verb != Verb::Conflict && matches!(run.origin, Origin::Outside(_)) {
+                    run.report.drift.push(step);
+                    if run.origin == Origin::Outside(DriftPolicy::Report) {
+                        continue;
+                    }
+                }
                 match change {
+                    Change::Create { key, .. }
+                        if self.stage.desired().adoption == AdoptionPolicy::MustExist =>
+                    {
+                        let message = format!(
+                            "{} {key} does not exist, and spec.adoptionPolicy is MustExist: make it there first, or choose IfExists",
+                            S::NAME
+                        );
+                        let error = Error::new(Class::Rejected, message);
+                        Self::tell(Some(key.to_string()), error, run);
+                    }
                     Change::Create { .. } => creates.push(change),
                     Change::Update { .. } => updates.push(change),
                     Change::Delete { .. } => self.deletes.push(change),
@@ -408,6 +549,22 @@ impl<S: Stage> Lane for Typed<S> {
             self.unmade.extend(failed.cloned());
             self.make(updates, run).await;
         })
+    }
+
+    fn digest(&self, digest: &mut Sha256) {
+        for (key, value) in &self.stage.desired().wanted {
+            // Lengths, so that no two rows of parts read the same.
+            let mut part = |text: &str| {
+                digest.update(text.len().to_be_bytes());
+                digest.update(text);
+            };
+            part(S::NAME);
+            part(&key.to_string());
+            for (name, value) in value.fields() {
+                part(name);
+                part(&value);
+            }
+        }
     }
 
     fn backward<'a>(&'a mut self, run: &'a mut Run<'_>) -> BoxFuture<'a, ()> {

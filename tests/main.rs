@@ -11,5 +11,6 @@ mod crash;
 mod examples;
 mod face;
 mod journey;
+mod planning;
 mod schema;
 mod trouble;

@@ -22,7 +22,9 @@ fn a_role_that_cannot_be_assumed() {
             )
             .await;
         let mark = world.aws.mark();
-        let _operator = tenant.operator().await;
+        let _operator = tenant
+            .operator_with(&["--require-account-binding=false"])
+            .await;
         tenant.neighbour_works().await;
         let expected = format!("cannot assume {}: AccessDenied", tenant.role());
         let remedy = "with the condition sts:ExternalId = it/trouble-role";
@@ -87,7 +89,9 @@ fn an_account_that_does_not_match() {
         );
         tenant.usual_tenant().await;
         let mark = world.aws.mark();
-        let _operator = tenant.operator().await;
+        let _operator = tenant
+            .operator_with(&["--require-account-binding=false"])
+            .await;
         tenant.neighbour_works().await;
         let message = tenant
             .ready::<TenantObservability>(&tenant.namespace, "AccessDenied")
@@ -255,7 +259,9 @@ fn a_tenant_that_does_not_exist() {
                 json!([alarm("errors", "critical", json!({}))]),
             )
             .await;
-        let _operator = tenant.operator().await;
+        let _operator = tenant
+            .operator_with(&["--require-account-binding=false"])
+            .await;
         tenant.neighbour_works().await;
         let message = tenant.ready::<AlarmSet>("golden", "WaitingForTenant").await;
         assert_eq!(
@@ -872,7 +878,9 @@ fn a_status_that_nobody_can_read_keeps_no_other_object_from_being_seen() {
             .unwrap()
             .success()
             .unwrap();
-        let _operator = tenant.operator().await;
+        let _operator = tenant
+            .operator_with(&["--require-account-binding=false"])
+            .await;
         // A tenant lists its sets, so another one shows that the watches are alive.
         tenant.neighbour_works().await;
     });

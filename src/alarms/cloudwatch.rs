@@ -1,214 +1,217 @@
-//! The alarms in one account: reading them in bulk, putting them one by one, deleting them by the hundred.
+//! The alarms of one scope: read in bulk, by name, and their tags one by one.
 
-use super::desired::{Configuration, Live, Statistic};
+use super::desired::{Configuration, Live, Observed, OwnerTag, Statistic};
 use crate::{
     api::AlarmState,
-    clients::aws::{Account, Call, classify},
-    error::{Error, Result},
-    mark::{Mark, TAG},
-    plan::{Change, Desired, Found, Holder, Verb},
-    stage::{Applied, ChangeOf, Ids, Seen, Stage},
+    clients::{
+        aws::{Account, classify},
+        limit::Urgency,
+    },
+    error::{Class, Error, Result},
+    kind::{Installation, Watch},
+    mark::TAG,
+    names,
+    outside::{Outside, Polled, ReadOf, Rhythm, Source, Waker},
 };
-use aws_sdk_cloudwatch::types::{
-    self as sdk, AlarmType, CompositeAlarm, Dimension, MetricAlarm, StateValue, Tag,
+use aws_sdk_cloudwatch::{
+    operation::describe_alarms::builders::DescribeAlarmsFluentBuilder,
+    types::{AlarmType, CompositeAlarm, MetricAlarm, StateValue},
 };
 use jiff::Timestamp;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-/// The alarms of one AlarmSet in one account and Region.
-pub struct Alarms {
-    /// What should be there.
-    pub desired: Desired<String, Configuration>,
-    /// What the names of all the tenant's alarms begin with.
-    pub prefix: String,
-    /// Ours.
-    pub mark: Mark,
-    /// Clients that act there.
+/// The most that DescribeAlarms takes by name, and answers at once.
+const PAGE: usize = 100;
+
+/// What is watched of one scope for its AlarmSets.
+pub struct AlarmWatch {
+    /// The account, and who we are there.
     pub account: Arc<Account>,
-    scope: String,
+    /// All alarms of this installation there.
+    pub alarms: Arc<Outside<Alarms>>,
+    /// Their tags.
+    pub tags: Outside<OwnerTags>,
+}
+
+impl Watch for AlarmWatch {
+    fn open(account: Arc<Account>, installation: &Installation, waker: &Waker) -> Self {
+        let alarms = Alarms {
+            account: account.clone(),
+            prefix: names::alarms_prefix(&installation.cluster.name),
+        };
+        let alarms = Arc::new(Outside::new(alarms, waker.clone()));
+        let tags = OwnerTags {
+            account: account.clone(),
+            alarms: alarms.clone(),
+        };
+        Self {
+            account,
+            alarms,
+            tags: Outside::new(tags, waker.clone()),
+        }
+    }
+
+    fn parts(&self) -> Vec<&dyn Polled> {
+        vec![&*self.alarms, &self.tags]
+    }
+}
+
+/// All alarms of this installation in one scope.
+pub struct Alarms {
+    account: Arc<Account>,
+    /// What their names begin with.
+    prefix: String,
 }
 
 impl Alarms {
-    /// The stage of one AlarmSet in one place.
-    pub fn new(
-        desired: Desired<String, Configuration>,
-        prefix: String,
-        mark: Mark,
-        account: Arc<Account>,
-    ) -> Self {
-        let identity = &account.identity;
-        let scope = format!(
-            "{}/{}/{}/cloudwatch",
-            identity.role_arn, identity.external_id, identity.region
-        );
-        Self {
-            desired,
-            prefix,
-            mark,
-            account,
-            scope,
+    /// All that a request finds, page by page.
+    async fn find(
+        &self,
+        request: DescribeAlarmsFluentBuilder,
+        urgency: Urgency,
+    ) -> Result<ReadOf<Self>> {
+        let request = request
+            // Left out, AWS answers with metric alarms only.
+            .alarm_types(AlarmType::MetricAlarm)
+            .alarm_types(AlarmType::CompositeAlarm)
+            .max_records(i32::try_from(PAGE).unwrap_or(i32::MAX));
+        let (mut found, mut next) = (BTreeMap::new(), None);
+        loop {
+            let call = self
+                .account
+                .read("cloudwatch", "DescribeAlarms", urgency)
+                .await?;
+            let page = request.clone().set_next_token(next.clone()).send().await;
+            let page = page.map_err(|error| classify(&call, &error))?;
+            for alarm in page.metric_alarms() {
+                found.insert(named(alarm.alarm_name())?, metric(alarm));
+            }
+            for alarm in page.composite_alarms() {
+                found.insert(named(alarm.alarm_name())?, composite(alarm));
+            }
+            let last = std::mem::replace(&mut next, page.next_token);
+            if next.is_none() {
+                return Ok(found);
+            }
+            if next == last {
+                return Err(Error::failing(
+                    "DescribeAlarms answers with the same page again and again",
+                ));
+            }
         }
     }
 
-    async fn put(&self, name: &str, to: &Configuration, created: bool) -> Result<()> {
-        let Configuration {
-            description,
-            namespace,
-            metric_name,
-            dimensions,
-            statistic,
-            period,
-            evaluation_periods,
-            datapoints_to_alarm,
-            comparison_operator,
-            threshold,
-            treat_missing_data,
-            actions_enabled,
-            alarm_actions,
-            ok_actions,
-            foreign_fields: _,
-        } = to;
-        let dimensions = dimensions
-            .iter()
-            .map(|(name, value)| Dimension::builder().name(name).value(value).build())
-            .collect();
-        let list =
-            |items: &std::collections::BTreeSet<String>| Some(items.iter().cloned().collect());
-        let put = self
-            .account
-            .cloudwatch
-            .put_metric_alarm()
-            .alarm_name(name)
-            .alarm_description(description)
-            .namespace(namespace)
-            .metric_name(metric_name)
-            .set_dimensions(Some(dimensions))
-            .period(*period)
-            .evaluation_periods(*evaluation_periods)
-            .datapoints_to_alarm(*datapoints_to_alarm)
-            .comparison_operator(sdk::ComparisonOperator::from(comparison_operator.as_str()))
-            .set_threshold(*threshold)
-            .treat_missing_data(treat_missing_data)
-            .actions_enabled(*actions_enabled)
-            .set_alarm_actions(list(alarm_actions))
-            .set_ok_actions(list(ok_actions));
-        let put = match statistic {
-            Statistic::Plain(statistic) => put.statistic(sdk::Statistic::from(statistic.as_str())),
-            Statistic::Extended(statistic) => put.extended_statistic(statistic),
-        };
-        // AWS ignores the tags of a put that changes an alarm.
-        let put = if created {
-            put.tags(Tag::builder().key(TAG).value(self.mark.as_str()).build())
-        } else {
-            put
-        };
-        let call = Call::write(&self.account.identity, "cloudwatch", "PutMetricAlarm");
-        put.send()
-            .await
-            .map(drop)
-            .map_err(|error| classify(&call, &error))
-    }
-
-    async fn delete(&self, names: Vec<String>) -> Result<()> {
-        let call = Call::write(&self.account.identity, "cloudwatch", "DeleteAlarms");
-        let delete = self
-            .account
-            .cloudwatch
-            .delete_alarms()
-            .set_alarm_names(Some(names));
-        delete
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| classify(&call, &error))
-    }
-
-    fn holder(&self, description: Option<&str>) -> Holder {
-        match description.and_then(Mark::in_description) {
-            Some(mark) if mark == self.mark => Holder::Us,
-            Some(mark) => Holder::Other(mark.to_string()),
-            None => Holder::Nobody,
+    /// Reads, and once more with fresh credentials where those at hand are refused but the role is not.
+    async fn read_as_of_now(
+        &self,
+        request: impl Fn() -> DescribeAlarmsFluentBuilder,
+        urgency: Urgency,
+    ) -> Result<ReadOf<Self>> {
+        match self.find(request(), urgency).await {
+            Err(error) if error.class == Class::Denied => {
+                self.account.check().await?;
+                self.find(request(), urgency).await
+            }
+            outcome => outcome,
         }
     }
 }
 
-impl Stage for Alarms {
-    const NAME: &'static str = "alarm";
-    type Key = String;
-    type Value = Configuration;
-    type Id = ();
-    type Live = Live;
+impl Source for Alarms {
+    type Value = Observed;
+    const ENUMERATES: bool = true;
+    const RHYTHM: Rhythm = Rhythm::Poll;
 
-    fn scope(&self) -> &str {
-        &self.scope
+    async fn read(&self, _: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
+        let request = || {
+            let describe = self.account.cloudwatch().describe_alarms();
+            describe.alarm_name_prefix(&self.prefix)
+        };
+        self.read_as_of_now(request, urgency).await
     }
 
-    fn desired(&self) -> &Desired<String, Configuration> {
-        &self.desired
+    async fn read_some(&self, keys: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
+        let mut found = BTreeMap::new();
+        let keys: Vec<_> = keys.iter().cloned().collect();
+        for names in keys.chunks(PAGE) {
+            let request = || {
+                let describe = self.account.cloudwatch().describe_alarms();
+                describe.set_alarm_names(Some(names.to_vec()))
+            };
+            found.extend(self.read_as_of_now(request, urgency).await?);
+        }
+        Ok(found)
     }
 
-    /// By prefix rather than by name: the same pages also show what the spec no longer lists.
-    async fn observe(&self, _: &Ids) -> Result<Seen<Self>> {
-        let mut pages = self
+    async fn stirred(&self) {
+        self.account.turned().await;
+    }
+}
+
+/// The owner's tags of the alarms that somebody holds. There is no bulk read of them.
+pub struct OwnerTags {
+    account: Arc<Account>,
+    alarms: Arc<Outside<Alarms>>,
+}
+
+impl OwnerTags {
+    async fn find(&self, name: &str, urgency: Urgency) -> Result<Option<OwnerTag>> {
+        let call = self
             .account
-            .cloudwatch
-            .describe_alarms()
-            .alarm_name_prefix(&self.prefix)
-            // Left out, AWS answers with metric alarms only.
-            .alarm_types(AlarmType::MetricAlarm)
-            .alarm_types(AlarmType::CompositeAlarm)
-            .max_records(100)
-            .into_paginator()
-            .send();
-        let mut seen = BTreeMap::new();
-        while let Some(page) = pages.next().await {
-            let call = Call::read(&self.account.identity, "cloudwatch", "DescribeAlarms");
-            let page = page.map_err(|error| classify(&call, &error))?;
-            for alarm in page.metric_alarms() {
-                seen.insert(named(alarm.alarm_name())?, self.found(alarm));
+            .read("cloudwatch", "ListTagsForResource", urgency)
+            .await?;
+        let list = self.account.cloudwatch().list_tags_for_resource();
+        let tags = match list
+            .resource_arn(alarm_arn(&self.account, name))
+            .send()
+            .await
+        {
+            Ok(tags) => tags,
+            // Deleted since the alarms were read.
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(|error| error.is_resource_not_found_exception()) =>
+            {
+                return Ok(None);
             }
-            for alarm in page.composite_alarms() {
-                seen.insert(named(alarm.alarm_name())?, self.found_composite(alarm));
-            }
-        }
-        Ok(seen)
+            Err(error) => return Err(classify(&call, &error)),
+        };
+        let tag = tags.tags().iter().find(|tag| tag.key() == Some(TAG));
+        let owner = tag.map(|tag| tag.value().unwrap_or_default().to_owned());
+        Ok(Some(OwnerTag(owner)))
+    }
+}
+
+impl Source for OwnerTags {
+    type Value = OwnerTag;
+    const ENUMERATES: bool = false;
+    const RHYTHM: Rhythm = Rhythm::Slow;
+
+    async fn read(&self, asked: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
+        let known = asked.iter().flat_map(|prefix| self.alarms.known(prefix));
+        let names: BTreeSet<_> = known.map(|(name, _)| name).collect();
+        self.read_some(&names, urgency).await
     }
 
-    /// The severity stands in the name, and an alarm whose severity moves is still that alarm.
-    fn identity(&self, key: &String) -> String {
-        let name = key.strip_prefix(&self.prefix).unwrap_or(key);
-        name.split_once('/')
-            .map_or(name, |(_, rest)| rest)
-            .to_owned()
-    }
-
-    fn batch(&self, verb: Verb) -> usize {
-        // DeleteAlarms takes a hundred names, PutMetricAlarm one.
-        if verb == Verb::Delete { 100 } else { 1 }
-    }
-
-    async fn apply(&self, changes: &[ChangeOf<Self>], _: &Ids) -> Vec<Result<Applied>> {
-        let mut outcomes = Vec::with_capacity(changes.len());
-        let mut deleted = Vec::new();
-        for change in changes {
-            match change {
-                Change::Create { key, to } => {
-                    outcomes.push(self.put(key, to, true).await.map(|()| Applied::Done))
-                }
-                Change::Update { key, to, .. } => {
-                    outcomes.push(self.put(key, to, false).await.map(|()| Applied::Done));
-                }
-                Change::Delete { key, .. } => deleted.push(key.clone()),
-                Change::Conflict { .. } => {}
+    async fn read_some(&self, keys: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
+        let mut found = BTreeMap::new();
+        for name in keys {
+            if let Some(tag) = self.find(name, urgency).await? {
+                found.insert(name.clone(), tag);
             }
         }
-        if !deleted.is_empty() {
-            let count = deleted.len();
-            let outcome = self.delete(deleted).await.map(|()| Applied::Done);
-            outcomes.extend(std::iter::repeat_n(outcome, count));
-        }
-        outcomes
+        Ok(found)
     }
+}
+
+/// An alarm's ARN in an account.
+pub fn alarm_arn(account: &Account, name: &str) -> String {
+    let identity = &account.identity;
+    names::alarm_arn(&identity.region, &identity.account_id, name)
 }
 
 fn named(name: Option<&str>) -> Result<String> {
@@ -216,38 +219,33 @@ fn named(name: Option<&str>) -> Result<String> {
         .ok_or_else(|| Error::failing("DescribeAlarms answered with an alarm without a name"))
 }
 
-impl Alarms {
-    fn found(&self, alarm: &MetricAlarm) -> Found<Configuration, (), Live> {
-        Found {
-            id: (),
-            value: configuration(alarm),
-            holder: self.holder(alarm.alarm_description()),
-            live: live(
-                alarm.state_value(),
-                alarm
-                    .state_transitioned_timestamp()
-                    .or(alarm.state_updated_timestamp()),
-                alarm.state_reason(),
-            ),
-        }
+fn metric(alarm: &MetricAlarm) -> Observed {
+    Observed {
+        configuration: configuration(alarm),
+        live: live(
+            alarm.state_value(),
+            alarm
+                .state_transitioned_timestamp()
+                .or(alarm.state_updated_timestamp()),
+            alarm.state_reason(),
+        ),
+        composite: false,
     }
+}
 
-    /// Something by one of our names that no AlarmSet makes: in the way, and never ours to change.
-    fn found_composite(&self, alarm: &CompositeAlarm) -> Found<Configuration, (), Live> {
-        let holder = match self.holder(alarm.alarm_description()) {
-            Holder::Us | Holder::Nobody => Holder::Other("a composite alarm".into()),
-            other => other,
-        };
-        Found {
-            id: (),
-            value: configuration(&MetricAlarm::builder().build()),
-            holder,
-            live: live(
-                alarm.state_value(),
-                alarm.state_transitioned_timestamp(),
-                alarm.state_reason(),
-            ),
-        }
+fn composite(alarm: &CompositeAlarm) -> Observed {
+    let description = alarm.alarm_description().unwrap_or_default();
+    let plain = MetricAlarm::builder()
+        .alarm_description(description)
+        .build();
+    Observed {
+        configuration: configuration(&plain),
+        live: live(
+            alarm.state_value(),
+            alarm.state_transitioned_timestamp(),
+            alarm.state_reason(),
+        ),
+        composite: true,
     }
 }
 
@@ -329,6 +327,7 @@ fn configuration(alarm: &MetricAlarm) -> Configuration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aws_sdk_cloudwatch::types as sdk;
 
     /// What AWS leaves out where it is unset must not read as a difference: else there is a put every pass.
     #[test]

@@ -3,9 +3,10 @@
 use crate::{
     api::{Alarm, AlarmSet, AlarmState, Environment, Severity, TenantObservability},
     error::{Class, Error},
-    mark::Mark,
+    mark::{Mark, TAG},
+    mirror::Mirrored,
     names,
-    plan::{Desired, Found, Value},
+    plan::{Desired, Found, Holder, Value},
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -149,6 +150,62 @@ pub struct Live {
 /// What CloudWatch has, by name.
 pub type Existing = BTreeMap<String, Found<Configuration, (), Live>>;
 
+/// An alarm as CloudWatch has it, whoever made it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observed {
+    /// How it is configured.
+    pub configuration: Configuration,
+    /// What it is doing.
+    pub live: Live,
+    /// Whether it is a composite alarm: of those only the description says anything here.
+    pub composite: bool,
+}
+
+impl Mirrored for Observed {
+    /// CloudWatch words its reason anew at each evaluation; the one of the transition will do.
+    fn is_alike(&self, other: &Self) -> bool {
+        let live = |observed: &Self| (observed.live.state, observed.live.since);
+        self.configuration == other.configuration
+            && self.composite == other.composite
+            && live(self) == live(other)
+    }
+}
+
+impl Observed {
+    /// Whose it is, for the object with this mark: the last line of the description says it.
+    pub fn holder(&self, mark: &Mark) -> Holder {
+        match Mark::in_description(&self.configuration.description) {
+            // Something by one of our names that no AlarmSet makes: in the way, and never ours to change.
+            found if self.composite && found.as_ref().is_none_or(|found| found == mark) => {
+                Holder::Other("a composite alarm".into())
+            }
+            Some(found) if found == *mark => Holder::Us,
+            Some(found) => Holder::Other(found.to_string()),
+            None => Holder::Nobody,
+        }
+    }
+}
+
+/// The tag by which an alarm says whose it is, beside the line in its description.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerTag(pub Option<String>);
+
+impl Mirrored for OwnerTag {
+    fn is_alike(&self, other: &Self) -> bool {
+        self == other
+    }
+}
+
+impl Value for OwnerTag {
+    fn covers(&self, seen: &Self) -> bool {
+        self == seen
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![(TAG, self.0.clone().unwrap_or_default())]
+    }
+}
+
 /// Which alarm of the spec an alarm in CloudWatch is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Member {
@@ -175,10 +232,11 @@ pub fn desired(
     cluster: &str,
     set: &AlarmSet,
     tenant: &TenantObservability,
-    topics: &BTreeMap<Severity, String>,
+    topics: &BTreeMap<Severity, BTreeSet<String>>,
     mark: &Mark,
 ) -> Wanted {
     let mut wanted = Wanted::default();
+    wanted.alarms.adoption = set.spec.adoption_policy;
     for slot in slots(set, tenant) {
         for alarm in &set.spec.alarms {
             let environment = slot.name();
@@ -259,7 +317,7 @@ fn configuration(
     set: &AlarmSet,
     alarm: &Alarm,
     slot: &Slot<'_>,
-    topics: &BTreeMap<Severity, String>,
+    topics: &BTreeMap<Severity, BTreeSet<String>>,
     mark: &Mark,
 ) -> Result<Configuration, Error> {
     let mut dimensions = alarm.dimensions.clone();
@@ -277,7 +335,7 @@ fn configuration(
             }
         }
     }
-    let actions: BTreeSet<_> = topics.get(&alarm.severity).cloned().into_iter().collect();
+    let actions = topics.get(&alarm.severity).cloned().unwrap_or_default();
     let runbook = alarm
         .runbook_url
         .as_ref()
@@ -352,7 +410,7 @@ mod tests {
             "eu",
             set,
             &tenant(),
-            &[(Severity::Warning, "arn:topic".to_owned())].into(),
+            &[(Severity::Warning, ["arn:topic".to_owned()].into())].into(),
             &mark,
         )
     }

@@ -3,30 +3,30 @@
 pub mod cloudwatch;
 pub mod desired;
 pub mod report;
+pub mod stages;
 
 use crate::{
     api::{AlarmSet, AlarmSetStatus, AlarmState, Severity, Target, TenantObservability},
     error::{Class, Error, On, Result},
-    kind::{
-        Findings, Installation, Kind, Lanes, Moment, Outcome, Place, Purpose, Status, Surroundings,
-    },
+    kind::{Common, Findings, Installation, Kind, Lanes, Moment, Outcome, Place, Policies, Status},
     names,
     plan::{Holder, Step},
-    stage::{Lane, Typed},
+    stage::{Lane, Stage as _, Typed},
+    surroundings::{Purpose, Surroundings},
     tenant,
 };
-use cloudwatch::Alarms;
+use cloudwatch::AlarmWatch;
 use desired::Wanted;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
-use std::collections::BTreeMap;
+use stages::{Alarms, Tags};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What an AlarmSet refers to.
 pub struct Inputs {
     /// Its tenant.
     pub tenant: TenantObservability,
-    /// The tenant's topics that exist and are ours.
-    pub topics: BTreeMap<Severity, String>,
+    /// Whom alarms tell: the tenant's topics that exist and are ours, and those that its spec names.
+    pub topics: BTreeMap<Severity, BTreeSet<String>>,
 }
 
 /// What of a tenant's status its AlarmSets go by; they are woken when it changes.
@@ -41,32 +41,33 @@ pub fn offered(tenant: &TenantObservability) -> (Option<i64>, Vec<(Severity, &st
     )
 }
 
-/// The one stage of an AlarmSet.
+/// The stages of an AlarmSet.
 pub struct Row {
     /// What the spec asks for, those included that cannot be made.
     pub wanted: Wanted,
     /// The alarms.
     pub alarms: Typed<Alarms>,
+    /// Their tags.
+    pub tags: Typed<Tags>,
 }
 
 impl Lanes for Row {
     fn row(&mut self) -> Vec<&mut dyn Lane> {
-        vec![&mut self.alarms]
+        vec![&mut self.alarms, &mut self.tags]
     }
 }
 
 impl Status for AlarmSetStatus {
-    fn targets(&mut self) -> &mut Vec<Target> {
-        &mut self.targets
-    }
-    fn conditions(&mut self) -> &mut Vec<Condition> {
-        &mut self.conditions
-    }
-    fn observed_generation(&mut self) -> &mut Option<i64> {
-        &mut self.observed_generation
-    }
-    fn last_handled_reconcile_at(&mut self) -> &mut Option<String> {
-        &mut self.last_handled_reconcile_at
+    fn common(&mut self) -> Common<'_> {
+        Common {
+            targets: &mut self.targets,
+            conditions: &mut self.conditions,
+            observed_generation: &mut self.observed_generation,
+            last_handled_reconcile_at: &mut self.last_handled_reconcile_at,
+            applied_digest: &mut self.applied_digest,
+            drift: &mut self.drift,
+            drift_count: &mut self.drift_count,
+        }
     }
 }
 
@@ -75,9 +76,23 @@ impl Kind for AlarmSet {
     type Status = AlarmSetStatus;
     type Inputs = Inputs;
     type Lanes = Row;
+    type Watch = AlarmWatch;
 
     fn status(&self) -> Option<&AlarmSetStatus> {
         self.status.as_ref()
+    }
+
+    fn policies(&self) -> Policies {
+        Policies {
+            suspend: self.spec.suspend,
+            drift: self.spec.drift_policy,
+            deletion: self.spec.deletion_policy,
+        }
+    }
+
+    fn interest(&self, _: &Target, installation: &Installation) -> BTreeSet<String> {
+        let (cluster, tenant) = (&installation.cluster.name, &self.spec.tenant_ref.name);
+        names::alarm_set_prefixes(cluster, tenant, &self.name_any())
     }
 
     async fn dereference(&self, around: &Surroundings<'_>) -> Result<Inputs> {
@@ -114,15 +129,15 @@ impl Kind for AlarmSet {
             Purpose::Act if attempted.is_none() && !going => Err(waiting(format!(
                 "TenantObservability {namespace}/{name} has not been applied yet; its topics come first"
             ))),
-            Purpose::Plan if attempted != tenant.metadata.generation => {
-                let topics = tenant::desired::topic_arns(&tenant, around.installation);
+            Purpose::Plan if attempted.is_none() || attempted != tenant.metadata.generation => {
+                let own = tenant::desired::topic_arns(&tenant, around.installation);
+                let topics = tenant::desired::audience(&tenant, own);
                 Ok(Inputs { tenant, topics })
             }
             Purpose::Act | Purpose::Plan => {
-                let topics = tenant.status.iter().flat_map(|status| &status.topics);
-                let topics = topics
-                    .map(|topic| (topic.severity, topic.arn.clone()))
-                    .collect();
+                let own = tenant.status.iter().flat_map(|status| &status.topics);
+                let own = own.map(|topic| (topic.severity, topic.arn.clone()));
+                let topics = tenant::desired::audience(&tenant, own.collect());
                 Ok(Inputs { tenant, topics })
             }
         }
@@ -140,15 +155,19 @@ impl Kind for AlarmSet {
             let cluster = &place.installation.cluster.name;
             desired::desired(cluster, self, &inputs.tenant, &inputs.topics, &mark)
         });
-        let stage = Alarms::new(
+        let alarms = Alarms::new(
             wanted.alarms.clone(),
             place.target.prefix.clone(),
+            self.interest(place.target, place.installation),
             mark,
-            place.account.clone(),
+            place.watch.clone(),
+            place.asking.clone(),
         );
+        let tags = Tags::of(&alarms);
         Row {
             wanted,
-            alarms: Typed::new(stage),
+            alarms: Typed::new(alarms),
+            tags: Typed::new(tags),
         }
     }
 
@@ -175,7 +194,11 @@ impl Kind for AlarmSet {
             }
             return Findings::default();
         };
-        let listing = report::listing(&lanes.wanted, seen, &place.report);
+        let drifted = place
+            .reported_drift()
+            .filter(|step| step.stage == Alarms::NAME);
+        let drifted = drifted.map(|step| (step.key.as_str(), step)).collect();
+        let listing = report::listing(&lanes.wanted, seen, &place.report, &drifted);
         status.counts = Some(listing.counts);
         status.alarms = listing.entries;
         status.omitted = listing.omitted;

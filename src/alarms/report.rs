@@ -4,7 +4,7 @@ use super::desired::{Existing, Member, Wanted};
 use crate::{
     api::{AlarmCounts, AlarmEntry, AlarmState},
     error::{Class, Error, shorten},
-    plan::{Holder, Value},
+    plan::{Holder, Step, Value, tell},
     stage::Report,
 };
 use std::collections::BTreeMap;
@@ -26,8 +26,13 @@ pub struct Listing {
     pub omitted: Option<i32>,
 }
 
-/// The listing of `wanted`, given what CloudWatch has and what failed.
-pub fn listing(wanted: &Wanted, seen: &Existing, report: &Report) -> Listing {
+/// The listing of `wanted`, given what CloudWatch has, what failed, and what differs and is left as it is.
+pub fn listing(
+    wanted: &Wanted,
+    seen: &Existing,
+    report: &Report,
+    drifted: &BTreeMap<&str, &Step>,
+) -> Listing {
     let failures: BTreeMap<_, _> = report
         .failed
         .iter()
@@ -53,6 +58,7 @@ pub fn listing(wanted: &Wanted, seen: &Existing, report: &Report) -> Listing {
             let foreign = failure.is_some_and(|error| error.class == Class::Conflict);
             counts.foreign += i32::from(foreign);
             counts.failed += i32::from(failure.is_some() && !foreign);
+            let drift = drifted.get(name.as_str());
             let firing = live
                 .filter(|live| live.state == AlarmState::Alarm)
                 .map(|live| live.reason.clone());
@@ -61,9 +67,12 @@ pub fn listing(wanted: &Wanted, seen: &Existing, report: &Report) -> Listing {
                 environment: member.environment.clone(),
                 state: live.map(|live| live.state),
                 since: live.and_then(|live| live.since).map(|at| at.to_string()),
-                reason: failure.map(|error| reason(error).to_owned()),
+                reason: failure
+                    .map(|error| reason(error).to_owned())
+                    .or_else(|| drift.map(|_| "Drifted".to_owned())),
                 message: failure
                     .map(|error| error.message.clone())
+                    .or_else(|| drift.map(|step| tell(step)))
                     .or(firing)
                     .map(|text| shorten(&text, MESSAGE)),
             };
@@ -229,6 +238,8 @@ mod tests {
             stage: "alarm",
             key: Some(key.into()),
             error: Error::new(class, "why"),
+            held: false,
+            deletes: false,
         };
         let report = Report {
             failed: vec![
@@ -237,7 +248,7 @@ mod tests {
             ],
             ..Report::default()
         };
-        let listing = listing(&wanted, &seen, &report);
+        let listing = listing(&wanted, &seen, &report, &BTreeMap::new());
         assert_eq!(
             listing.counts,
             AlarmCounts {
@@ -297,7 +308,7 @@ mod tests {
             Some(AlarmState::Alarm),
             Holder::Us,
         );
-        let listing = listing(&wanted, &seen, &Report::default());
+        let listing = listing(&wanted, &seen, &Report::default(), &BTreeMap::new());
         assert_eq!(
             (
                 listing.entries.len(),

@@ -1,6 +1,8 @@
 //! AlarmSet: CloudWatch alarms, in CloudWatch's own words.
 
-use super::common::{NameRef, Severity, Target};
+use super::common::{
+    AdoptionPolicy, DeletionPolicy, DriftEntry, DriftPolicy, NameRef, Severity, Target, is_default,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -69,6 +71,28 @@ pub struct AlarmSetSpec {
     #[schemars(length(min = 1, max = 200))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub alarms: Vec<Alarm>,
+
+    /// Nothing is read or written outside while true; status keeps what was known last. A deletion
+    /// is carried out all the same. Left out: false.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub suspend: bool,
+
+    /// `Repair`: a difference that came about outside after the spec was applied is repaired.
+    /// `Report`: it is told in `status.drift` and not repaired; an edit applies the whole spec. Left
+    /// out: `Repair`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub drift_policy: DriftPolicy,
+
+    /// `Delete`: when this object is deleted, what it made is deleted. `Orphan`: what it made stays,
+    /// with its mark. Left out: `Delete`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub deletion_policy: DeletionPolicy,
+
+    /// What is done where something of the wanted name exists that carries nobody's mark. `Never`: it
+    /// is a conflict. `IfExists`: it becomes ours. `MustExist`: as `IfExists`, and nothing is made
+    /// anew. What carries another's mark is never adopted. Left out: `Never`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub adoption_policy: AdoptionPolicy,
 }
 
 fn environment_dimension() -> String {
@@ -99,7 +123,7 @@ pub struct Alarm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     #[x_kube(
-        validation = Rule::new(r"self.matches(r'^[^\x00-\x1f\x7f-\x9f]*$')")
+        validation = Rule::new(r"self.matches(r'^[^\x00-\x1f\x7f-\x9f\x{2028}\x{2029}]*$')")
             .message("description is one line without control characters")
     )]
     pub description: Option<String>,
@@ -243,6 +267,16 @@ pub struct AlarmSetStatus {
     /// How many alarms are not listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub omitted: Option<i32>,
+    /// What differs outside from what was applied, at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub drift: Vec<DriftEntry>,
+    /// How many differences there are, listed or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift_count: Option<i32>,
+    /// A digest of what was last applied completely: what differs from it later came about outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_digest: Option<String>,
     /// Where things were made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]

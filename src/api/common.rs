@@ -34,6 +34,81 @@ impl fmt::Display for Severity {
     }
 }
 
+/// Whether a field has the value that it has when it is left out, so that what is written is what
+/// somebody wrote.
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// What is done about a difference that came about outside after the spec was applied.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DriftPolicy {
+    /// It is repaired.
+    #[default]
+    Repair,
+    /// It is told in `status.drift` and not repaired; an edit applies the whole spec.
+    Report,
+}
+
+/// What becomes of what an object made when the object is deleted.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeletionPolicy {
+    /// It is deleted.
+    #[default]
+    Delete,
+    /// It stays, with its mark.
+    Orphan,
+}
+
+/// What is done where something of the wanted name exists that carries nobody's mark. What carries
+/// another's mark is never adopted.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AdoptionPolicy {
+    /// It is a conflict.
+    #[default]
+    Never,
+    /// It becomes ours.
+    IfExists,
+    /// It becomes ours, and nothing is made anew.
+    MustExist,
+}
+
+/// A difference that came about outside after the spec was applied. Holds no secret.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct DriftEntry {
+    /// What sort of thing differs: `alarm`, `topic`, `subscription`, `alarm tag`.
+    pub resource: String,
+    /// What it is called outside.
+    pub name: String,
+    /// How it differs.
+    pub change: DriftChange,
+    /// The field that differs. Absent where the thing as a whole is missing or unexpected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What the spec asks for there. Absent where it asks for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<String>,
+    /// What is there. Absent where nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<String>,
+    /// When it was noticed, RFC 3339.
+    pub since: String,
+}
+
+/// How something outside differs from what was applied.
+#[derive(
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord,
+)]
+pub enum DriftChange {
+    /// It is there, but not as the spec asks.
+    Changed,
+    /// It is gone.
+    Missing,
+    /// It is ours and the spec does not ask for it.
+    Unexpected,
+}
+
 /// An object of the same namespace, by name.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
 pub struct NameRef {

@@ -8,10 +8,14 @@ pub use alarm_set::{
     Alarm, AlarmCounts, AlarmEntry, AlarmSet, AlarmSetSpec, AlarmSetStatus, AlarmState,
     ComparisonOperator, TreatMissingData,
 };
-pub use common::{KeyRef, NameRef, Severity, Target};
+pub use common::{
+    AdoptionPolicy, DeletionPolicy, DriftChange, DriftEntry, DriftPolicy, KeyRef, NameRef,
+    Severity, Target,
+};
 pub use tenant_observability::{
-    Aws, Environment, Health, Notify, PagerDuty, Recipients, SubscriptionEntry, SubscriptionState,
-    TenantObservability, TenantObservabilitySpec, TenantObservabilityStatus, TopicEntry,
+    Aws, Environment, Health, Links, Notify, PagerDuty, Recipients, SubscriptionEntry,
+    SubscriptionState, TenantObservability, TenantObservabilitySpec, TenantObservabilityStatus,
+    TopicEntry,
 };
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -26,6 +30,10 @@ pub const FINALIZER: &str = "campanile.dev/cleanup";
 /// The annotation by which Flux (and a person) asks for a reconcile now; its value is echoed in
 /// `status.lastHandledReconcileAt`.
 pub const RECONCILE_REQUESTED: &str = "reconcile.fluxcd.io/requestedAt";
+
+/// The annotation of a Namespace that binds it to one AWS account, 12 digits. Only the platform team
+/// can set it.
+pub const ACCOUNT_BINDING: &str = "campanile.dev/aws-account-id";
 
 /// All CustomResourceDefinitions, in the order in which they are printed and applied.
 pub fn crds() -> Vec<CustomResourceDefinition> {
@@ -75,6 +83,32 @@ mod tests {
                 &mut found,
             );
             assert_eq!(found, Vec::<String>::new());
+        }
+    }
+
+    /// What was written before a field came about still means the same, and is written back as it was.
+    #[test]
+    fn a_spec_without_the_optional_fields_stays_as_it_is() {
+        let tenant = serde_json::json!({
+            "aws": {"accountId": "222233334444", "region": "us-east-2"},
+            "notify": {"critical": {}}
+        });
+        let read: TenantObservabilitySpec = serde_json::from_value(tenant.clone()).unwrap();
+        assert!(!read.suspend);
+        assert_eq!(read.drift_policy, DriftPolicy::Repair);
+        assert_eq!(read.deletion_policy, DeletionPolicy::Delete);
+        assert_eq!(read.adoption_policy, AdoptionPolicy::Never);
+        assert_eq!(serde_json::to_value(&read).unwrap(), tenant);
+
+        let set = serde_json::json!({"tenantRef": {"name": "t"}, "environmentDimension": "D", "alarms": []});
+        let read: AlarmSetSpec = serde_json::from_value(set.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), set);
+
+        for status in [
+            serde_json::to_value(TenantObservabilityStatus::default()).unwrap(),
+            serde_json::to_value(AlarmSetStatus::default()).unwrap(),
+        ] {
+            assert_eq!(status, serde_json::json!({}));
         }
     }
 }

@@ -1,10 +1,12 @@
 //! TenantObservability: a tenant, its account, its environments and who hears what.
 
-use super::common::{KeyRef, Severity, Target};
+use super::common::{
+    AdoptionPolicy, DeletionPolicy, DriftEntry, DriftPolicy, KeyRef, Severity, Target, is_default,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 
 /// What is watched for one tenant, in which account, and who hears about it.
@@ -39,6 +41,10 @@ use std::fmt;
 #[x_kube(
     validation = Rule::new("!has(self.notify) || has(self.aws)")
         .message("notify makes SNS topics in the tenant's account: add the aws block, or remove notify"),
+    validation = Rule::new("!has(self.aws) || !has(self.notify) || [self.notify.?critical.?topicArns.orValue([]), \
+        self.notify.?warning.?topicArns.orValue([]), self.notify.?info.?topicArns.orValue([])].all(topics, \
+        topics.all(topic, topic.split(':').size() != 6 || topic.split(':')[3] == self.aws.region))")
+        .message("topicArns: CloudWatch can only notify topics of the tenant's own Region"),
     validation = Rule::new("!has(oldSelf.aws) || has(self.aws)")
         .message("aws cannot be removed while things exist in that account: delete this object and make a new one")
 )]
@@ -56,6 +62,28 @@ pub struct TenantObservabilitySpec {
     /// Who hears which severity. An SNS topic is made for each severity that is listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify: Option<Notify>,
+
+    /// Nothing is read or written outside while true; status keeps what was known last. A deletion
+    /// is carried out all the same. Left out: false.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub suspend: bool,
+
+    /// `Repair`: a difference that came about outside after the spec was applied is repaired.
+    /// `Report`: it is told in `status.drift` and not repaired; an edit applies the whole spec. Left
+    /// out: `Repair`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub drift_policy: DriftPolicy,
+
+    /// `Delete`: when this object is deleted, what it made is deleted. `Orphan`: what it made stays,
+    /// with its mark. Left out: `Delete`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub deletion_policy: DeletionPolicy,
+
+    /// What is done where something of the wanted name exists that carries nobody's mark. `Never`: it
+    /// is a conflict. `IfExists`: it becomes ours. `MustExist`: as `IfExists`, and nothing is made
+    /// anew. What carries another's mark is never adopted. Left out: `Never`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub adoption_policy: AdoptionPolicy,
 }
 
 /// One environment of a tenant.
@@ -124,14 +152,32 @@ pub struct Aws {
 #[serde(rename_all = "camelCase")]
 pub struct Notify {
     /// Who is woken.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "listed"
+    )]
     pub critical: Option<Recipients>,
     /// Who looks at it today.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "listed"
+    )]
     pub warning: Option<Recipients>,
     /// Who likes to know.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "listed"
+    )]
     pub info: Option<Recipients>,
+}
+
+/// A severity that is there is listed, whatever is in it: where somebody takes the last recipient out of
+/// it, server-side apply may store `null` for what was applied as `{}`.
+fn listed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Recipients>, D::Error> {
+    Option::deserialize(deserializer).map(|read| Some(read.unwrap_or_default()))
 }
 
 impl Notify {
@@ -157,6 +203,53 @@ pub struct Recipients {
     #[schemars(length(max = 5))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub pager_duty: Vec<PagerDuty>,
+
+    /// Addresses of people, each of whom confirms once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "emails")]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub emails: Vec<String>,
+
+    /// Topics that exist already and hear the alarms beside ours, in the tenant's Region. They stay
+    /// as they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "topic_arns")]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub topic_arns: Vec<String>,
+}
+
+/// The rule is on the item, so that a refusal names its index; schemars has no word for that. 254
+/// characters are what fits into the path of an SMTP command (RFC 5321, 4.5.3.1.3).
+fn emails(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 10,
+        "items": {
+            "type": "string",
+            "maxLength": 254,
+            "x-kubernetes-validations": [{
+                "rule": r#"self.matches(r"^[A-Za-z0-9!#$%&'*+/=?^_{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_{|}~-]+)*@([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]([A-Za-z0-9-]*[A-Za-z0-9])$")"#,
+                "message": "an e-mail address is written plainly, as in oncall@vsu.example"
+            }]
+        }
+    })
+}
+
+/// As for `emails`. CloudWatch takes five actions for an alarm, and one of them is our own topic. A
+/// topic's name has at most 256 characters.
+fn topic_arns(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 4,
+        "items": {
+            "type": "string",
+            "maxLength": 320,
+            "x-kubernetes-validations": [{
+                "rule": "self.matches('^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}$')",
+                "message": "a topic ARN is that of a standard SNS topic, as in arn:aws:sns:us-east-2:222233334444:pager; CloudWatch cannot notify a FIFO topic"
+            }]
+        }
+    })
 }
 
 /// A PagerDuty service.
@@ -211,6 +304,12 @@ pub struct TenantObservabilityStatus {
     /// The sums over the tenant's AlarmSets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<super::AlarmCounts>,
+    /// What the role's trust must ask for as `sts:ExternalId`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
+    /// Where to look at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub links: Option<Links>,
     /// The topics that exist and are ours.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
@@ -219,6 +318,16 @@ pub struct TenantObservabilityStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub subscriptions: Vec<SubscriptionEntry>,
+    /// What differs outside from what was applied, at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub drift: Vec<DriftEntry>,
+    /// How many differences there are, listed or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift_count: Option<i32>,
+    /// A digest of what was last applied completely: what differs from it later came about outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_digest: Option<String>,
     /// Where things were made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
@@ -227,6 +336,15 @@ pub struct TenantObservabilityStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub conditions: Vec<Condition>,
+}
+
+/// Where a person looks at what Campanile made.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Links {
+    /// The tenant's alarms: a URL of the AWS console.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alarms: Option<String>,
 }
 
 /// An SNS topic.
@@ -262,4 +380,20 @@ pub enum SubscriptionState {
     Pending,
     /// Delivers.
     Confirmed,
+    /// Its reader, or somebody else, removed it, or it was never confirmed. It is not sent again by
+    /// itself.
+    Gone,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_severity_that_is_null_is_listed_with_nobody() {
+        let notify: Notify = serde_json::from_value(json!({"critical": null, "info": {}})).unwrap();
+        let listed: Vec<_> = notify.listed().map(|(severity, _)| severity).collect();
+        assert_eq!(listed, [Severity::Critical, Severity::Info]);
+    }
 }

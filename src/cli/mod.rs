@@ -5,7 +5,10 @@ mod plan;
 mod run;
 
 use crate::{
-    clients::kubernetes,
+    clients::{
+        kubernetes,
+        limit::{self, Limiter},
+    },
     error::{Class, Error, Result},
     kind::Installation,
     mark::Cluster,
@@ -77,6 +80,15 @@ struct InstallationArgs {
     #[arg(long, env = "CAMPANILE_TENANT_ROLE_NAME", default_value = "campanile")]
     tenant_role_name: String,
 
+    /// Requests per second to one API of AWS, per account and Region: `PutMetricAlarm=3` (repeatable).
+    /// Left out: the quotas that AWS publishes.
+    #[arg(long, env = "CAMPANILE_AWS_RATE", value_delimiter = ',', value_parser = limit::parse_rate)]
+    aws_rate: Vec<(String, f64)>,
+
+    /// Whether a namespace may act only in the account that its annotation `campanile.dev/aws-account-id` names.
+    #[arg(long, env = "CAMPANILE_REQUIRE_ACCOUNT_BINDING", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    require_account_binding: bool,
+
     /// The namespace of the operator itself, for its Lease and its digest key.
     #[arg(long, env = "CAMPANILE_NAMESPACE", default_value = "campanile-system")]
     operator_namespace: String,
@@ -87,6 +99,10 @@ struct InstallationArgs {
 }
 
 impl InstallationArgs {
+    fn limiter(&self) -> Limiter {
+        Limiter::new(&self.aws_rate.iter().cloned().collect())
+    }
+
     async fn installation(&self, client: &Client, digester: Digester) -> Result<Installation> {
         let system = Api::<Namespace>::all(client.clone());
         let system =
@@ -106,6 +122,7 @@ impl InstallationArgs {
             tenant_role_name: self.tenant_role_name.clone(),
             pagerduty_events_url: self.pagerduty_events_url.clone(),
             digester,
+            require_account_binding: self.require_account_binding,
         })
     }
 }

@@ -1,19 +1,41 @@
 //! `campanile plan`: what would change outside. It goes the way of the controller, without a gate.
 
+mod files;
+mod finding;
+mod json;
+mod schema;
+mod text;
+
 use super::InstallationArgs;
 use crate::{
-    api::{AlarmSet, TenantObservability},
-    clients::{aws::Accounts, kubernetes},
+    api::{AlarmSet, DeletionPolicy, FINALIZER, TenantObservability},
+    clients::{aws::Accounts, kubernetes, limit::Urgency},
     controller::secrets,
-    error::{Error, Result},
-    kind::{self, Kind, Outcome, Purpose, Surroundings},
-    plan::Verb,
+    error::{Class, Error, Result},
+    kind::{self, Installation, Kind, Means, Status, Watch},
+    outside::{Asking, Freshness},
+    scopes::Scopes,
     secret::Digester,
+    surroundings::{ObjectKey, Purpose, Surroundings},
     telemetry::{self, LogFormat, Output},
 };
-use clap::Args;
+use clap::{Args, ValueEnum};
+use files::{Definitions, Files};
+use finding::{Fate, Finding, Tally};
+use futures::{StreamExt, stream};
 use kube::{Api, Client, ResourceExt, api::ListParams};
-use std::{collections::BTreeMap, fmt, process::ExitCode, sync::Arc};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    sync::Arc,
+};
+use tokio::time::Instant;
+
+/// How many objects are looked at at once.
+const AT_ONCE: usize = 8;
+
+/// How many objects the API server lists at once.
+const PAGE: u32 = 500;
 
 /// Options of `campanile plan`.
 #[derive(Args, Debug)]
@@ -25,13 +47,31 @@ pub struct Plan {
     #[arg(short, long, conflicts_with = "all_namespaces")]
     namespace: Option<String>,
 
-    /// All namespaces.
+    /// All namespaces. The tags of alarms, which are read one by one, are not looked at.
     #[arg(short = 'A', long)]
     all_namespaces: bool,
+
+    /// Plan the objects of this file as if they had been applied (repeatable): YAML or JSON, a directory
+    /// of such files, or - for standard input. Secrets and Namespaces there are taken into account.
+    #[arg(short, long = "filename", value_name = "FILE")]
+    files: Vec<String>,
+
+    /// How the plan is printed.
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: Format,
 
     /// Only these objects: `tobs/vsu`, `alarmset/golden-signals`. Left out: all of both kinds.
     #[arg(value_name = "KIND/NAME", conflicts_with = "all_namespaces", value_parser = object)]
     objects: Vec<Wanted>,
+}
+
+/// How a plan is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// For machines: one document.
+    Json,
 }
 
 /// An object that was named on the command line.
@@ -63,12 +103,32 @@ fn object(text: &str) -> std::result::Result<Wanted, String> {
     })
 }
 
-/// What was found over all objects.
-#[derive(Default)]
-struct Tally {
-    verbs: BTreeMap<Verb, usize>,
-    objects: usize,
-    problems: usize,
+/// What all kinds are planned with.
+struct Scene<'a> {
+    client: &'a Client,
+    namespace: &'a str,
+    files: &'a Files,
+    installation: &'a Installation,
+    around: Surroundings<'a>,
+    accounts: Arc<Accounts>,
+    freshness: Freshness,
+    since: Instant,
+}
+
+/// An object to look at.
+enum Subject<K> {
+    /// As it is in the cluster.
+    There(Box<K>),
+    /// As it is in a file.
+    InFile(ObjectKey),
+}
+
+/// What has been found so far.
+struct Findings {
+    format: Format,
+    /// What is printed at the end.
+    kept: Vec<Finding>,
+    tally: Tally,
 }
 
 impl Plan {
@@ -76,154 +136,274 @@ impl Plan {
     pub async fn execute(self) -> Result<ExitCode> {
         telemetry::init_logs(LogFormat::Text, Output::Stderr)?;
         let client = kubernetes::client().await?;
-        let namespace = &self.installation.operator_namespace;
-        // Without the key no digest can be told from another, but nothing has been subscribed either.
-        let digester =
-            match secrets::digester(&client, namespace, &self.installation.cluster_name).await? {
-                Some(digester) => digester,
-                None => Digester::new(format!("{:032x}", fastrand::u128(..)).as_bytes())
-                    .ok_or_else(|| Error::failing("no key for digests"))?,
-            };
+        let namespace = self.namespace.as_deref();
+        let namespace = namespace.unwrap_or_else(|| client.default_namespace());
+        let files = Files::read(&self.files, namespace)?;
+        if files.others > 0 {
+            eprintln!(
+                "campanile: objects in the files that are of other kinds and were left out: {}",
+                files.others
+            );
+        }
+        let digester = self.digester(&client).await?;
         let installation = self.installation.installation(&client, digester).await?;
-        let accounts =
-            Accounts::from_environment(&installation.cluster.name, Arc::new(|_| {})).await;
+        let limiter = Arc::new(self.installation.limiter());
+        let cluster = &installation.cluster.name;
+        let accounts = Accounts::from_environment(cluster, limiter, Arc::new(|_| {})).await;
         let around = Surroundings::new(&client, &installation, Purpose::Plan);
-        let mut tally = Tally::default();
-        self.kind::<TenantObservability>(&client, &around, &accounts, &mut tally)
+        let scene = Scene {
+            client: &client,
+            namespace,
+            files: &files,
+            installation: &installation,
+            around: around.with(&files.overlay),
+            accounts: Arc::new(accounts),
+            freshness: if self.all_namespaces {
+                Freshness::Known
+            } else {
+                Freshness::Now
+            },
+            since: Instant::now(),
+        };
+        let mut findings = Findings {
+            format: self.output,
+            kept: Vec::new(),
+            tally: Tally::default(),
+        };
+        // To the end, so that the second kind finds the roles assumed.
+        let (tenants, sets) = (scene.scopes(), scene.scopes());
+        self.kind::<TenantObservability>(&scene, &tenants, &mut findings)
             .await?;
-        self.kind::<AlarmSet>(&client, &around, &accounts, &mut tally)
-            .await?;
-        println!("{tally}");
-        Ok(match tally {
-            Tally { problems: 1.., .. } => ExitCode::from(1),
-            Tally { verbs, .. } if !verbs.is_empty() => ExitCode::from(2),
-            Tally { .. } => ExitCode::SUCCESS,
+        self.kind::<AlarmSet>(&scene, &sets, &mut findings).await?;
+        findings.end(if self.files.is_empty() {
+            " Choose a namespace by -n, or all by -A."
+        } else {
+            " The files hold none of Campanile's kinds."
         })
+    }
+
+    /// The digests of this installation.
+    async fn digester(&self, client: &Client) -> Result<Digester> {
+        let InstallationArgs {
+            operator_namespace,
+            cluster_name,
+            ..
+        } = &self.installation;
+        let found = secrets::digester(client, operator_namespace, cluster_name).await;
+        let found = found.map_err(|error| match error.class {
+            // Any other key would tell of subscriptions that come and go.
+            Class::Denied => Error::new(
+                Class::Denied,
+                format!(
+                    "{}. A plan needs get on Secret {operator_namespace}/{}: only with the key in it can subscriptions be told apart",
+                    error.message,
+                    secrets::NAME
+                ),
+            ),
+            _ => error,
+        })?;
+        match found {
+            Some(digester) => Ok(digester),
+            // Without the key no digest can be told from another, but nothing has been subscribed either.
+            None => Digester::new(format!("{:032x}", fastrand::u128(..)).as_bytes())
+                .ok_or_else(|| Error::failing("no key for digests")),
+        }
     }
 
     async fn kind<K: Kind>(
         &self,
-        client: &Client,
-        around: &Surroundings<'_>,
-        accounts: &Accounts,
-        tally: &mut Tally,
+        scene: &Scene<'_>,
+        scopes: &Scopes<K::Watch>,
+        findings: &mut Findings,
     ) -> Result<()> {
-        for object in self.objects::<K>(client).await? {
-            let title = format!(
-                "{} {}/{}",
-                K::KIND,
-                object.namespace().unwrap_or_default(),
-                object.name_any()
-            );
-            let prepared = kind::prepare(&object, around).await;
-            let status = object.status().cloned().unwrap_or_default();
-            let outcome = kind::carry_out(&object, prepared, &status, accounts, around, None).await;
-            tally.objects += 1;
-            print(&title, &object, &outcome, tally);
+        let subjects = self.subjects::<K>(scene).await?;
+        let looks = stream::iter(&subjects).map(|subject| scene.look(subject, scopes));
+        // In the order of the objects, whichever is ready first.
+        let mut looks = looks.buffered(AT_ONCE);
+        while let Some(finding) = looks.next().await {
+            findings.add(finding)?;
         }
         Ok(())
     }
 
-    async fn objects<K: Kind>(&self, client: &Client) -> Result<Vec<K>> {
-        let api: Api<K> = match &self.namespace {
-            _ if self.all_namespaces => Api::all(client.clone()),
-            Some(namespace) => Api::namespaced(client.clone(), namespace),
-            None => Api::default_namespaced(client.clone()),
-        };
-        if self.objects.is_empty() {
-            let listed = kubernetes::call(
-                &format!("listing {}", K::KIND),
-                api.list(&ListParams::default()),
-            )
-            .await?;
-            return Ok(listed.items);
+    /// The objects of a kind that are to be planned, by namespace and name.
+    async fn subjects<K: Kind>(&self, scene: &Scene<'_>) -> Result<Vec<Subject<K>>> {
+        let named = || self.objects.iter().filter(|wanted| wanted.kind == K::KIND);
+        if !self.files.is_empty() {
+            let keys = scene.files.objects.iter();
+            let mut keys: Vec<_> = keys.filter(|key| key.kind == K::KIND).cloned().collect();
+            if let Some(missing) =
+                named().find(|wanted| keys.iter().all(|key| key.name != wanted.name))
+            {
+                return Err(Error::invalid(format!(
+                    "{} {} is not in the files",
+                    missing.kind, missing.name
+                )));
+            }
+            if !self.objects.is_empty() {
+                keys.retain(|key| named().any(|wanted| wanted.name == key.name));
+            }
+            keys.sort();
+            return Ok(keys.into_iter().map(Subject::InFile).collect());
         }
-        let mut named = Vec::new();
-        for wanted in self.objects.iter().filter(|wanted| wanted.kind == K::KIND) {
-            let found = kubernetes::call(
-                &format!("reading {} {}", K::KIND, wanted.name),
-                api.get_opt(&wanted.name),
-            )
-            .await?;
-            named.push(found.ok_or_else(|| {
+        let mut found = Vec::new();
+        if self.objects.is_empty() {
+            found = self.list::<K>(scene).await?;
+        }
+        for wanted in named() {
+            let object = scene.around.read::<K>(scene.namespace, &wanted.name).await;
+            found.push(object?.ok_or_else(|| {
                 Error::invalid(format!(
-                    "{} {} does not exist in that namespace (-n)",
+                    "{} {} does not exist in namespace {} (-n)",
                     K::KIND,
-                    wanted.name
+                    wanted.name,
+                    scene.namespace
                 ))
             })?);
         }
-        Ok(named)
+        found.sort_by_cached_key(|object| (object.namespace(), object.name_any()));
+        Ok(found
+            .into_iter()
+            .map(Box::new)
+            .map(Subject::There)
+            .collect())
+    }
+
+    /// All objects of a kind, page by page.
+    async fn list<K: Kind>(&self, scene: &Scene<'_>) -> Result<Vec<K>> {
+        let api: Api<K> = if self.all_namespaces {
+            Api::all(scene.client.clone())
+        } else {
+            Api::namespaced(scene.client.clone(), scene.namespace)
+        };
+        let mut params = ListParams::default().limit(PAGE);
+        let mut found = Vec::new();
+        loop {
+            let page = api.list(&params);
+            let page = kubernetes::call(&format!("listing {}", K::KIND), page).await?;
+            found.extend(page.items);
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(found),
+            }
+        }
     }
 }
 
-/// Prints what would be done to one object; nothing, if nothing would.
-fn print<K: Kind>(title: &str, object: &K, outcome: &Outcome<K>, tally: &mut Tally) {
-    let mut lines = Vec::new();
-    for place in &outcome.places {
-        for step in &place.report.planned {
-            *tally.verbs.entry(step.verb).or_default() += 1;
-            lines.push(
-                step.to_string()
-                    .lines()
-                    .map(|line| format!("  {line}"))
-                    .collect::<Vec<_>>()
-                    .join("\n"),
-            );
+impl Scene<'_> {
+    /// What is watched for one kind; nobody polls, each scope is read once.
+    fn scopes<W: Watch>(&self) -> Scopes<W> {
+        let (accounts, installation) = (self.accounts.clone(), self.installation.clone());
+        Scopes::new(accounts, installation, None, Arc::new(|_| {}))
+    }
+
+    /// What would become of an object.
+    async fn look<K: Kind>(&self, subject: &Subject<K>, scopes: &Scopes<K::Watch>) -> Finding {
+        match subject {
+            Subject::There(object) => self.plan(&**object, scopes).await,
+            Subject::InFile(key) => match self.applied::<K>(key).await {
+                Ok(object) => self.plan(&object, scopes).await,
+                Err(error) => Finding::problem(key.clone(), error),
+            },
         }
     }
-    for (key, error) in outcome.failures() {
-        // The steps have said so already.
-        if error.class == crate::error::Class::Conflict {
-            continue;
+
+    /// An object as it would be in the cluster if its file was applied.
+    async fn applied<K: Kind>(&self, key: &ObjectKey) -> Result<K> {
+        let ObjectKey {
+            namespace, name, ..
+        } = key;
+        let there = self.around.read::<K>(namespace, name).await?;
+        let object = self.around.get::<K>(namespace, name).await?;
+        let object =
+            object.ok_or_else(|| Error::invalid(format!("{} {name} is in no file", K::KIND)))?;
+        let spec = |object: &K| {
+            let object = serde_json::to_value(object).unwrap_or_default();
+            object.get("spec").cloned().unwrap_or_default()
+        };
+        let frozen = there
+            .as_ref()
+            .and_then(|there| Definitions::new().frozen(K::KIND, &spec(there), &spec(&object)));
+        match frozen {
+            None => Ok(object),
+            Some(why) => Err(Error::new(
+                Class::Rejected,
+                format!("the API server would refuse this: {why}"),
+            )),
         }
-        tally.problems += 1;
-        lines.push(format!(
-            "  ? {}{}",
-            key.map(|key| format!("{key}: ")).unwrap_or_default(),
-            error.message
-        ));
     }
-    if lines.is_empty() {
-        return;
+
+    async fn plan<K: Kind>(&self, object: &K, scopes: &Scopes<K::Watch>) -> Finding {
+        let key = ObjectKey {
+            kind: K::KIND.into(),
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+        };
+        let mut status = object.status().cloned().unwrap_or_default();
+        let deleting = object.meta().deletion_timestamp.is_some();
+        // As the controller does.
+        if deleting && !object.finalizers().iter().any(|name| name == FINALIZER) {
+            return Finding::of(key, deleting, Fate::Carried(Vec::new()));
+        }
+        let policies = object.policies();
+        if deleting && policies.deletion == DeletionPolicy::Orphan {
+            let targets = status.targets().clone();
+            return Finding::of(key, deleting, Fate::LetGo(targets));
+        }
+        if policies.suspend && !deleting {
+            return Finding::of(key, deleting, Fate::Suspended);
+        }
+        let uid = object.uid();
+        let asking = Asking {
+            uid: uid.unwrap_or_else(|| format!("{}/{}/{}", key.kind, key.namespace, key.name)),
+            urgency: Urgency::Edit,
+            freshness: self.freshness,
+            since: self.since,
+        };
+        let means = Means {
+            scopes,
+            around: &self.around,
+            gate: None,
+            asking,
+        };
+        let prepared = kind::prepare(object, &self.around).await;
+        let outcome = kind::carry_out(object, prepared, &status, means).await;
+        Finding::of_outcome(key, object, &outcome)
     }
-    let place = outcome
-        .places
-        .first()
-        .map(|place| format!("  ({})", place.target))
-        .unwrap_or_default();
-    let going = if object.meta().deletion_timestamp.is_some() {
-        "  being deleted"
-    } else {
-        ""
-    };
-    println!("{title}{place}{going}\n{}\n", lines.join("\n"));
 }
 
-impl fmt::Display for Tally {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = |verb| self.verbs.get(&verb).copied().unwrap_or_default();
-        if self.verbs.is_empty() && self.problems == 0 {
-            return match self.objects {
-                0 => f.write_str(
-                    "There are no objects here: choose a namespace by -n, or all by -A.",
-                ),
-                1 => f.write_str("Nothing would change: 1 object is as declared."),
-                n => write!(f, "Nothing would change: {n} objects are as declared."),
-            };
+impl Findings {
+    fn add(&mut self, finding: Finding) -> Result<()> {
+        self.tally.add(&finding);
+        match self.format {
+            Format::Text => print(&text::finding(&finding)),
+            Format::Json => {
+                self.kept.push(finding);
+                Ok(())
+            }
         }
-        write!(
-            f,
-            "{} to create, {} to change, {} to delete, {} in conflict, {} problems in {} object{}.",
-            count(Verb::Create),
-            count(Verb::Update),
-            count(Verb::Delete),
-            count(Verb::Conflict),
-            self.problems,
-            self.objects,
-            if self.objects == 1 { "" } else { "s" }
-        )
     }
+
+    /// Prints what is left to print. `nothing` is added where there was nothing to look at.
+    fn end(self, nothing: &str) -> Result<ExitCode> {
+        let nothing = if self.tally.objects == 0 { nothing } else { "" };
+        match self.format {
+            Format::Text => print(&format!("{}{nothing}\n", self.tally))?,
+            Format::Json => {
+                let document = json::Document::new(&self.kept, &self.tally);
+                let text = serde_json::to_string_pretty(&document);
+                let text = text.map_err(|error| Error::failing(format!("JSON: {error}")))?;
+                print(&format!("{text}\n"))?;
+            }
+        }
+        Ok(ExitCode::from(self.tally.exit_code()))
+    }
+}
+
+fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    printed.map_err(|error| Error::failing(format!("printing the plan: {error}")))
 }
 
 #[cfg(test)]
@@ -245,27 +425,5 @@ mod tests {
         for text in ["golden", "aset/", "pod/x"] {
             assert!(object(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn the_last_line_sums_up() {
-        let nothing = Tally {
-            objects: 3,
-            ..Tally::default()
-        };
-        assert_eq!(
-            nothing.to_string(),
-            "Nothing would change: 3 objects are as declared."
-        );
-        assert!(Tally::default().to_string().contains("choose a namespace"));
-        let some = Tally {
-            verbs: [(Verb::Create, 2), (Verb::Delete, 1)].into(),
-            objects: 1,
-            problems: 0,
-        };
-        assert_eq!(
-            some.to_string(),
-            "2 to create, 0 to change, 1 to delete, 0 in conflict, 0 problems in 1 object."
-        );
     }
 }

@@ -6,8 +6,9 @@ use crate::{
         aws::{Accounts, Observer},
         kubernetes,
     },
-    controller::{self, Context, backoff::Backoff, lease, secrets},
+    controller::{self, Context, backoff::Backoff, lease, pools::Pools, secrets},
     error::{Error, Result},
+    outside::Tempo,
     telemetry::{self, LogFormat, Metrics, Probes},
 };
 use clap::Args;
@@ -34,9 +35,13 @@ pub struct Run {
     #[arg(long, env = "CAMPANILE_WATCH_NAMESPACE", value_delimiter = ',')]
     watch_namespace: Vec<String>,
 
-    /// How often the outside of each object is looked at.
+    /// How often the alarms of each account are looked at.
     #[arg(long, env = "CAMPANILE_POLL_INTERVAL", default_value = "60s", value_parser = duration)]
     poll_interval: Duration,
+
+    /// How often that is looked at which changes rarely: topics, tags, whether roles still trust us.
+    #[arg(long, env = "CAMPANILE_SLOW_POLL_INTERVAL", default_value = "10m", value_parser = duration)]
+    slow_poll_interval: Duration,
 
     /// Where /metrics, /livez and /readyz are served.
     #[arg(long, env = "CAMPANILE_METRICS_ADDR", default_value = "0.0.0.0:8080")]
@@ -78,8 +83,8 @@ impl Run {
                     .await?;
             let installation = self.installation.installation(&client, digester).await?;
             cluster_reached.done();
+            let replica = std::env::var("HOSTNAME").unwrap_or_else(|_| "campanile".into());
             let held = if self.leader_elect {
-                let replica = std::env::var("HOSTNAME").unwrap_or_else(|_| "campanile".into());
                 tracing::info!(replica, "waiting for the lease");
                 let acquired =
                     lease::acquire(client.clone(), namespace, "campanile", &replica, TIMING);
@@ -102,7 +107,9 @@ impl Run {
                     request.took,
                 );
             });
-            let accounts = Accounts::from_environment(&installation.cluster.name, observer).await;
+            let limiter = Arc::new(self.installation.limiter());
+            let name = &installation.cluster.name;
+            let accounts = Accounts::from_environment(name, limiter.clone(), observer).await;
             tracing::info!(
                 cluster = installation.cluster.name,
                 uid = installation.cluster.uid,
@@ -111,11 +118,18 @@ impl Run {
             let context = Arc::new(Context {
                 client,
                 installation,
-                accounts,
+                accounts: Arc::new(accounts),
+                limiter,
+                pools: Pools::default(),
                 backoff: Backoff::default(),
                 lease: held.clone(),
                 shutdown: shutdown.clone(),
-                poll_interval: self.poll_interval,
+                tempo: Tempo {
+                    poll: self.poll_interval,
+                    // Rarely is not more often than often.
+                    slow: self.slow_poll_interval.max(self.poll_interval),
+                },
+                replica,
                 metrics: metrics.clone(),
                 probes: probes.clone(),
             });

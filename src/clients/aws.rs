@@ -1,6 +1,10 @@
 //! AWS: clients that act as one role in one account, and what AWS's errors mean.
 
-use crate::error::{Class, Error, Result};
+use super::limit::{Limiter, Urgency};
+use crate::{
+    error::{Class, Error, Result},
+    stage::Operation,
+};
 use aws_config::{
     Region, SdkConfig, identity::IdentityCache, retry::RetryConfig, sts::AssumeRoleProvider,
     timeout::TimeoutConfig,
@@ -20,10 +24,10 @@ use std::{
     collections::HashMap,
     error::Error as StdError,
     fmt,
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock, Weak},
     time::{Duration, Instant},
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 /// The longest that one attempt of a call may take. The SDK itself has no such limit.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
@@ -44,15 +48,151 @@ pub struct Identity {
     pub region: String,
 }
 
+impl Identity {
+    /// What one refusal or throttling stops: these credentials, in this Region, for one service.
+    pub fn scope(&self, service: &str) -> String {
+        let Self {
+            role_arn,
+            external_id,
+            region,
+            ..
+        } = self;
+        format!("{role_arn}/{external_id}/{region}/{service}")
+    }
+}
+
 /// Clients that act as one [`Identity`]. Credentials refresh inside the SDK.
-#[derive(Debug)]
 pub struct Account {
     /// Who we are there.
     pub identity: Identity,
+    clients: RwLock<Clients>,
+    base: Arc<Base>,
+    /// Why the role does not let us in any more, though credentials from before would work for a while.
+    refusal: watch::Sender<Option<Error>>,
+}
+
+/// The clients of one configuration.
+#[derive(Clone)]
+struct Clients {
+    cloudwatch: aws_sdk_cloudwatch::Client,
+    sns: aws_sdk_sns::Client,
+}
+
+impl Clients {
+    fn new(identity: &Identity, config: &SdkConfig, observer: &Observer) -> Self {
+        // One tenant's throttling must not eat the others' retries: the SDK's budget is per service
+        // and Region unless it is partitioned.
+        let partition =
+            RetryPartition::new(format!("{}/{}", identity.role_arn, identity.external_id));
+        let cloudwatch = aws_sdk_cloudwatch::config::Builder::from(config)
+            .retry_partition(partition.clone())
+            .interceptor(Watch(observer.clone()))
+            .build();
+        let sns = aws_sdk_sns::config::Builder::from(config)
+            .retry_partition(partition)
+            .interceptor(Watch(observer.clone()))
+            .build();
+        Self {
+            cloudwatch: aws_sdk_cloudwatch::Client::from_conf(cloudwatch),
+            sns: aws_sdk_sns::Client::from_conf(sns),
+        }
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Account");
+        shown
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Account {
+    fn clients(&self) -> Clients {
+        let clients = self.clients.read();
+        clients.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// CloudWatch.
-    pub cloudwatch: aws_sdk_cloudwatch::Client,
+    pub fn cloudwatch(&self) -> aws_sdk_cloudwatch::Client {
+        self.clients().cloudwatch
+    }
+
     /// SNS.
-    pub sns: aws_sdk_sns::Client,
+    pub fn sns(&self) -> aws_sdk_sns::Client {
+        self.clients().sns
+    }
+
+    /// A call that changes nothing, once the account's quota and its role allow it. (A write passes the gate.)
+    pub async fn read(
+        &self,
+        service: &'static str,
+        operation: &'static str,
+        urgency: Urgency,
+    ) -> Result<Call<'_>> {
+        if let Some(refusal) = self.refusal.borrow().clone() {
+            return Err(refusal);
+        }
+        let Identity {
+            account_id, region, ..
+        } = &self.identity;
+        let api = format!("{service}:{operation}");
+        let limiter = &self.base.limiter;
+        limiter.take(account_id, region, &api, urgency).await;
+        Ok(Call::read(&self.identity, service, operation))
+    }
+
+    /// A call that writes, as the gate sees it. `scope` is that of the stage.
+    pub fn operation<'a>(&'a self, scope: &'a str, api: &'static str) -> Operation<'a> {
+        let Identity {
+            role_arn,
+            account_id,
+            region,
+            ..
+        } = &self.identity;
+        Operation {
+            scope,
+            account: account_id,
+            region,
+            identity: role_arn,
+            api,
+        }
+    }
+
+    /// A call that changes something. It has passed the gate.
+    pub fn write(&self, service: &'static str, operation: &'static str) -> Call<'_> {
+        Call::write(&self.identity, service, operation)
+    }
+
+    /// Assumes the role anew: credentials outlive a change of its trust by up to an hour, and those of a
+    /// role that was deleted stay dead when it is made again. What it gets is used from now on.
+    pub async fn check(&self) -> Result<()> {
+        let (refusal, outcome) = match self.base.verify(&self.identity).await {
+            Ok(config) => {
+                let fresh = Clients::new(&self.identity, &config, &self.base.observer);
+                let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
+                *clients = fresh;
+                (None, Ok(()))
+            }
+            Err(error) if error.class == Class::Denied => (Some(error.clone()), Err(error)),
+            // What passes by itself says nothing about the role.
+            Err(error) => return Err(error),
+        };
+        self.refusal.send_if_modified(|known| {
+            let turned = known.is_some() != refusal.is_some();
+            *known = refusal;
+            turned
+        });
+        outcome
+    }
+
+    /// Ends when the role lets us in again, or does not any more.
+    pub async fn turned(&self) {
+        if self.refusal.subscribe().changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
 }
 
 /// One request that went to AWS, an attempt each.
@@ -71,17 +211,28 @@ pub struct Request<'a> {
 /// Is told of every request that went to AWS.
 pub type Observer = Arc<dyn Fn(Request<'_>) + Send + Sync>;
 
-/// All accounts that were asked for, with clients of their own each.
-pub struct Accounts {
-    base: SdkConfig,
+/// What the clients of all accounts have in common.
+struct Base {
+    config: SdkConfig,
     session_name: String,
     observer: Observer,
-    known: Mutex<HashMap<Identity, Arc<Account>>>,
+    limiter: Arc<Limiter>,
+}
+
+/// All accounts that somebody is at work in, with clients of their own each.
+pub struct Accounts {
+    base: Arc<Base>,
+    /// Whoever is at work there keeps them.
+    known: Mutex<HashMap<Identity, Weak<Account>>>,
 }
 
 impl Accounts {
     /// Credentials and endpoints come from the operator's environment, never from a spec.
-    pub async fn from_environment(cluster: &str, observer: Observer) -> Self {
+    pub async fn from_environment(
+        cluster: &str,
+        limiter: Arc<Limiter>,
+        observer: Observer,
+    ) -> Self {
         let base = aws_config::defaults(aws_config::BehaviorVersion::v2026_01_12())
             .timeout_config(
                 TimeoutConfig::builder()
@@ -93,7 +244,7 @@ impl Accounts {
             .retry_config(RetryConfig::standard().with_max_attempts(2))
             .load()
             .await;
-        let base = if base.region().is_some() {
+        let config = if base.region().is_some() {
             base
         } else {
             // STS needs some Region; each account's clients get their own.
@@ -101,54 +252,58 @@ impl Accounts {
                 .region(Region::from_static("us-east-1"))
                 .build()
         };
-        Self {
-            base,
+        let base = Base {
+            config,
             session_name: format!("campanile-{cluster}"),
             observer,
+            limiter,
+        };
+        Self {
+            base: Arc::new(base),
             known: Mutex::default(),
         }
     }
 
     /// The clients of an identity, once it is certain that the role leads to the account that was named.
     pub async fn get(&self, identity: &Identity) -> Result<Arc<Account>> {
-        if let Some(account) = self.known.lock().await.get(identity) {
-            return Ok(account.clone());
-        }
-        let config = self.assume(identity).await;
-        self.verify(identity, &config).await?;
-        // One tenant's throttling must not eat the others' retries: the SDK's budget is per service
-        // and Region unless it is partitioned.
-        let partition =
-            RetryPartition::new(format!("{}/{}", identity.role_arn, identity.external_id));
-        let cloudwatch = aws_sdk_cloudwatch::config::Builder::from(&config)
-            .retry_partition(partition.clone())
-            .interceptor(Watch(self.observer.clone()))
-            .build();
-        let sns = aws_sdk_sns::config::Builder::from(&config)
-            .retry_partition(partition)
-            .interceptor(Watch(self.observer.clone()))
-            .build();
-        let account = Arc::new(Account {
-            identity: identity.clone(),
-            cloudwatch: aws_sdk_cloudwatch::Client::from_conf(cloudwatch),
-            sns: aws_sdk_sns::Client::from_conf(sns),
-        });
-        self.known
+        if let Some(account) = self
+            .known
             .lock()
             .await
-            .insert(identity.clone(), account.clone());
+            .get(identity)
+            .and_then(Weak::upgrade)
+        {
+            return Ok(account);
+        }
+        let config = self.base.verify(identity).await?;
+        let clients = Clients::new(identity, &config, &self.base.observer);
+        let account = Arc::new(Account {
+            identity: identity.clone(),
+            clients: RwLock::new(clients),
+            base: self.base.clone(),
+            refusal: watch::Sender::new(None),
+        });
+        let mut known = self.known.lock().await;
+        known.retain(|_, account| account.strong_count() > 0);
+        // Two may have asked at once; they share the first one's clients, and what is known of the role.
+        if let Some(first) = known.get(identity).and_then(Weak::upgrade) {
+            return Ok(first);
+        }
+        known.insert(identity.clone(), Arc::downgrade(&account));
         Ok(account)
     }
+}
 
+impl Base {
     async fn assume(&self, identity: &Identity) -> SdkConfig {
         let provider = AssumeRoleProvider::builder(&identity.role_arn)
             .session_name(&self.session_name)
             .external_id(&identity.external_id)
             .region(Region::new(identity.region.clone()))
-            .configure(&self.base)
+            .configure(&self.config)
             .build()
             .await;
-        self.base
+        self.config
             .clone()
             .into_builder()
             .credentials_provider(SharedCredentialsProvider::new(provider))
@@ -158,9 +313,11 @@ impl Accounts {
             .build()
     }
 
-    /// A role's ARN names an account, but only AWS can say where its credentials lead.
-    async fn verify(&self, identity: &Identity, config: &SdkConfig) -> Result<()> {
-        let sts = aws_sdk_sts::config::Builder::from(config)
+    /// A configuration that acts as this identity. A role's ARN names an account, but only AWS can say
+    /// where its credentials lead.
+    async fn verify(&self, identity: &Identity) -> Result<SdkConfig> {
+        let config = self.assume(identity).await;
+        let sts = aws_sdk_sts::config::Builder::from(&config)
             .interceptor(Watch(self.observer.clone()))
             .build();
         let caller = aws_sdk_sts::Client::from_conf(sts)
@@ -169,7 +326,7 @@ impl Accounts {
             .await
             .map_err(|error| classify(&Call::read(identity, "sts", "GetCallerIdentity"), &error))?;
         match caller.account() {
-            Some(account) if account == identity.account_id => Ok(()),
+            Some(account) if account == identity.account_id => Ok(config),
             account => Err(Error::new(
                 Class::Denied,
                 format!(

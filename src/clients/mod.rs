@@ -2,3 +2,4 @@
 
 pub mod aws;
 pub mod kubernetes;
+pub mod limit;

@@ -3,6 +3,7 @@
 
 use crate::{
     error::{Class, Error},
+    jitter::jittered,
     plan::Step,
 };
 use std::{
@@ -171,28 +172,6 @@ impl Backoff {
     }
 }
 
-/// The delay before the next try, spread so that objects which failed together do not return
-/// together: fully where the delay doubles, by a tenth where it is fixed.
-pub fn jittered(class: Class, failures: u32) -> Option<Duration> {
-    const SHORTEST: Duration = Duration::from_secs(1);
-    // A status that says how far it is must not be rewritten more often.
-    const THROTTLED: Duration = Duration::from_secs(10);
-    let delay = class.delay(failures)?;
-    Some(match class {
-        Class::Superseded => delay,
-        Class::Throttled => delay.mul_f64(fastrand::f64()).max(THROTTLED),
-        Class::Failing | Class::Cut => delay.mul_f64(fastrand::f64()).max(SHORTEST),
-        // Asking at once whether a person has granted something since would be no use.
-        Class::Denied => delay.mul_f64(0.5 + 0.5 * fastrand::f64()),
-        Class::Invalid | Class::Rejected | Class::Waiting(_) | Class::Conflict => spread(delay),
-    })
-}
-
-/// A period, give or take a tenth.
-pub fn spread(period: Duration) -> Duration {
-    period.mul_f64(0.9 + 0.2 * fastrand::f64())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,7 +179,7 @@ mod tests {
 
     fn step(threshold: &str) -> Step {
         let fields = vec![crate::plan::FieldChange {
-            name: "threshold",
+            name: "threshold".into(),
             from: None,
             to: threshold.into(),
         }];
@@ -301,19 +280,5 @@ mod tests {
             None,
             "asked to look again"
         );
-    }
-
-    #[test]
-    fn jitter_stays_in_bounds() {
-        for _ in 0..100 {
-            let delay = jittered(Class::Failing, 3).unwrap();
-            assert!(
-                delay >= Duration::from_secs(1) && delay <= Duration::from_secs(20),
-                "{delay:?}"
-            );
-            let delay = jittered(Class::Rejected, 1).unwrap().as_secs();
-            assert!((3240..=3960).contains(&delay), "{delay}");
-        }
-        assert_eq!(jittered(Class::Invalid, 1), None);
     }
 }

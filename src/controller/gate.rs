@@ -3,16 +3,17 @@
 use super::{
     Context, Watched,
     lease::Held,
+    pools::Permit,
     reconcile::write_status,
     status::{Before, Keep, Phase, conditions},
 };
 use crate::{
     api::Target,
-    clients::aws::CALL_LIMIT,
+    clients::{aws::CALL_LIMIT, limit::Urgency},
     error::{Class, Error, Result},
     kind::{Kind, Status},
-    plan::{Step, Verb},
-    stage::{Applied, Gate},
+    plan::{FieldChange, Step, Verb},
+    stage::{Applied, Gate, Operation},
 };
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -20,6 +21,7 @@ use kube::{
     Resource, ResourceExt,
     runtime::reflector::{ObjectRef, Store},
 };
+use std::sync::PoisonError;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -29,8 +31,23 @@ pub struct ObjectGate<'a, K: Kind> {
     uid: String,
     store: &'a Store<Watched<K>>,
     context: &'a Context,
+    urgency: Urgency,
+    /// What the run is called in logs.
+    trace_id: &'a str,
+    /// Given back for good when the run has to wait for a quota: it does little else from then on.
+    permit: std::sync::Mutex<Option<Permit>>,
     /// The status as it was last written; intents are added to it.
     pub status: Mutex<K::Status>,
+}
+
+/// The run that a gate belongs to.
+pub struct Passage<'a> {
+    /// Whether somebody waits for it.
+    pub urgency: Urgency,
+    /// What it is called in logs.
+    pub trace_id: &'a str,
+    /// The right to be at work.
+    pub permit: Permit,
 }
 
 impl<'a, K: Kind> ObjectGate<'a, K> {
@@ -39,16 +56,54 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
         object: &'a K,
         store: &'a Store<Watched<K>>,
         context: &'a Context,
+        passage: Passage<'a>,
         status: K::Status,
     ) -> Self {
         let uid = object.uid().unwrap_or_default();
+        let Passage {
+            urgency,
+            trace_id,
+            permit,
+        } = passage;
         Self {
             object,
             uid,
             store,
             context,
+            urgency,
+            trace_id,
+            permit: std::sync::Mutex::new(Some(permit)),
             status: Mutex::new(status),
         }
+    }
+
+    /// One line per outside write: who, what, from, to, what came of it, and by which run.
+    fn audit(&self, operation: Operation<'_>, step: &Step, outcome: &Result<Applied>) {
+        let side = |value: fn(&FieldChange) -> &str| {
+            let fields = step.fields.iter();
+            let fields = fields.map(|field| format!("{}={}", field.name, value(field)));
+            fields.collect::<Vec<_>>().join(" ")
+        };
+        let object = format!(
+            "{} {}/{}",
+            K::KIND,
+            self.object.namespace().unwrap_or_default(),
+            self.object.name_any()
+        );
+        tracing::info!(
+            target: "campanile::audit",
+            who = operation.identity,
+            object,
+            account = operation.account,
+            region = operation.region,
+            api = operation.api,
+            what = format!("{} {}", step.stage, step.key),
+            from = side(|field| field.from.as_deref().unwrap_or_default()),
+            to = side(|field| &field.to),
+            outcome = outcome.as_ref().map_or_else(|error| error.class.label(), |_| "ok"),
+            trace_id = self.trace_id,
+            "audit"
+        );
     }
 
     fn admits(&self) -> Result<()> {
@@ -96,6 +151,8 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
             if arrived.conditions().is_empty() {
                 K::first_sight(&mut arrived);
                 let now = Timestamp::now();
+                self.object
+                    .introduce(&mut arrived, &self.context.installation);
                 let generation = self.object.meta().generation;
                 let view = Before {
                     conditions: &[],
@@ -118,13 +175,27 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
         })
     }
 
-    fn enter<'a>(&'a self, scope: &'a str, _: &'a [Step]) -> BoxFuture<'a, Result<()>> {
+    fn enter<'a>(&'a self, operation: Operation<'a>, _: &'a [Step]) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             self.admits()?;
-            self.context
-                .backoff
-                .denied(&self.uid, scope)
-                .map_or(Ok(()), Err)
+            let Operation {
+                account,
+                region,
+                api,
+                ..
+            } = operation;
+            let (limiter, urgency) = (&self.context.limiter, self.urgency);
+            if limiter.try_take(account, region, api, urgency) {
+                return Ok(());
+            }
+            let permit = {
+                let mut permit = self.permit.lock().unwrap_or_else(PoisonError::into_inner);
+                permit.take()
+            };
+            drop(permit);
+            limiter.take(account, region, api, urgency).await;
+            // Much may have happened meanwhile.
+            self.admits()
         })
     }
 
@@ -139,31 +210,28 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
         })
     }
 
-    fn leave(&self, scope: &str, step: &Step, outcome: &Result<Applied>) {
+    fn leave(&self, operation: Operation<'_>, step: &Step, outcome: &Result<Applied>) {
+        self.audit(operation, step, outcome);
         let backoff = &self.context.backoff;
-        let (verb, stage, key) = (step.verb, step.stage, &step.key);
-        match outcome {
-            Ok(_) => {
-                backoff.allowed(&self.uid, scope);
-                tracing::info!(?verb, stage, key, "changed");
+        let Err(error) = outcome else {
+            backoff.allowed(&self.uid, operation.scope);
+            return;
+        };
+        tracing::warn!(verb = ?step.verb, stage = step.stage, key = step.key, %error, class = error.class.label(), "not changed");
+        match error.class {
+            Class::Denied => backoff.deny(&self.uid, operation.scope, error),
+            // Why a deletion is refused is seldom the thing's own fault.
+            Class::Rejected if step.verb != Verb::Delete => {
+                backoff.refuse(&self.uid, step, error);
             }
-            Err(error) => {
-                let class = error.class;
-                tracing::warn!(?verb, stage, key, %error, class = class.label(), "not changed");
-                match class {
-                    Class::Denied => backoff.deny(&self.uid, scope, error),
-                    // Why a deletion is refused is seldom the thing's own fault.
-                    Class::Rejected if verb != Verb::Delete => {
-                        backoff.refuse(&self.uid, step, error)
-                    }
-                    _ => {}
-                }
-            }
+            _ => {}
         }
     }
 
-    fn refused(&self, step: &Step) -> Option<Error> {
-        self.context.backoff.refused(&self.uid, step)
+    fn refused(&self, scope: &str, step: &Step) -> Option<Error> {
+        let backoff = &self.context.backoff;
+        let refused = backoff.refused(&self.uid, step);
+        refused.or_else(|| backoff.denied(&self.uid, scope))
     }
 }
 

@@ -1,24 +1,36 @@
 //! The controller: which events wake which object, and one reconcile for all of them.
 
 pub mod backoff;
+pub mod drift;
 mod gate;
 pub mod lease;
+pub mod pools;
 mod reconcile;
+pub mod report;
 pub mod secrets;
 pub mod status;
 
 use crate::{
     alarms,
-    api::{AlarmSet, RECONCILE_REQUESTED, TenantObservability},
-    clients::aws::Accounts,
+    api::{ACCOUNT_BINDING, AlarmSet, RECONCILE_REQUESTED, TenantObservability},
+    clients::{
+        aws::Accounts,
+        limit::{Limiter, Urgency},
+    },
     error::{Class, Error, Result},
+    jitter::jittered,
     kind::{Installation, Kind},
+    outside::{Holder, Tempo},
+    scopes::Scopes,
     telemetry::{Metrics, Probes},
     tenant,
 };
-use backoff::{Backoff, jittered};
-use futures::{FutureExt, StreamExt, TryStreamExt as _, future, stream::FuturesUnordered};
-use k8s_openapi::api::core::v1::Secret;
+use backoff::Backoff;
+use futures::{
+    FutureExt, Stream, StreamExt, TryStreamExt as _, future, stream, stream::FuturesUnordered,
+};
+use gate::Passage;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::{DeserializeGuard, PartialObjectMeta},
@@ -31,6 +43,7 @@ use kube::{
     },
 };
 use lease::Held;
+use pools::Pools;
 use reconcile::Done;
 use std::{
     convert::Infallible,
@@ -39,11 +52,12 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-/// How many objects of a kind are worked on at once.
-const WORKERS: u16 = 8;
+/// How long background work steps aside where others are at work.
+const ASIDE: Duration = Duration::from_secs(1);
 
 /// How long a controller may be without a sign of life before the process counts as stuck.
 const STUCK: Duration = Duration::from_secs(60);
@@ -58,26 +72,43 @@ pub struct Context {
     /// This installation.
     pub installation: Installation,
     /// The tenants' accounts.
-    pub accounts: Accounts,
+    pub accounts: Arc<Accounts>,
+    /// Their quotas.
+    pub limiter: Arc<Limiter>,
+    /// Who may be at work at once.
+    pub pools: Pools,
     /// What is remembered of each object between runs.
     pub backoff: Backoff,
     /// The right to write, where several replicas share it.
     pub lease: Option<Held>,
     /// Cancelled when the process is to end.
     pub shutdown: CancellationToken,
-    /// How often the outside of an object is looked at.
-    pub poll_interval: Duration,
+    /// How often the outside is looked at.
+    pub tempo: Tempo,
+    /// What this replica is called.
+    pub replica: String,
     /// Counters.
     pub metrics: Metrics,
     /// What `/livez` and `/readyz` say.
     pub probes: Probes,
 }
 
-impl Context {
+/// What the controller of one kind stands on, in one namespace or in all.
+pub struct Ground<K: Kind> {
+    /// What all reconciles share.
+    pub context: Arc<Context>,
+    /// The objects as they are watched.
+    pub store: Store<Watched<K>>,
+    /// What is watched outside.
+    pub scopes: Scopes<K::Watch>,
+}
+
+impl<K: Kind> Ground<K> {
     /// The object is gone.
     fn forget(&self, uid: &str) {
-        self.backoff.forget(uid);
-        self.metrics.forget(uid);
+        self.context.backoff.forget(uid);
+        self.context.metrics.forget(uid);
+        self.scopes.release(uid, None);
     }
 }
 
@@ -153,8 +184,16 @@ async fn tenants(context: &Arc<Context>, namespace: Option<&str>) {
     .default_backoff()
     .touched_objects()
     .predicate_filter(predicates::resource_version, Default::default());
+    let bindings = bindings(client, namespace);
     control::<TenantObservability>(context, namespace, |controller, store| {
+        let within = store.clone();
         controller
+            .watches_stream(bindings, move |bound| {
+                let name = Some(bound.name_any());
+                those(&within, |tenant: &TenantObservability| {
+                    tenant.namespace() == name
+                })
+            })
             .watches_stream(sets, |set| {
                 let namespace = set.namespace().unwrap_or_default();
                 let tenant = set.0.ok()?.spec.tenant_ref.name;
@@ -186,15 +225,44 @@ async fn alarm_sets(context: &Arc<Context>, namespace: Option<&str>) {
         },
         Default::default(),
     );
+    let bindings = bindings(&context.client, namespace);
     control::<AlarmSet>(context, namespace, |controller, store| {
-        controller.watches_stream(tenants, move |tenant| {
-            let (name, namespace) = (tenant.name_any(), tenant.namespace());
-            those(&store, |set: &AlarmSet| {
-                set.namespace() == namespace && set.spec.tenant_ref.name == name
+        let within = store.clone();
+        controller
+            .watches_stream(bindings, move |bound| {
+                let name = Some(bound.name_any());
+                those(&within, |set: &AlarmSet| set.namespace() == name)
             })
-        })
+            .watches_stream(tenants, move |tenant| {
+                let (name, namespace) = (tenant.name_any(), tenant.namespace());
+                those(&store, |set: &AlarmSet| {
+                    set.namespace() == namespace && set.spec.tenant_ref.name == name
+                })
+            })
     })
     .await;
+}
+
+/// The namespaces whose account has just been bound, or bound to another one.
+fn bindings(
+    client: &Client,
+    namespace: Option<&str>,
+) -> impl Stream<Item = watcher::Result<PartialObjectMeta<Namespace>>> + use<> {
+    let chosen = match namespace {
+        Some(name) => watcher::Config::default().fields(&format!("metadata.name={name}")),
+        None => watcher::Config::default(),
+    };
+    let api = Api::<PartialObjectMeta<Namespace>>::all(client.clone());
+    watcher(api, chosen)
+        .default_backoff()
+        .touched_objects()
+        .predicate_filter(
+            |bound: &PartialObjectMeta<Namespace>| {
+                let account = bound.annotations().get(ACCOUNT_BINDING).cloned();
+                Some(fingerprint(bound, account))
+            },
+            Default::default(),
+        )
 }
 
 /// The watched objects that are so.
@@ -228,6 +296,22 @@ async fn control<K: Kind>(
     wire: impl FnOnce(Controller<Watched<K>>, Store<Watched<K>>) -> Controller<Watched<K>>,
 ) {
     let (store, writer) = reflector::store::<Watched<K>>();
+    let (wake, mut woken) = mpsc::unbounded_channel::<ObjectRef<Watched<K>>>();
+    let waker = move |holder: &Holder| {
+        // Nobody listens any more when the process ends.
+        let _ = wake.send(ObjectRef::new(&holder.name).within(&holder.namespace));
+    };
+    let scopes = Scopes::new(
+        context.accounts.clone(),
+        context.installation.clone(),
+        Some(context.tempo),
+        Arc::new(waker),
+    );
+    let ground = Arc::new(Ground::<K> {
+        context: context.clone(),
+        store: store.clone(),
+        scopes,
+    });
     // Our own status writes must not wake us. Deletion moves the generation too.
     let stream = watcher(
         api::<Watched<K>>(&context.client, namespace),
@@ -235,10 +319,10 @@ async fn control<K: Kind>(
     )
     .default_backoff()
     .inspect_ok({
-        let context = context.clone();
+        let ground = ground.clone();
         move |event| {
             if let watcher::Event::Delete(object) = event {
-                context.forget(&object.uid().unwrap_or_default());
+                ground.forget(&object.uid().unwrap_or_default());
             }
         }
     })
@@ -257,25 +341,29 @@ async fn control<K: Kind>(
         .heartbeat(format!("the controller of {place}"), STUCK);
     let synced = context.probes.wait_for(format!("the watch of {place}"));
     let ready = store.clone();
-    let sync = async move {
+    let sync = async {
         if ready.wait_until_ready().await.is_ok() {
             synced.done();
         }
         // In the same task as the controller, so that it stops when that one is stuck.
         loop {
             heart.beat();
+            let ages = ground.scopes.ages();
+            context.metrics.mirrors(K::KIND, &place, ages);
             tokio::time::sleep(STUCK / 10).await;
         }
     };
-    let scope = Arc::new((context.clone(), store.clone()));
+    let moved = stream::poll_fn(move |cx| woken.poll_recv(cx));
     let work = wire(Controller::for_stream(stream, store.clone()), store)
+        .reconcile_on(moved)
         .with_config(
+            // Who is at work at once is decided by the pools, which know who waits for it.
             controller::Config::default()
-                .concurrency(WORKERS)
+                .concurrency(0)
                 .debounce(Duration::from_millis(50)),
         )
         .graceful_shutdown_on(context.shutdown.clone().cancelled_owned())
-        .run(one::<K>, |_, never, _| match *never {}, scope)
+        .run(one::<K>, |_, never, _| match *never {}, ground.clone())
         .for_each(|result| {
             match result {
                 // A deleted object whose next look was still to come.
@@ -293,21 +381,34 @@ async fn control<K: Kind>(
 /// One reconcile, with its span, its metrics, and a catch for panics, which would end the controller.
 async fn one<K: Kind>(
     object: Arc<Watched<K>>,
-    scope: Arc<(Arc<Context>, Store<Watched<K>>)>,
+    ground: Arc<Ground<K>>,
 ) -> Result<Action, Infallible> {
-    let (context, store) = &*scope;
+    let context = &ground.context;
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let urgency = match &object.0 {
+        Ok(read) => reconcile::urgency(read),
+        Err(_) => Urgency::Background,
+    };
+    let Some(permit) = context.pools.admit(&namespace, urgency).await else {
+        return Ok(Action::requeue(ASIDE));
+    };
+    let trace_id = format!("{:032x}", fastrand::u128(..));
     let span = tracing::info_span!(
         "reconcile",
         kind = K::KIND,
         namespace,
         object = name,
         generation = object.meta().generation,
-        id = format!("{:016x}", fastrand::u64(..))
+        trace_id
     );
     async {
         let began = Instant::now();
-        let run = AssertUnwindSafe(reconcile::reconcile::<K>(&object, store, context))
+        let passage = Passage {
+            urgency,
+            trace_id: &trace_id,
+            permit,
+        };
+        let run = AssertUnwindSafe(reconcile::reconcile::<K>(&object, &ground, passage))
             .catch_unwind()
             .await;
         let uid = object.uid().unwrap_or_default();

@@ -1,26 +1,34 @@
 //! The only reconcile: the same for all kinds.
 
 use super::{
-    Context, Watched,
-    backoff::{jittered, spread},
-    gate::ObjectGate,
+    Ground, Watched,
+    drift::{self, Drift},
+    gate::{ObjectGate, Passage},
+    report::{self, Happened},
     status::{Before, Keep, Phase, Sum, conditions, decisive},
 };
 use crate::{
-    api::{FINALIZER, RECONCILE_REQUESTED, Target},
-    clients::kubernetes,
+    api::{DeletionPolicy, FINALIZER, RECONCILE_REQUESTED, Target},
+    clients::{kubernetes, limit::Urgency},
     error::{Class, Error, Result},
-    kind::{self, Findings, Kind, Moment, Outcome, Purpose, Status, Surroundings},
+    jitter::jittered,
+    kind::{self, Findings, Kind, Means, Moment, Outcome, Status},
+    outside::{Asking, Freshness},
+    plan::Step,
+    stage::Origin,
+    surroundings::{Purpose, Surroundings},
 };
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams, TypeMeta},
-    runtime::{controller::Action, reflector::Store},
+    runtime::controller::Action,
 };
 use serde::Serialize;
 use serde_json::json;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// The field manager of all that we write to the API server.
 const MANAGER: &str = "campanile";
@@ -50,12 +58,27 @@ impl Done {
     }
 }
 
+/// Whether somebody waits for it: an edit that was not attempted yet, a deletion, a request to look again.
+pub fn urgency<K: Kind>(object: &K) -> Urgency {
+    let requested = object.annotations().get(RECONCILE_REQUESTED).cloned();
+    let mut status = object.status().cloned().unwrap_or_default();
+    let common = status.common();
+    let ahead = *common.observed_generation != object.meta().generation;
+    let asked = requested.is_some() && *common.last_handled_reconcile_at != requested;
+    if ahead || asked || object.meta().deletion_timestamp.is_some() {
+        Urgency::Edit
+    } else {
+        Urgency::Background
+    }
+}
+
 /// Brings one object's outside in line and its status up to date.
 pub async fn reconcile<K: Kind>(
     cached: &Watched<K>,
-    store: &Store<Watched<K>>,
-    context: &Context,
+    ground: &Ground<K>,
+    passage: Passage<'_>,
 ) -> Result<Done> {
+    let context = &ground.context;
     let api = Api::<K>::namespaced(
         context.client.clone(),
         &cached.namespace().unwrap_or_default(),
@@ -64,7 +87,7 @@ pub async fn reconcile<K: Kind>(
     let Some(object) =
         kubernetes::call("reading the object", api.get_opt(&cached.name_any())).await?
     else {
-        context.forget(&cached.uid().unwrap_or_default());
+        ground.forget(&cached.uid().unwrap_or_default());
         return Ok(Done::idle());
     };
     let uid = object.uid().unwrap_or_default();
@@ -79,34 +102,96 @@ pub async fn reconcile<K: Kind>(
             .iter()
             .any(|finalizer| finalizer == FINALIZER)
     {
-        context.forget(&uid);
+        ground.forget(&uid);
         return Ok(Done::idle());
     }
     let requested = object.annotations().get(RECONCILE_REQUESTED).cloned();
-    let mut before = object.status().cloned().unwrap_or_default();
-    let newly_requested = requested.is_some() && *before.last_handled_reconcile_at() != requested;
-    context
-        .backoff
-        .begin(&uid, object.meta().generation, newly_requested);
+    let before = object.status().cloned().unwrap_or_default();
+    let newly_requested =
+        requested.is_some() && *before.clone().common().last_handled_reconcile_at != requested;
+    let policies = object.policies();
+    if deleting && policies.deletion == DeletionPolicy::Orphan {
+        let left = list(before.clone().targets());
+        tracing::info!(target: "campanile::audit", left, trace_id = passage.trace_id, "let go: deletionPolicy is Orphan");
+        return let_go(&object, &api, ground).await;
+    }
+    if policies.suspend && !deleting {
+        return suspend(&object, before, requested, ground).await;
+    }
+    let generation = object.meta().generation;
+    context.backoff.begin(&uid, generation, newly_requested);
 
     if !deleting {
         hold(&object, &api).await?;
     }
     let around = Surroundings::new(&context.client, &context.installation, Purpose::Act);
     let prepared = kind::prepare(&object, &around).await;
-    let before = object.status().cloned().unwrap_or_default();
-    let gate = ObjectGate::new(&object, store, context, before.clone());
-    let outcome = kind::carry_out(
-        &object,
-        prepared,
-        &before,
-        &context.accounts,
-        &around,
-        Some(&gate),
-    )
-    .await;
+    let asking = Asking {
+        uid: uid.clone(),
+        urgency: passage.urgency,
+        freshness: match passage.urgency {
+            _ if newly_requested => Freshness::Now,
+            Urgency::Edit => Freshness::Retried,
+            Urgency::Background => Freshness::Known,
+        },
+        since: Instant::now(),
+    };
+    let gate = ObjectGate::new(&object, &ground.store, context, passage, before.clone());
+    let means = Means {
+        scopes: &ground.scopes,
+        around: &around,
+        gate: Some(&gate),
+        asking,
+    };
+    let outcome = kind::carry_out(&object, prepared, &before, means).await;
     let written = gate.status.into_inner();
-    finish(&object, &api, outcome, written, requested, context).await
+    finish(&object, &api, outcome, before, written, requested, ground).await
+}
+
+/// Nothing is read or written outside, and nobody is woken by it.
+async fn suspend<K: Kind>(
+    object: &K,
+    before: K::Status,
+    requested: Option<String>,
+    ground: &Ground<K>,
+) -> Result<Done> {
+    let context = &ground.context;
+    let uid = object.uid().unwrap_or_default();
+    ground.scopes.release(&uid, None);
+    context.backoff.succeeded(&uid);
+    let mut status = before.clone();
+    let view = Before {
+        conditions: &before.clone().conditions().clone(),
+        generation: object.meta().generation,
+        now: Timestamp::now(),
+    };
+    let phase = Phase::Suspended(kind::is_applied(object));
+    *status.conditions() = conditions(&view, &phase, Vec::new(), &Keep::All);
+    let common = status.common();
+    *common.observed_generation = object.meta().generation;
+    *common.last_handled_reconcile_at = requested;
+    write_status(object, &before, &status, context).await?;
+    context.metrics.object(K::KIND, &uid, "Suspended");
+    Ok(Done {
+        wrote: status != before,
+        ..Done::idle()
+    })
+}
+
+/// Removes our finalizer: nothing holds the object any more.
+async fn let_go<K: Kind>(object: &K, api: &Api<K>, ground: &Ground<K>) -> Result<Done> {
+    let others = object
+        .finalizers()
+        .iter()
+        .filter(|name| *name != FINALIZER)
+        .cloned()
+        .collect();
+    set_finalizers(object, api, others).await?;
+    ground.forget(&object.uid().unwrap_or_default());
+    Ok(Done {
+        wrote: true,
+        ..Done::idle()
+    })
 }
 
 /// Adds our finalizer before anything is made outside.
@@ -144,14 +229,21 @@ async fn finish<K: Kind>(
     object: &K,
     api: &Api<K>,
     outcome: Outcome<K>,
+    before: K::Status,
     written: K::Status,
     requested: Option<String>,
-    context: &Context,
+    ground: &Ground<K>,
 ) -> Result<Done> {
+    let context = &ground.context;
     let uid = object.uid().unwrap_or_default();
     let deleting = object.meta().deletion_timestamp.is_some();
     let failure = decisive(&outcome);
-    let progress = outcome.places.iter().any(|place| place.report.done > 0);
+    let made: Vec<Step> = outcome
+        .places
+        .iter()
+        .flat_map(|place| place.report.made.iter().cloned())
+        .collect();
+    let progress = !made.is_empty();
     let superseded = outcome
         .failures()
         .any(|(_, error)| error.class == Class::Superseded);
@@ -163,21 +255,22 @@ async fn finish<K: Kind>(
             wrote: progress,
         });
     }
+    let current = outcome.current();
+    let namespace = object.namespace().unwrap_or_default();
+    let identity = current.map(|place| context.installation.identity(&place.target, &namespace));
+    ground.scopes.release(&uid, identity.as_ref());
     let mut status = written.clone();
     status.targets().retain(|target| !is_left(&outcome, target));
     if deleting && status.targets().is_empty() && failure.is_none() {
-        let others = object
-            .finalizers()
-            .iter()
-            .filter(|name| *name != FINALIZER)
-            .cloned()
-            .collect();
-        set_finalizers(object, api, others).await?;
-        context.forget(&uid);
-        return Ok(Done {
-            wrote: true,
-            ..Done::idle()
-        });
+        let happened = Happened {
+            made: &made,
+            drift: false,
+            ready_before: None,
+            ready_after: None,
+            reported: &[],
+        };
+        tell(object, &happened, ground).await;
+        return let_go(object, api, ground).await;
     }
     let failures = match &failure {
         Some((class, _)) => context.backoff.failed(&uid, *class, progress),
@@ -191,7 +284,8 @@ async fn finish<K: Kind>(
         Findings::default()
     } else {
         let unread = context.backoff.read(&uid, outcome.is_observed());
-        let stale = unread >= STALE.max(context.poll_interval * 5);
+        let stale = unread >= STALE.max(context.tempo.poll * 5);
+        object.introduce(&mut status, &context.installation);
         object.report(&outcome, &mut status, Moment { now, stale })
     };
     if deleting || !findings.alarms.is_empty() {
@@ -213,42 +307,72 @@ async fn finish<K: Kind>(
             progress: findings.progress,
         })
     };
-    let before = status.conditions().clone();
+    let mut own = findings.verdicts;
+    let mut keep = findings.unknown;
+    let reported = match current.filter(|place| !deleting && place.lanes.is_ok()) {
+        Some(place) => {
+            let stands = status.conditions().iter().any(|one| one.type_ == "Drifted");
+            let (verdict, reported) = report_drift(place, &mut status, stands, now, context);
+            if verdict.is_none() {
+                keep.push("Drifted");
+            }
+            own.extend(verdict);
+            reported
+        }
+        None => {
+            keep.push("Drifted");
+            Vec::new()
+        }
+    };
+    let known = status.conditions().clone();
     let view = Before {
-        conditions: &before,
+        conditions: &known,
         generation: object.meta().generation,
         now,
     };
+    let drift = current.is_some_and(|place| place.origin != Origin::Edit);
     let keep = match &outcome.inputs {
-        Some(Ok(_)) => Keep::These(findings.unknown),
+        Some(Ok(_)) => Keep::These(keep),
         _ => Keep::All,
     };
-    *status.conditions() = conditions(&view, &phase, findings.verdicts, &keep);
-    *status.observed_generation() = object.meta().generation;
-    *status.last_handled_reconcile_at() = requested;
+    *status.conditions() = conditions(&view, &phase, own, &keep);
+    let common = status.common();
+    *common.observed_generation = object.meta().generation;
+    *common.last_handled_reconcile_at = requested;
     write_status(object, &written, &status, context).await?;
 
-    let ready = status
-        .conditions()
-        .iter()
-        .find(|condition| condition.type_ == "Ready");
+    let ready = ready(status.conditions());
     context
         .metrics
         .object(K::KIND, &uid, ready.map_or("", |ready| &ready.reason));
-
-    let poll = spread(context.poll_interval);
-    let soon = poll.min(findings.again.unwrap_or(poll));
-    let wait = match failure {
-        None => soon,
-        // As the other side's trouble goes for reading too, everything waits.
-        Some((class, _)) if class.passes() || !outcome.is_observed() => {
-            jittered(class, failures).unwrap_or(poll)
-        }
-        // The rest of the object is in place and is watched as ever; what was denied or refused is
-        // not tried again before its time.
-        Some((class, _)) => jittered(class, failures).unwrap_or(poll).min(soon),
+    let mut before = before;
+    let happened = Happened {
+        made: &made,
+        drift,
+        ready_before: self::ready(before.conditions())
+            .map(|ready| (ready.status.as_str(), ready.reason.as_str())),
+        ready_after: ready.map(|ready| {
+            let Condition {
+                status,
+                reason,
+                message,
+                ..
+            } = ready;
+            (status.as_str(), reason.as_str(), message.as_str())
+        }),
+        reported: &reported,
     };
-    context.backoff.due(&uid, wait);
+    tell(object, &happened, ground).await;
+
+    // What an item waits for, another need not.
+    let again = outcome
+        .again()
+        .filter_map(|class| jittered(class, failures))
+        .chain(findings.again)
+        .min();
+    if let Some(wait) = again {
+        context.backoff.due(&uid, wait);
+    }
     let label = failure.as_ref().map_or("ok", |(class, _)| class.label());
     let wrote = progress || status != written;
     match failure.as_ref().filter(|_| wrote) {
@@ -260,10 +384,79 @@ async fn finish<K: Kind>(
         None => {}
     }
     Ok(Done {
-        action: Action::requeue(wait),
+        // The mirror wakes it when anything moves.
+        action: again.map_or_else(Action::await_change, Action::requeue),
         outcome: label,
         wrote,
     })
+}
+
+/// Writes what came about outside into status, and what was applied. Answers with the condition
+/// `Drifted`, if it moves, and with what is told for the first time.
+fn report_drift<K: Kind>(
+    place: &kind::PlaceOutcome<K>,
+    status: &mut K::Status,
+    stands: bool,
+    now: Timestamp,
+    context: &super::Context,
+) -> (Option<kind::Verdict>, Vec<Step>) {
+    let observed = place
+        .report
+        .failed
+        .iter()
+        .all(|failure| failure.key.is_some());
+    if !observed {
+        return (None, Vec::new());
+    }
+    let left: Vec<_> = place.reported_drift().collect();
+    let repaired = place.report.drift.iter();
+    let repaired: Vec<_> = repaired
+        .filter(|step| place.report.made.contains(step))
+        .collect();
+    let common = status.common();
+    let edited = place.is_applied() && *common.applied_digest != place.digest;
+    if edited {
+        *common.applied_digest = place.digest.clone();
+    }
+    let all = drift::entries(&left, common.drift, now);
+    let known = |step: &Step| {
+        let mut before = common.drift.iter();
+        before.any(|entry| entry.resource == step.stage && entry.name == step.key)
+    };
+    let new: Vec<_> = left
+        .iter()
+        .filter(|step| !known(step))
+        .map(|step| (*step).clone())
+        .collect();
+    context
+        .metrics
+        .drifted(K::KIND, new.len() + repaired.len(), repaired.len());
+    (*common.drift, *common.drift_count) = drift::listed(all);
+    let drift = Drift {
+        left,
+        repaired,
+        edited,
+    };
+    (drift::verdict(&drift, stands, now), new)
+}
+
+/// One Event about what happened, if anything did. Nothing depends on it.
+async fn tell<K: Kind>(object: &K, happened: &Happened<'_>, ground: &Ground<K>) {
+    let Some(note) = report::note(happened) else {
+        return;
+    };
+    let context = &ground.context;
+    let about = object.object_ref(&());
+    let published = report::publish(&context.client, &about, &note, &context.replica);
+    if let Err(error) = published.await {
+        tracing::warn!(%error, "an Event could not be written");
+    }
+}
+
+fn ready(conditions: &[Condition]) -> Option<&Condition> {
+    conditions
+        .iter()
+        .find(|condition| condition.type_ == "Ready")
 }
 
 /// Whether nothing of ours is left in a place where the object does not belong any more.
@@ -289,7 +482,7 @@ pub async fn write_status<K: Kind>(
     object: &K,
     before: &K::Status,
     after: &K::Status,
-    context: &Context,
+    context: &super::Context,
 ) -> Result<()> {
     #[derive(Serialize, Debug)]
     struct Body<'a, S> {

@@ -15,6 +15,9 @@ const MESSAGE: usize = 1024;
 /// The conditions that all kinds have.
 const COMMON: [&str; 3] = ["Ready", "Reconciling", "Stalled"];
 
+/// What stands before a condition's message while nobody looks.
+const LAST_KNOWN: &str = "suspended; last known: ";
+
 /// How long an applied object stays Ready while the outside cannot be reached.
 pub const GRACE: Duration = Duration::from_secs(600);
 
@@ -27,6 +30,8 @@ pub enum Phase {
     Ran(Sum),
     /// It is going away, and waits for this.
     Deleting(String),
+    /// Nothing is done for it; whether its spec was applied before that.
+    Suspended(bool),
 }
 
 /// What a run came to.
@@ -192,6 +197,14 @@ pub fn conditions(
             all.push(verdict("Ready", Some(false), "Deleting", waits));
             all.push(verdict("Reconciling", Some(true), "Deleting", waits));
         }
+        Phase::Suspended(applied) => {
+            let message = if *applied {
+                "suspended (spec.suspend): what is known was known before"
+            } else {
+                "suspended (spec.suspend): this spec has not been applied"
+            };
+            all.push(verdict("Ready", Some(*applied), "Suspended", message));
+        }
         Phase::Ran(Sum {
             failure: None,
             summary,
@@ -238,6 +251,15 @@ pub fn conditions(
         stays(type_) && !own_types.contains(&type_)
     });
     made.extend(stay.cloned());
+    if matches!(phase, Phase::Suspended(_)) {
+        for condition in made.iter_mut().filter(|one| one.type_ == "Healthy") {
+            // Once, however often it is looked at.
+            if !condition.message.starts_with(LAST_KNOWN) {
+                let message = format!("{LAST_KNOWN}{}", condition.message);
+                condition.message = shorten(&message, MESSAGE);
+            }
+        }
+    }
     made
 }
 
@@ -418,6 +440,40 @@ mod tests {
                 "{name}"
             );
         }
+        for (before, expected, status) in [
+            (true, "Ready=True/Suspended", "Current"),
+            (false, "Ready=False/Suspended", "InProgress"),
+        ] {
+            let made = make(&applied, 2, &Phase::Suspended(before), 2);
+            assert_eq!(shown(&made), expected);
+            assert_eq!(kstatus(&made, 2, Some(2), false), status);
+            let again = make(&made, 2, &Phase::Suspended(before), 3);
+            assert_eq!(again, made, "nothing moves");
+        }
+        let drifted = Verdict {
+            type_: "Drifted",
+            holds: Some(true),
+            reason: "DriftReported",
+            message: String::new(),
+        };
+        let unconfirmed = Verdict {
+            type_: "DeliveryReady",
+            holds: Some(false),
+            reason: "PendingConfirmation",
+            message: String::new(),
+        };
+        let before = Before {
+            conditions: &applied,
+            generation: Some(1),
+            now: at(2),
+        };
+        let own = vec![drifted, unconfirmed];
+        let made = conditions(&before, &ran(None, 0), own, &Keep::These(vec![]));
+        assert_eq!(
+            shown(&made),
+            "Ready=True/Applied Drifted=True/DriftReported DeliveryReady=False/PendingConfirmation"
+        );
+        assert_eq!(kstatus(&made, 1, Some(1), false), "Current");
         let deleting = make(&applied, 2, &Phase::Deleting("3 alarms".into()), 2);
         assert_eq!(
             shown(&deleting),

@@ -162,7 +162,7 @@ fn nothing_is_written_once_there_is_a_newer_generation() {
             .filter(|it| it.starts_with("intend"))
             .count();
         assert_eq!(
-            (world.writes().len() - intents, report.done),
+            (world.writes().len() - intents, report.made.len()),
             (passed, passed)
         );
         let mut failed = report.failed.iter();
@@ -262,7 +262,7 @@ fn a_batch_is_of_one_verb_and_of_the_size_that_the_stage_says() {
         (vec![1, 1], vec![2, 2, 1], vec![100, 100, 50])
     );
     assert_eq!(
-        (report.done, report.failed.len()),
+        (report.made.len(), report.failed.len()),
         (256, 1),
         "each has its own answer"
     );
@@ -528,7 +528,7 @@ proptest! {
         let planned = world.plan(&spec(&to));
         let report = world.run(&spec(&to)).unwrap();
         prop_assert_eq!(planned, report.planned.iter().map(ToString::to_string).collect::<Vec<_>>());
-        prop_assert_eq!(report.done, report.planned.len());
+        prop_assert_eq!(report.made.len(), report.planned.len());
         world.settles(&to);
         world.run(&spec(&to)).unwrap();
         prop_assert_eq!(world.writes(), [""; 0]);

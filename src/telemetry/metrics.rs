@@ -1,6 +1,9 @@
 //! Prometheus series. No label's values grow with the fleet: what is said of single objects is summed.
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    scopes::Ages,
+};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
@@ -9,7 +12,7 @@ use prometheus_client::{
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -32,6 +35,13 @@ struct Inner {
     objects: Family<Objects, Gauge>,
     alarms: Family<Alarms, Gauge>,
     leader: Gauge,
+    drift_found: Family<Kind, Counter>,
+    drift_repaired: Family<Kind, Counter>,
+    mirrors: Family<Kind, Gauge>,
+    mirrors_unread: Family<Kind, Gauge>,
+    mirror_age: Family<Kind, Gauge<f64, AtomicU64>>,
+    /// What was last said of each place where mirrors are.
+    ages: Mutex<BTreeMap<(&'static str, String), Ages>>,
     /// What was last said of each object, by UID, so that it can be taken back.
     said: Mutex<HashMap<String, Said>>,
 }
@@ -125,6 +135,35 @@ impl Metrics {
         );
         registry.register("alarms", "Alarms by state", alarms.clone());
         registry.register("leader", "Whether this replica leads", leader.clone());
+        let (drift_found, drift_repaired) = (Family::default(), Family::default());
+        registry.register(
+            "drift_found",
+            "Things that had come to differ outside since they were applied",
+            drift_found.clone(),
+        );
+        registry.register(
+            "drift_repaired",
+            "Those of them that were repaired",
+            drift_repaired.clone(),
+        );
+        let (mirrors, mirrors_unread) = (Family::default(), Family::default());
+        let mirror_age = Family::default();
+        registry.register(
+            "mirrors",
+            "Credential scopes that are watched outside",
+            mirrors.clone(),
+        );
+        registry.register(
+            "mirrors_unread",
+            "Those of them of which something could never be read",
+            mirrors_unread.clone(),
+        );
+        registry.register_with_unit(
+            "mirror_age",
+            "The age of the oldest of what was read last, of what is read at each poll",
+            Unit::Seconds,
+            mirror_age.clone(),
+        );
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "Which Campanile this is", version);
         Self(Arc::new(Inner {
@@ -136,6 +175,12 @@ impl Metrics {
             objects,
             alarms,
             leader,
+            drift_found,
+            drift_repaired,
+            mirrors,
+            mirrors_unread,
+            mirror_age,
+            ages: Mutex::default(),
             said: Mutex::default(),
         }))
     }
@@ -195,6 +240,43 @@ impl Metrics {
             self.take_back(object);
             self.add_alarms(&alarms, -1);
         }
+    }
+
+    /// So many things were found to have come to differ outside, and so many of them were repaired.
+    pub fn drifted(&self, kind: &'static str, found: usize, repaired: usize) {
+        let counts = [
+            (&self.0.drift_found, found),
+            (&self.0.drift_repaired, repaired),
+        ];
+        for (family, count) in counts {
+            let count = u64::try_from(count).unwrap_or(u64::MAX);
+            family.get_or_create(&Kind { kind }).inc_by(count);
+        }
+    }
+
+    /// How old what is known outside is, of one kind in one place: a namespace, or all.
+    pub fn mirrors(&self, kind: &'static str, place: &str, ages: Ages) {
+        let mut known = self.0.ages.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert((kind, place.to_owned()), ages);
+        let of_kind = known.iter().filter(|((other, _), _)| *other == kind);
+        let sum = of_kind.fold(Ages::default(), |sum, (_, ages)| Ages {
+            open: sum.open + ages.open,
+            unread: sum.unread + ages.unread,
+            oldest: sum.oldest.max(ages.oldest),
+        });
+        let count = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        let labels = Kind { kind };
+        let Inner {
+            mirrors,
+            mirrors_unread,
+            mirror_age,
+            ..
+        } = &*self.0;
+        mirrors.get_or_create(&labels).set(count(sum.open));
+        mirrors_unread.get_or_create(&labels).set(count(sum.unread));
+        mirror_age
+            .get_or_create(&labels)
+            .set(sum.oldest.as_secs_f64());
     }
 
     /// Whether this replica leads.

@@ -4,13 +4,19 @@ use crate::{
     api::{Aws, Severity, Target, TenantObservability},
     error::{Error, Result},
     kind::Installation,
+    mark::TAG,
+    mirror::Mirrored,
     names,
     plan::{Desired, Value},
     secret::{Digester, Secret},
 };
 use kube::ResourceExt;
 use serde_json::{Value as Json, json};
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
 /// Where a tenant's things are, and by which role one gets there.
 pub fn target(aws: &Aws, prefix: String, installation: &Installation) -> Target {
@@ -61,20 +67,67 @@ pub fn topic_arns(
         .collect()
 }
 
+/// Whom a tenant's alarms tell, by severity: of its own topics those that are there, and all that its spec names.
+pub fn audience(
+    tenant: &TenantObservability,
+    own: BTreeMap<Severity, String>,
+) -> BTreeMap<Severity, BTreeSet<String>> {
+    let mut audience: BTreeMap<Severity, BTreeSet<String>> = BTreeMap::new();
+    for (severity, recipients) in tenant.spec.notify.iter().flat_map(|notify| notify.listed()) {
+        let named = recipients.topic_arns.iter().cloned();
+        audience.entry(severity).or_default().extend(named);
+    }
+    for (severity, arn) in own {
+        audience.entry(severity).or_default().insert(arn);
+    }
+    audience
+}
+
 /// A topic's configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Topic {
     /// Who may do what with it: a policy document, compared as a tree.
     pub policy: Json,
+    /// Whose it is, by its tag. Differs only on what is to be adopted.
+    pub owner: Option<String>,
 }
 
 impl Value for Topic {
     fn covers(&self, seen: &Self) -> bool {
-        self.policy == seen.policy
+        self == seen
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
-        vec![("policy", self.policy.to_string())]
+        vec![
+            ("policy", self.policy.to_string()),
+            (TAG, self.owner.clone().unwrap_or_default()),
+        ]
+    }
+}
+
+/// A topic as SNS has it, with whoever hears it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObservedTopic {
+    /// How it is configured.
+    pub topic: Topic,
+    /// Who hears it.
+    pub subscriptions: Vec<ObservedSubscription>,
+}
+
+/// Who hears a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedSubscription {
+    /// SNS's name of the protocol.
+    pub protocol: String,
+    /// Where messages go.
+    pub endpoint: Secret,
+    /// Its name; `None` while it waits to be confirmed.
+    pub arn: Option<String>,
+}
+
+impl Mirrored for ObservedTopic {
+    fn is_alike(&self, other: &Self) -> bool {
+        self == other
     }
 }
 
@@ -93,13 +146,31 @@ pub fn topics(
                 topic_name(tenant, severity, installation),
                 Topic {
                     policy: policy(&arn, &target.account_id, &sources),
+                    owner: Some(installation.mark(tenant).to_string()),
                 },
             )
         });
     Desired {
         wanted: wanted.collect(),
         held: BTreeMap::new(),
+        adoption: tenant.spec.adoption_policy,
     }
+}
+
+/// The page of the AWS console that shows a tenant's alarms.
+pub fn alarms_link(tenant: &TenantObservability, aws: &Aws, installation: &Installation) -> String {
+    let region = &aws.region;
+    let domain = match names::partition(region) {
+        "aws-cn" => "console.amazonaws.cn",
+        "aws-us-gov" => "console.amazonaws-us-gov.com",
+        _ => "console.aws.amazon.com",
+    };
+    let prefix = names::alarm_prefix(&installation.cluster.name, &tenant.name_any());
+    // The console's own way of escaping, inside the fragment of a URL.
+    let search = prefix.replace('/', "*2f");
+    format!(
+        "https://{region}.{domain}/cloudwatch/home?region={region}#alarmsV2:?~(search~'{search})"
+    )
 }
 
 /// CloudWatch may publish, for this tenant's alarms in this account, and nobody else who needs the
@@ -120,6 +191,9 @@ fn policy(topic: &str, account: &str, alarms: &str) -> Json {
         }]
     })
 }
+
+/// SNS's name of the protocol whose subscriptions a person confirms, and may end by a link in each message.
+pub const EMAIL: &str = "email";
 
 /// What tells subscriptions apart. Its text is `<severity> <protocol> <endpoint>`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -203,6 +277,14 @@ pub fn subscriptions(
 ) -> Desired<SubscriptionKey, Subscription> {
     let mut desired = Desired::default();
     for (severity, recipients) in tenant.spec.notify.iter().flat_map(|notify| notify.listed()) {
+        for address in &recipients.emails {
+            let key = SubscriptionKey::of(severity, EMAIL, address, &installation.digester);
+            let subscription = Subscription {
+                recipient: address.clone(),
+                endpoint: Secret::new(address.clone()),
+            };
+            desired.wanted.insert(key, subscription);
+        }
         for service in &recipients.pager_duty {
             let reference = &service.integration_key_secret_ref;
             let recipient = format!("PagerDuty {}", service.name);
@@ -268,6 +350,7 @@ mod tests {
             tenant_role_name: "campanile".into(),
             pagerduty_events_url: "https://events.pagerduty.com".into(),
             digester: Digester::new(b"key").unwrap(),
+            require_account_binding: true,
         }
     }
 

@@ -18,13 +18,19 @@ pub struct RollUp {
     pub summary: String,
     /// For people: what fires, or what is not in place.
     pub message: String,
+    /// In how long it may say something else though nothing happens.
+    pub again: Option<SignedDuration>,
 }
 
 /// The roll-up over a tenant's AlarmSets and what is wrong with the tenant itself.
 pub fn roll_up(sets: &[AlarmSet], problems: &[String], now: Timestamp) -> RollUp {
     let mut counts = AlarmCounts::default();
     let (mut unread, mut firing, mut problems) = (Vec::new(), Vec::new(), problems.to_vec());
+    let (mut suspended, mut again) = (Vec::new(), None::<SignedDuration>);
     for set in sets {
+        if set.spec.suspend {
+            suspended.push(set.name_any());
+        }
         let Some((status, sums)) = set
             .status
             .as_ref()
@@ -62,12 +68,19 @@ pub fn roll_up(sets: &[AlarmSet], problems: &[String], now: Timestamp) -> RollUp
                 Some(AlarmState::InsufficientData)
                     if spec.is_none_or(|alarm| {
                         alarm.treat_missing_data != Some(TreatMissingData::NotBreaching)
-                    }) && longer_than(entry.since.as_deref(), NO_DATA_GRACE, now) =>
+                    }) =>
                 {
-                    problems.push(format!(
-                        "{shown} has had no data since {}",
-                        entry.since.as_deref().unwrap_or("?")
-                    ));
+                    let since = entry.since.as_deref().unwrap_or_default();
+                    // Without a time it is so new that we know of it only from our own write.
+                    let Ok(at) = since.parse::<Timestamp>() else {
+                        continue;
+                    };
+                    let left = NO_DATA_GRACE - now.duration_since(at);
+                    if left.is_negative() {
+                        problems.push(format!("{shown} has had no data since {since}"));
+                    } else {
+                        again = Some(again.map_or(left, |again| again.min(left)));
+                    }
                 }
                 _ => {}
             }
@@ -101,18 +114,19 @@ pub fn roll_up(sets: &[AlarmSet], problems: &[String], now: Timestamp) -> RollUp
     } else {
         (Health::Healthy, summary.clone())
     };
+    let message = if suspended.is_empty() {
+        message
+    } else {
+        // What was read last stands, and may be old.
+        format!("{message} (suspended: AlarmSet {})", suspended.join(", "))
+    };
     RollUp {
         health,
         counts,
         summary,
         message,
+        again,
     }
-}
-
-fn longer_than(since: Option<&str>, grace: SignedDuration, now: Timestamp) -> bool {
-    since
-        .and_then(|since| since.parse::<Timestamp>().ok())
-        .is_some_and(|since| now.duration_since(since) > grace)
 }
 
 /// The first few, and how many more there are.

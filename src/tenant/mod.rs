@@ -3,39 +3,32 @@
 pub mod desired;
 pub mod health;
 pub mod sns;
+pub mod stages;
 
 use crate::{
     api::{
-        AlarmSet, Health, Severity, SubscriptionEntry, SubscriptionState, Target,
+        AlarmSet, Health, Links, Severity, SubscriptionEntry, SubscriptionState, Target,
         TenantObservability, TenantObservabilityStatus, TopicEntry,
     },
     error::{Class, Error, On, Result},
     kind::{
-        Findings, Installation, Kind, Lanes, Moment, Outcome, Place, Status, Surroundings, Verdict,
+        Common, Findings, Installation, Kind, Lanes, Moment, Outcome, Place, Policies, Status,
+        Verdict,
     },
     names,
     plan::{Desired, Holder, Step},
-    stage::{Failure, Lane, Typed},
+    stage::{Failure, Lane, Stage as _, Typed},
+    surroundings::Surroundings,
 };
 use desired::{IntegrationKeys, SubscriptionKey};
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::{
-    api::core::v1::Secret as KubeSecret, apimachinery::pkg::apis::meta::v1::Condition,
-};
+use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use kube::ResourceExt;
-use sns::{Candidates, Subscriptions, Topics};
+use sns::TenantWatch;
+use stages::{Candidates, Subscriptions, Topics};
 use std::{
     collections::{BTreeSet, btree_map::Entry},
     time::Duration,
 };
-
-/// How soon to look again at a subscription that waits to be confirmed: PagerDuty takes seconds.
-const PENDING: Duration = Duration::from_secs(10);
-
-/// For how long to look that often.
-const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
-
-const PENDING_CONFIRMATION: &str = "PendingConfirmation";
 
 /// What a TenantObservability refers to, and who refers to it.
 pub struct Inputs {
@@ -60,17 +53,16 @@ impl Lanes for Row {
 }
 
 impl Status for TenantObservabilityStatus {
-    fn targets(&mut self) -> &mut Vec<Target> {
-        &mut self.targets
-    }
-    fn conditions(&mut self) -> &mut Vec<Condition> {
-        &mut self.conditions
-    }
-    fn observed_generation(&mut self) -> &mut Option<i64> {
-        &mut self.observed_generation
-    }
-    fn last_handled_reconcile_at(&mut self) -> &mut Option<String> {
-        &mut self.last_handled_reconcile_at
+    fn common(&mut self) -> Common<'_> {
+        Common {
+            targets: &mut self.targets,
+            conditions: &mut self.conditions,
+            observed_generation: &mut self.observed_generation,
+            last_handled_reconcile_at: &mut self.last_handled_reconcile_at,
+            applied_digest: &mut self.applied_digest,
+            drift: &mut self.drift,
+            drift_count: &mut self.drift_count,
+        }
     }
 }
 
@@ -88,9 +80,24 @@ impl Kind for TenantObservability {
     type Status = TenantObservabilityStatus;
     type Inputs = Inputs;
     type Lanes = Row;
+    type Watch = TenantWatch;
 
     fn status(&self) -> Option<&TenantObservabilityStatus> {
         self.status.as_ref()
+    }
+
+    fn policies(&self) -> Policies {
+        Policies {
+            suspend: self.spec.suspend,
+            drift: self.spec.drift_policy,
+            deletion: self.spec.deletion_policy,
+        }
+    }
+
+    fn interest(&self, target: &Target, installation: &Installation) -> BTreeSet<String> {
+        let candidates = self.candidates(target, installation).into_values();
+        let own = candidates.map(|(_, arn)| arn);
+        own.chain(self.named_topics()).collect()
     }
 
     async fn dereference(&self, around: &Surroundings<'_>) -> Result<Inputs> {
@@ -120,19 +127,13 @@ impl Kind for TenantObservability {
     fn lanes(&self, place: &Place<'_, Self>) -> Row {
         let Place {
             target,
-            account,
+            watch,
+            asking,
             inputs,
             installation,
             status,
         } = place;
-        let candidates: Candidates = Severity::ALL
-            .into_iter()
-            .map(|severity| {
-                let name = desired::topic_name(self, severity, installation);
-                let arn = names::topic_arn(&target.region, &target.account_id, &name);
-                (severity, (name, arn))
-            })
-            .collect();
+        let candidates = self.candidates(target, installation);
         let (topics, subscriptions) = match inputs {
             Some(inputs) => (
                 desired::topics(self, target, installation),
@@ -145,33 +146,38 @@ impl Kind for TenantObservability {
             .filter(|(_, (name, _))| topics.wanted.contains_key(name))
             .map(|(severity, _)| *severity)
             .collect();
-        let ledger = status
-            .subscriptions
-            .iter()
-            .map(|entry| SubscriptionKey {
+        let ledger = status.subscriptions.iter().map(|entry| {
+            let key = SubscriptionKey {
                 severity: entry.severity,
                 protocol: entry.protocol.clone(),
                 endpoint: entry.endpoint.clone(),
-            })
-            .collect();
-        let mark = installation.mark(self);
+            };
+            (key, entry.state)
+        });
+        let topics = Topics::new(
+            topics,
+            candidates,
+            self.named_topics().collect(),
+            installation.mark(self),
+            watch.clone(),
+            (*asking).clone(),
+        );
         let digester = installation.digester.clone();
+        let subscriptions =
+            Subscriptions::new(subscriptions, &topics, staying, ledger.collect(), digester);
         Row {
-            topics: Typed::new(Topics::new(
-                topics,
-                candidates.clone(),
-                mark,
-                account.clone(),
-            )),
-            subscriptions: Typed::new(Subscriptions::new(
-                subscriptions,
-                candidates,
-                staying,
-                ledger,
-                digester,
-                account.clone(),
-            )),
+            topics: Typed::new(topics),
+            subscriptions: Typed::new(subscriptions),
         }
+    }
+
+    fn introduce(&self, status: &mut TenantObservabilityStatus, installation: &Installation) {
+        let namespace = self.namespace().unwrap_or_default();
+        let aws = self.spec.aws.as_ref();
+        status.external_id = aws.map(|_| installation.external_id(&namespace));
+        status.links = aws.map(|aws| Links {
+            alarms: Some(desired::alarms_link(self, aws, installation)),
+        });
     }
 
     fn first_sight(status: &mut TenantObservabilityStatus) {
@@ -179,6 +185,14 @@ impl Kind for TenantObservability {
     }
 
     fn intend(status: &mut TenantObservabilityStatus, step: &Step) {
+        if step.stage == Topics::NAME {
+            // It comes without those who heard the one before it.
+            let severity = names::severity_of_topic(&step.key);
+            let theirs = status.subscriptions.iter_mut();
+            let theirs = theirs.filter(|entry| Some(entry.severity) == severity);
+            theirs.for_each(|entry| entry.state = SubscriptionState::Creating);
+            return;
+        }
         let Ok(key) = step.key.parse::<SubscriptionKey>() else {
             return;
         };
@@ -190,14 +204,19 @@ impl Kind for TenantObservability {
         let same = |entry: &SubscriptionEntry| {
             (entry.severity, &entry.protocol, &entry.endpoint) == (severity, &protocol, &endpoint)
         };
-        if !status.subscriptions.iter().any(same) {
-            let state = SubscriptionState::Creating;
-            status.subscriptions.push(SubscriptionEntry {
+        let state = SubscriptionState::Creating;
+        match status.subscriptions.iter().position(same) {
+            Some(at) => {
+                if let Some(entry) = status.subscriptions.get_mut(at) {
+                    entry.state = state;
+                }
+            }
+            None => status.subscriptions.push(SubscriptionEntry {
                 severity,
                 protocol,
                 endpoint,
                 state,
-            });
+            }),
         }
     }
 
@@ -235,11 +254,6 @@ impl Kind for TenantObservability {
                     if verdict.holds != Some(true) {
                         problems.push(verdict.message.clone());
                     }
-                    if verdict.reason == PENDING_CONFIRMATION {
-                        findings.again = since(status, "DeliveryReady", PENDING_CONFIRMATION, now)
-                            .is_none_or(|waiting| waiting < PATIENCE)
-                            .then_some(PENDING);
-                    }
                     findings.verdicts.push(verdict);
                 }
             }
@@ -259,6 +273,9 @@ impl Kind for TenantObservability {
             status.health = Some(rolled.health);
             status.summary = Some(rolled.summary.clone());
             status.counts = Some(rolled.counts);
+            // A moment later, so that it has passed.
+            let moment = Duration::from_secs(1);
+            findings.again = rolled.again.map(|again| again.unsigned_abs() + moment);
             findings.verdicts.push(Verdict {
                 type_: "Healthy",
                 holds: match rolled.health {
@@ -280,6 +297,24 @@ impl Kind for TenantObservability {
 }
 
 impl TenantObservability {
+    /// All topics that the tenant has or may have had in a place.
+    fn candidates(&self, target: &Target, installation: &Installation) -> Candidates {
+        let severities = Severity::ALL.into_iter();
+        severities
+            .map(|severity| {
+                let name = desired::topic_name(self, severity, installation);
+                let arn = names::topic_arn(&target.region, &target.account_id, &name);
+                (severity, (name, arn))
+            })
+            .collect()
+    }
+
+    /// The ARNs of the topics of somebody's own that the spec names.
+    fn named_topics(&self) -> impl Iterator<Item = String> {
+        let listed = self.spec.notify.iter().flat_map(|notify| notify.listed());
+        listed.flat_map(|(_, recipients)| recipients.topic_arns.iter().cloned())
+    }
+
     async fn integration_keys(
         &self,
         namespace: &str,
@@ -319,13 +354,12 @@ impl TenantObservability {
                 arn: arn.clone(),
             })
             .collect();
-        let missing: Vec<_> = topics
-            .desired
-            .wanted
-            .keys()
+        let wanted_topics = topics.desired.wanted.keys();
+        let mut missing: Vec<_> = wanted_topics
             .filter(|name| !is_ours(name))
-            .cloned()
+            .map(String::as_str)
             .collect();
+        missing.extend(topics.absent());
 
         // With a topic its subscriptions went by themselves.
         let has_topic = |key: &SubscriptionKey| {
@@ -337,61 +371,68 @@ impl TenantObservability {
         let Some(seen) = &row.subscriptions.seen else {
             return Delivery::Unknown;
         };
-        let Desired { wanted, held } = &subscriptions.desired;
+        let Desired { wanted, held, .. } = &subscriptions.desired;
+        let state = |key: &SubscriptionKey| match seen.get(key) {
+            Some(found) => found.live,
+            None if subscriptions.is_gone(key) => SubscriptionState::Gone,
+            None => SubscriptionState::Creating,
+        };
         status.subscriptions = subscriptions
             .made()
-            .iter()
+            .keys()
             .filter(|key| wanted.contains_key(key) || seen.contains_key(key) && has_topic(key))
             .map(|key| SubscriptionEntry {
                 severity: key.severity,
                 protocol: key.protocol.clone(),
                 endpoint: key.endpoint.clone(),
-                state: seen
-                    .get(key)
-                    .map_or(SubscriptionState::Creating, |found| found.live),
+                state: state(key),
             })
             .collect();
-        let in_state = |state: Option<SubscriptionState>| {
-            let late = wanted
-                .iter()
-                .filter(|(key, _)| seen.get(key).map(|found| found.live) == state);
-            late.map(|(key, to)| format!("{} ({})", to.recipient, key.severity))
-                .collect::<Vec<_>>()
+        let in_state = |state_wanted: SubscriptionState| {
+            let late = wanted.iter().filter(|(key, _)| state(key) == state_wanted);
+            let late = late.map(|(key, to)| format!("{} ({})", to.recipient, key.severity));
+            late.collect::<Vec<_>>().join(", ")
         };
-        let (absent, pending) = (in_state(None), in_state(Some(SubscriptionState::Pending)));
         let held: Vec<_> = held.values().map(|error| error.message.clone()).collect();
-        if missing.is_empty() && held.is_empty() && wanted.is_empty() {
+        if missing.is_empty() && held.is_empty() && wanted.is_empty() && !topics.has_named() {
             return Delivery::ToNobody;
         }
-        let (holds, reason, message) = if !missing.is_empty() {
+        let mut troubles = Vec::new();
+        if !missing.is_empty() {
+            let missing = missing.join(", ");
+            troubles.push(("TopicMissing", format!("topic {missing} is not there")));
+        }
+        if !held.is_empty() {
+            troubles.push(("WaitingForSecret", held.join("; ")));
+        }
+        for (reason, state, says) in [
             (
-                false,
-                "TopicMissing",
-                format!("topic {} is not there", missing.join(", ")),
-            )
-        } else if !held.is_empty() {
-            (false, "WaitingForSecret", held.join("; "))
-        } else if !absent.is_empty() {
-            (
-                false,
                 "SubscriptionMissing",
-                format!("not subscribed: {}", absent.join(", ")),
-            )
-        } else if !pending.is_empty() {
-            let late = pending.join(", ");
+                SubscriptionState::Creating,
+                "not subscribed",
+            ),
             (
-                false,
-                PENDING_CONFIRMATION,
-                format!("not confirmed yet by {late}: messages do not reach them"),
-            )
-        } else {
-            (true, "Delivering", String::new())
-        };
+                "SubscriptionGone",
+                SubscriptionState::Gone,
+                "unsubscribed, or never confirmed within the time that AWS gives (to invite again, take the address out of the spec and put it back in)",
+            ),
+            (
+                "PendingConfirmation",
+                SubscriptionState::Pending,
+                "not confirmed yet, so messages do not reach them",
+            ),
+        ] {
+            let who = in_state(state);
+            if !who.is_empty() {
+                troubles.push((reason, format!("{says}: {who}")));
+            }
+        }
+        let told: Vec<_> = troubles.iter().map(|(_, text)| text.as_str()).collect();
         Delivery::Known(Verdict {
             type_: "DeliveryReady",
-            holds: Some(holds),
-            reason,
-            message,
+            holds: Some(troubles.is_empty()),
+            reason: troubles.first().map_or("Delivering", |(reason, _)| reason),
+            message: told.join("; "),
         })
     }
 }
@@ -404,20 +445,6 @@ enum Delivery {
     ToNobody,
     /// It was read.
     Known(Verdict),
-}
-
-/// How long a condition has been as it is for that reason.
-fn since(
-    status: &TenantObservabilityStatus,
-    type_: &str,
-    reason: &str,
-    now: Timestamp,
-) -> Option<SignedDuration> {
-    let found = status
-        .conditions
-        .iter()
-        .find(|found| found.type_ == type_ && found.reason == reason)?;
-    Some(now.duration_since(found.last_transition_time.0))
 }
 
 async fn integration_key(

@@ -93,8 +93,8 @@ impl Tenant {
             namespace: name.to_owned(),
             account: format!("{:012}", 700_000_000_000_u64 + number as u64),
         };
-        let namespace =
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        let bound = json!({campanile::api::ACCOUNT_BINDING: tenant.account});
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "annotations": bound}});
         let api = Api::<Namespace>::all(tenant.client.clone());
         api.create(
             &PostParams::default(),
@@ -150,6 +150,8 @@ subjects: [{kind: ServiceAccount, name: campanile, namespace: campanile-system}]
             &self.namespace,
             "--poll-interval",
             "500ms",
+            "--slow-poll-interval",
+            "1s",
             "--metrics-addr",
             "127.0.0.1:0",
             "--leader-elect=false",

@@ -5,7 +5,7 @@ use crate::api::Target;
 use crate::{
     error::{Class, Error, Result},
     plan::{Change, Desired, Found, Holder, Step, Value, Verb},
-    stage::{Applied, ChangeOf, Gate, Ids, Report, Run, Seen, Stage, Typed, drive},
+    stage::{Applied, ChangeOf, Gate, Ids, Operation, Report, Run, Seen, Stage, Typed, drive},
 };
 use futures::{
     FutureExt,
@@ -335,7 +335,7 @@ impl World {
     pub fn plan(&self, spec: &Spec) -> Vec<String> {
         let (report, _) = self.drive(spec, Run::plan()).unwrap();
         assert_eq!(self.writes(), [""; 0]);
-        assert_eq!((report.done, report.untried), (0, 0));
+        assert_eq!((report.made.len(), report.untried), (0, 0));
         report.planned.iter().map(ToString::to_string).collect()
     }
 
@@ -345,7 +345,7 @@ impl World {
         let failed = report.failed.iter().filter(|it| it.key.is_some()).count();
         assert_eq!(
             report.planned.len() + held,
-            report.done + report.untried + failed,
+            report.made.len() + report.untried + failed,
             "each change was made, failed or was not tried, and once: {report:#?}"
         );
         Some(report)
@@ -454,6 +454,16 @@ impl<const N: usize> Stage for Part<'_, N> {
         id.to_string()
     }
 
+    fn operation(&self, _: &ChangeOf<Self>) -> Operation<'_> {
+        Operation {
+            scope: SCOPES[N],
+            account: "222233334444",
+            region: "us-east-2",
+            identity: "arn:aws:iam::222233334444:role/campanile",
+            api: Self::NAME,
+        }
+    }
+
     fn batch(&self, verb: Verb) -> usize {
         match (Self::NAME, verb) {
             ("group", Verb::Delete) => 100,
@@ -546,10 +556,14 @@ impl Gate for World {
         Box::pin(async { Ok(()) })
     }
 
-    fn enter<'a>(&'a self, scope: &'a str, steps: &'a [Step]) -> BoxFuture<'a, Result<()>> {
+    fn enter<'a>(
+        &'a self,
+        operation: Operation<'a>,
+        steps: &'a [Step],
+    ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let mut state = self.state();
-            assert!(SCOPES.contains(&scope));
+            assert!(SCOPES.contains(&operation.scope));
             if state.overtaken_after == Some(state.entered) {
                 return Err(Error::new(Class::Superseded, "edited meanwhile"));
             }
@@ -580,7 +594,7 @@ impl Gate for World {
         })
     }
 
-    fn leave(&self, _: &str, step: &Step, outcome: &Result<Applied>) {
+    fn leave(&self, _: Operation<'_>, step: &Step, outcome: &Result<Applied>) {
         let mut state = self.state();
         let at = state.admitted.iter().position(|admitted| admitted == step);
         state
@@ -593,7 +607,7 @@ impl Gate for World {
         }
     }
 
-    fn refused(&self, step: &Step) -> Option<Error> {
+    fn refused(&self, _: &str, step: &Step) -> Option<Error> {
         let state = self.state();
         let refused = state.refused.iter().find(|(refused, _)| refused == step);
         refused.map(|(_, error)| error.clone())

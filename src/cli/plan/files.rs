@@ -1,0 +1,560 @@
+//! `campanile plan -f`: the objects that files hold, read as strictly as the API server would where that
+//! can be told from here.
+
+use super::schema;
+use crate::{
+    api::{self, AlarmSet, GROUP, TenantObservability},
+    error::{Error, Result},
+    kind::Kind,
+    surroundings::{ObjectKey, Overlay},
+};
+use k8s_openapi::{
+    ByteString, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use serde_json::{Map, Value as Json, json};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{Read, stdin},
+    path::{Path, PathBuf},
+};
+
+/// What stands for standard input on the command line.
+const STDIN: &str = "-";
+
+/// The most bytes that one file may have.
+const LIMIT: u64 = 64 << 20;
+
+/// What the files hold.
+#[derive(Default)]
+pub struct Files {
+    /// What is taken instead of what is in the cluster.
+    pub overlay: Overlay,
+    /// The objects of Campanile's kinds.
+    pub objects: Vec<ObjectKey>,
+    /// How many objects of other kinds there are.
+    pub others: usize,
+    /// Where each object stands.
+    sources: BTreeMap<ObjectKey, String>,
+}
+
+impl Files {
+    /// Reads files, directories (what ends in `.yaml`, `.yml` or `.json`, not what is below) and standard
+    /// input. Objects without a namespace are in `namespace`.
+    pub fn read(paths: &[String], namespace: &str) -> Result<Self> {
+        let definitions = Definitions::new();
+        let mut files = Self::default();
+        for path in paths {
+            for (file, text) in texts(path)? {
+                files.add_text(&file, &text, namespace, &definitions)?;
+            }
+        }
+        Ok(files)
+    }
+
+    fn add_text(
+        &mut self,
+        file: &str,
+        text: &str,
+        namespace: &str,
+        definitions: &Definitions,
+    ) -> Result<()> {
+        for document in documents(file, text)? {
+            self.add(file, document, namespace, definitions)?;
+        }
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        file: &str,
+        document: Json,
+        namespace: &str,
+        definitions: &Definitions,
+    ) -> Result<()> {
+        let Json::Object(mut object) = document else {
+            return Err(Error::invalid(format!(
+                "{file}: there is a document that is not an object"
+            )));
+        };
+        let word = |name: &str| object.get(name).and_then(Json::as_str).unwrap_or_default();
+        let (version, kind) = (word("apiVersion").to_owned(), word("kind").to_owned());
+        if kind.ends_with("List")
+            && let Some(Json::Array(items)) = object.remove("items")
+        {
+            for item in items {
+                self.add(file, item, namespace, definitions)?;
+            }
+            return Ok(());
+        }
+        let is_ours = version.split('/').next() == Some(GROUP);
+        let is_core = version == "v1" && matches!(kind.as_str(), "Secret" | "Namespace");
+        if !is_ours && !is_core {
+            self.others += 1;
+            return Ok(());
+        }
+        let metadata = object.get("metadata").cloned().unwrap_or_default();
+        let name = match &metadata["name"] {
+            Json::String(name) if !name.is_empty() => name.clone(),
+            Json::Null => {
+                return Err(Error::invalid(format!(
+                    "{file}: {kind}: metadata.name: is missing"
+                )));
+            }
+            _ => {
+                return Err(Error::invalid(format!(
+                    "{file}: {kind}: metadata.name: must be a text, in quotes"
+                )));
+            }
+        };
+        let namespace = match &metadata["namespace"] {
+            _ if kind == "Namespace" => String::new(),
+            Json::String(own) if !own.is_empty() => own.clone(),
+            Json::Null => namespace.to_owned(),
+            _ => {
+                return Err(Error::invalid(format!(
+                    "{file}: {kind} {name}: metadata.namespace: must be a text, in quotes"
+                )));
+            }
+        };
+        let key = ObjectKey {
+            kind,
+            namespace,
+            name,
+        };
+        let invalid = |what: String| {
+            let ObjectKey {
+                kind,
+                namespace,
+                name,
+            } = &key;
+            let name = match namespace.as_str() {
+                "" => name.clone(),
+                namespace => format!("{namespace}/{name}"),
+            };
+            Error::invalid(format!("{file}: {kind} {name}: {what}"))
+        };
+        let read = match key.kind.as_str() {
+            "Secret" if is_core => secret(&object),
+            "Namespace" if is_core => namespace_of(&object),
+            kind => definitions.check(&version, kind, &object),
+        };
+        let mut object = read.map_err(invalid)?;
+        if let Some(metadata) = object.get_mut("metadata").and_then(Json::as_object_mut)
+            && !key.namespace.is_empty()
+        {
+            metadata.insert("namespace".into(), json!(key.namespace));
+        }
+        if !self.overlay.add(key.clone(), Json::Object(object)) {
+            let known = self.sources.get(&key).map_or("", String::as_str);
+            return Err(invalid(format!("it is in {known} too: which one is it?")));
+        }
+        self.sources.insert(key.clone(), file.to_owned());
+        if is_ours {
+            self.objects.push(key);
+        }
+        Ok(())
+    }
+}
+
+/// The files that a path stands for, with what they hold.
+fn texts(path: &str) -> Result<Vec<(String, String)>> {
+    if path == STDIN {
+        let file = "standard input".to_owned();
+        let text = text(&file, stdin().lock())?;
+        return Ok(vec![(file, text)]);
+    }
+    let failed =
+        |path: &Path, error: std::io::Error| Error::invalid(format!("{}: {error}", path.display()));
+    let open = |path: &Path| -> Result<(String, String)> {
+        let file = File::open(path).map_err(|error| failed(path, error))?;
+        let name = path.display().to_string();
+        let text = text(&name, file)?;
+        Ok((name, text))
+    };
+    let path = Path::new(path);
+    if !path.is_dir() {
+        return Ok(vec![open(path)?]);
+    }
+    let entries = path.read_dir().map_err(|error| failed(path, error))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let file: PathBuf = entry.map_err(|error| failed(path, error))?.path();
+        let extension = file.extension().and_then(|extension| extension.to_str());
+        if matches!(extension, Some("yaml" | "yml" | "json")) && file.is_file() {
+            files.push(file);
+        }
+    }
+    if files.is_empty() {
+        return Err(Error::invalid(format!(
+            "{}: there is no .yaml, .yml or .json file in this directory",
+            path.display()
+        )));
+    }
+    files.sort();
+    files.iter().map(|file| open(file)).collect()
+}
+
+fn text(file: &str, from: impl Read) -> Result<String> {
+    let mut text = String::new();
+    let read = from.take(LIMIT + 1).read_to_string(&mut text);
+    read.map_err(|error| Error::invalid(format!("{file}: {error}")))?;
+    if u64::try_from(text.len()).is_ok_and(|length| length > LIMIT) {
+        return Err(Error::invalid(format!(
+            "{file}: is larger than {} MiB",
+            LIMIT >> 20
+        )));
+    }
+    Ok(text)
+}
+
+/// The documents of a YAML or JSON stream.
+fn documents(file: &str, text: &str) -> Result<Vec<Json>> {
+    if text.trim_start().starts_with('{') {
+        let stream = serde_json::Deserializer::from_str(text).into_iter();
+        if let Ok(documents) = stream.collect::<std::result::Result<_, _>>() {
+            return Ok(documents);
+        }
+    }
+    // A file's size is bounded; a fleet in one stream has more of all than a configuration file usually has.
+    let options = serde_saphyr::options! {
+        with_snippet: false,
+        budget: serde_saphyr::budget! {
+            max_documents: 100_000,
+            max_nodes: 10_000_000,
+            max_events: 40_000_000,
+        },
+    };
+    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
+        // What is said may quote what stands there.
+        if text.contains("Secret") {
+            let place = error.location().map(|at| format!(" at line {}", at.line()));
+            let place = place.unwrap_or_default();
+            return Error::invalid(format!("{file}: is not YAML{place}"));
+        }
+        Error::invalid(format!("{file}: is not YAML: {}", error.without_snippet()))
+    })
+}
+
+/// A Secret as the API server would keep it. Says what is wrong without the value.
+fn secret(object: &Map<String, Json>) -> Result<Map<String, Json>, String> {
+    let mut data = Map::new();
+    for field in ["data", "stringData"] {
+        let values = match object.get(field) {
+            None | Some(Json::Null) => continue,
+            Some(Json::Object(values)) => values,
+            Some(_) => return Err(format!("{field}: must be of type object")),
+        };
+        for (name, value) in values {
+            let wrong = |what| Err(format!("{field}.{name}: {what}"));
+            let Json::String(text) = value else {
+                return wrong("must be a text: put it in quotes");
+            };
+            let bytes = match field {
+                "data" => serde_json::from_value::<ByteString>(value.clone()).ok(),
+                _ => Some(ByteString(text.as_bytes().to_vec())),
+            };
+            match bytes {
+                Some(bytes) => data.insert(name.clone(), json!(bytes)),
+                None => return wrong("is not base64: use stringData for plain text"),
+            };
+        }
+    }
+    let mut secret = only(object, &["apiVersion", "kind", "metadata"]);
+    let metadata = metadata(object)?;
+    secret.insert("metadata".into(), Json::Object(metadata));
+    secret.insert("data".into(), Json::Object(data));
+    Ok(secret)
+}
+
+/// A Namespace, as far as it is looked at.
+fn namespace_of(object: &Map<String, Json>) -> Result<Map<String, Json>, String> {
+    let mut namespace = only(object, &["apiVersion", "kind"]);
+    let metadata = metadata(object)?;
+    namespace.insert("metadata".into(), Json::Object(metadata));
+    Ok(namespace)
+}
+
+fn only(object: &Map<String, Json>, names: &[&str]) -> Map<String, Json> {
+    let kept = object.iter();
+    let kept = kept.filter(|(name, _)| names.contains(&name.as_str()));
+    kept.map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+/// What a manifest may say of an object beside what it is.
+fn metadata(object: &Map<String, Json>) -> Result<Map<String, Json>, String> {
+    let metadata = object.get("metadata").and_then(Json::as_object);
+    let metadata = metadata.ok_or("metadata: must be of type object")?;
+    for field in ["annotations", "labels"] {
+        let values = metadata.get(field).filter(|values| !values.is_null());
+        let Some(values) = values else { continue };
+        let values = values.as_object();
+        let values = values.ok_or_else(|| format!("metadata.{field}: must be of type object"))?;
+        if let Some((name, _)) = values.iter().find(|(_, value)| !value.is_string()) {
+            return Err(format!(
+                "metadata.{field}.{name}: must be a text: put it in quotes"
+            ));
+        }
+    }
+    Ok(only(
+        metadata,
+        &["name", "namespace", "annotations", "labels"],
+    ))
+}
+
+/// Removes what is written and said to be nothing.
+fn prune(value: &mut Json) {
+    match value {
+        Json::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(prune);
+        }
+        Json::Array(items) => items.iter_mut().for_each(prune),
+        _ => {}
+    }
+}
+
+/// What the CustomResourceDefinitions say.
+pub struct Definitions(BTreeMap<String, Definition>);
+
+struct Definition {
+    version: String,
+    /// Of the spec.
+    schema: Json,
+}
+
+impl Definitions {
+    /// Those of this version of Campanile.
+    pub fn new() -> Self {
+        let crds = api::crds().into_iter();
+        let all = crds.filter_map(|CustomResourceDefinition { spec, .. }| {
+            let version = spec.versions.into_iter().next()?;
+            let schema = serde_json::to_value(version.schema?.open_api_v3_schema?).ok()?;
+            let definition = Definition {
+                version: format!("{}/{}", spec.group, version.name),
+                schema: schema.pointer("/properties/spec")?.clone(),
+            };
+            Some((spec.names.kind, definition))
+        });
+        Self(all.collect())
+    }
+
+    /// Why a spec cannot become another, if it cannot.
+    pub fn frozen(&self, kind: &str, was: &Json, is: &Json) -> Option<String> {
+        let Definition { schema, .. } = self.0.get(kind)?;
+        schema::frozen(schema, was, is, "spec")
+    }
+
+    fn check(
+        &self,
+        version: &str,
+        kind: &str,
+        object: &Map<String, Json>,
+    ) -> Result<Map<String, Json>, String> {
+        let Some(definition) = self.0.get(kind) else {
+            let kinds: Vec<_> = self.0.keys().map(String::as_str).collect();
+            return Err(format!(
+                "there is no such kind in {GROUP}: use one of {}",
+                kinds.join(", ")
+            ));
+        };
+        if version != definition.version {
+            return Err(format!(
+                "apiVersion: must be {}, not {version}",
+                definition.version
+            ));
+        }
+        let known = ["apiVersion", "kind", "metadata", "spec", "status"];
+        if let Some(name) = object.keys().find(|name| !known.contains(&name.as_str())) {
+            return Err(format!("{name}: there is no such field"));
+        }
+        let mut checked = only(object, &["apiVersion", "kind", "spec"]);
+        let Some(spec) = checked.get_mut("spec").filter(|spec| !spec.is_null()) else {
+            return Err("spec: is missing".into());
+        };
+        schema::check(&definition.schema, spec, "spec")?;
+        prune(spec);
+        let metadata = metadata(object)?;
+        checked.insert("metadata".into(), Json::Object(metadata));
+        let typed = match kind {
+            TenantObservability::KIND => typed::<TenantObservability>(&checked),
+            AlarmSet::KIND => typed::<AlarmSet>(&checked),
+            // A kind that is defined and not known here cannot be planned either.
+            kind => Err(format!("{kind} cannot be planned")),
+        };
+        typed.map(|()| checked)
+    }
+}
+
+fn typed<K: Kind>(object: &Map<String, Json>) -> Result<(), String> {
+    let read = serde_json::from_value::<K>(Json::Object(object.clone()));
+    read.map(drop).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SET: &str = "
+apiVersion: campanile.dev/v1alpha1
+kind: AlarmSet
+metadata: {name: golden}
+spec:
+  tenantRef: {name: vsu}
+  suspend: null
+  alarms:
+    - {name: a, severity: info, namespace: App, metricName: m, statistic: Sum, period: 60, evaluationPeriods: 1, comparisonOperator: GreaterThanThreshold, threshold: 1}
+";
+
+    fn read(texts: &[&str]) -> Result<Files> {
+        let mut files = Files::default();
+        for (number, text) in texts.iter().enumerate() {
+            files.add_text(&format!("{number}.yaml"), text, "here", &Definitions::new())?;
+        }
+        Ok(files)
+    }
+
+    fn key(kind: &str, namespace: &str, name: &str) -> ObjectKey {
+        ObjectKey {
+            kind: kind.into(),
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
+    #[test]
+    fn objects_of_all_documents_are_found() {
+        let more = "
+# nothing but a comment
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: vsu, namespace: ignored}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: s, namespace: vsu}
+data: {a: YQ==, b: YQ==}
+stringData: {b: plain}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: x}
+---
+- some: values
+";
+        let files = read(&[SET, more.rsplit_once("---").unwrap().0]).unwrap();
+        assert_eq!(files.objects, [key("AlarmSet", "here", "golden")]);
+        assert_eq!(files.others, 1);
+        let keys: Vec<_> = files.overlay.keys().cloned().collect();
+        assert_eq!(
+            keys,
+            [
+                key("AlarmSet", "here", "golden"),
+                key("Namespace", "", "vsu"),
+                key("Secret", "vsu", "s")
+            ]
+        );
+        let secret = files.overlay.manifest(&keys[2]).unwrap();
+        assert_eq!(secret["data"], json!({"a": "YQ==", "b": "cGxhaW4="}));
+        let set = files.overlay.manifest(&keys[0]).unwrap();
+        assert_eq!(set["metadata"]["namespace"], "here");
+
+        let error = read(&[more]).err().unwrap();
+        assert!(error.message.contains("not an object"), "{error}");
+    }
+
+    #[test]
+    fn lists_and_json_are_read() {
+        let set: Json = serde_saphyr::from_str(SET).unwrap();
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": [set]});
+        let tabs = serde_json::to_string(&list).unwrap().replace(',', ",\t");
+        for text in [list.to_string(), tabs, format!("{list}\n{{}}")] {
+            let files = read(&[&text]).unwrap();
+            assert_eq!(files.objects, [key("AlarmSet", "here", "golden")], "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_file_object_and_field() {
+        for (text, message) in [
+            (
+                SET.replace("threshold: 1", "threshold: high"),
+                "0.yaml: AlarmSet here/golden: spec.alarms[0].threshold: must be of type number, not \"high\"",
+            ),
+            (
+                SET.replace("v1alpha1", "v9"),
+                "0.yaml: AlarmSet here/golden: apiVersion: must be campanile.dev/v1alpha1, not campanile.dev/v9",
+            ),
+            (
+                SET.replace("kind: AlarmSet", "kind: AlarmSets"),
+                "0.yaml: AlarmSets here/golden: there is no such kind in campanile.dev: use one of AlarmSet, TenantObservability",
+            ),
+            (
+                SET.replace("{name: golden}", "{generateName: golden}"),
+                "0.yaml: AlarmSet: metadata.name: is missing",
+            ),
+            (
+                SET.replace("spec:", "specs:"),
+                "0.yaml: AlarmSet here/golden: specs: there is no such field",
+            ),
+            (
+                format!("{SET}---{SET}"),
+                "0.yaml: AlarmSet here/golden: it is in 0.yaml too: which one is it?",
+            ),
+        ] {
+            assert_eq!(read(&[&text]).err().unwrap().message, message);
+        }
+        let error = read(&[SET, "a: [1\nb: 2"]).err().unwrap();
+        assert!(
+            error.message.starts_with("1.yaml: is not YAML: "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn no_value_of_a_secret_is_told() {
+        let secret =
+            |rest: &str| format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\n{rest}");
+        for (rest, message) in [
+            (
+                "stringData: {key: 4711}",
+                "0.yaml: Secret here/s: stringData.key: must be a text: put it in quotes",
+            ),
+            (
+                "data: {key: 'can*ary'}",
+                "0.yaml: Secret here/s: data.key: is not base64: use stringData for plain text",
+            ),
+            (
+                "data: [canary]",
+                "0.yaml: Secret here/s: data: must be of type object",
+            ),
+            (
+                "data:\n  key: canary\n bad",
+                "0.yaml: is not YAML at line 6",
+            ),
+        ] {
+            let told = read(&[&secret(rest)]).err().unwrap().message;
+            assert_eq!(told, message);
+        }
+    }
+
+    #[test]
+    fn paths_are_files_and_directories() {
+        let directory = std::env::temp_dir().join(format!("campanile-{:x}", fastrand::u128(..)));
+        std::fs::create_dir_all(directory.join("below.yaml")).unwrap();
+        let path = directory.display().to_string();
+        let told = |path: &str| texts(path).unwrap_err().message;
+        assert!(told(&path).contains("there is no .yaml, .yml or .json file"));
+        assert!(told(&format!("{path}/nowhere.yaml")).starts_with(&path));
+        for name in ["b.yml", "a.yaml", "c.json", "d.txt"] {
+            std::fs::write(directory.join(name), name).unwrap();
+        }
+        let found = texts(&path).unwrap();
+        let found: Vec<_> = found.iter().map(|(_, text)| text.as_str()).collect();
+        assert_eq!(found, ["a.yaml", "b.yml", "c.json"]);
+        assert_eq!(texts(&format!("{path}/d.txt")).unwrap().len(), 1);
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+}

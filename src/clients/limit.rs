@@ -1,0 +1,855 @@
+//! How fast we ask AWS: no faster than it lets us, counted the way it counts, and in the background
+//! never so fast that an edit would have to wait for it.
+//!
+//! AWS counts requests per account, Region and API, whoever sends them, so a [`Limiter`] is shared by
+//! all of the process. There is no task behind it: who waits is the first of a queue and sleeps until
+//! its turn, and a wait that is given up leaves the queue. As with any fair queue, one that waits
+//! must go on being polled, or those behind it wait too.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{Mutex as Queue, Notify},
+    time::{Instant, sleep_until},
+};
+
+/// In any such span at most a second's worth of requests is let through. More than a second: what
+/// leaves us evenly arrives with some tens of milliseconds of jitter, and the other side counts arrivals.
+const WINDOW: Duration = Duration::from_millis(1030);
+
+/// A bucket that nobody has asked for this long is full again, and is dropped.
+const IDLE: Duration = Duration::from_secs(120);
+
+/// The highest rate, in requests per second: as many moments are remembered per bucket.
+const FASTEST: f64 = 1000.0;
+
+/// The longest time between two requests: thirty years, so that no rate is too low for the clock.
+const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
+/// The most bytes of an operation's name, service included.
+const NAME: usize = 128;
+
+/// What AWS lets one account send in one Region, in requests per second, where it says so.
+///
+/// CloudWatch: "CloudWatch service quotas"
+/// (<https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch_limits.html>).
+/// SNS: "Amazon SNS endpoints and quotas" (<https://docs.aws.amazon.com/general/latest/gr/sns.html>);
+/// tagging actions by the API reference of `TagResource`.
+/// Where AWS's pages differ, the lower. These are the defaults of an account: some can be raised, which
+/// is what `--aws-rate` is for.
+const PUBLISHED: &[(&str, f64)] = &[
+    ("cloudwatch:DeleteAlarms", 3.0),
+    ("cloudwatch:DescribeAlarmHistory", 3.0),
+    ("cloudwatch:DescribeAlarms", 9.0),
+    ("cloudwatch:DescribeAlarmsForMetric", 3.0),
+    ("cloudwatch:DisableAlarmActions", 3.0),
+    ("cloudwatch:EnableAlarmActions", 3.0),
+    ("cloudwatch:ListMetrics", 25.0),
+    ("cloudwatch:ListTagsForResource", 10.0),
+    ("cloudwatch:PutCompositeAlarm", 3.0),
+    ("cloudwatch:PutMetricAlarm", 3.0),
+    ("cloudwatch:SetAlarmState", 3.0),
+    ("cloudwatch:TagResource", 20.0),
+    ("cloudwatch:UntagResource", 20.0),
+    ("sns:Subscribe", 100.0),
+    ("sns:TagResource", 10.0),
+    ("sns:Unsubscribe", 100.0),
+    ("sns:UntagResource", 10.0),
+];
+
+/// SNS's other actions: what the same page gives to its lists.
+const SNS: f64 = 30.0;
+
+/// Where AWS publishes nothing, or nothing that we know: low enough for every control API that we
+/// know of whose calls are not in [`PUBLISHED`].
+const UNPUBLISHED: f64 = 10.0;
+
+/// How urgent a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// Somebody has edited, deleted or asked, and may be waiting for it.
+    Edit,
+    /// Looking whether all is as it was, and repairing it.
+    Background,
+}
+
+/// All buckets: one per account, Region and API.
+#[derive(Debug)]
+pub struct Limiter {
+    rates: BTreeMap<String, f64>,
+    buckets: Mutex<Buckets>,
+}
+
+#[derive(Debug)]
+struct Buckets {
+    /// By account, Region and operation.
+    all: HashMap<(String, String, String), Arc<Bucket>>,
+    /// When to look for idle ones again.
+    sweep: Instant,
+}
+
+impl Limiter {
+    /// A limiter with AWS's published rates, unless `rates` has another: operation (`PutMetricAlarm`, or
+    /// `cloudwatch:PutMetricAlarm`, which goes before) → requests per second, over 0 and up to 1000, as
+    /// [`parse_rate`] gives them; any other number is ignored. Of a fraction above one the whole part
+    /// counts, for a window has no room for part of a request.
+    pub fn new(rates: &BTreeMap<String, f64>) -> Self {
+        let rates = rates.iter().filter(|(_, rate)| is_rate(**rate));
+        Self {
+            rates: rates.map(|(name, rate)| (name.clone(), *rate)).collect(),
+            buckets: Mutex::new(Buckets {
+                all: HashMap::new(),
+                sweep: Instant::now(),
+            }),
+        }
+    }
+
+    /// Takes a token if there is one now and nobody who goes first is waiting for it. `operation` as IAM
+    /// spells it: `cloudwatch:PutMetricAlarm`.
+    pub fn try_take(&self, account: &str, region: &str, operation: &str, urgency: Urgency) -> bool {
+        let bucket = self.bucket(account, region, operation);
+        let mut state = bucket.state();
+        let others = match urgency {
+            Urgency::Edit => state.edits,
+            Urgency::Background => state.edits + state.background,
+        };
+        others == 0 && state.start(bucket.pace, urgency).is_ok()
+    }
+
+    /// Waits for a token, first come first served within an urgency, edits before background. The last
+    /// token of a window is never given to background, where a window has two or more. May be dropped
+    /// at any time: the token is only taken when it is given.
+    pub async fn take(&self, account: &str, region: &str, operation: &str, urgency: Urgency) {
+        let bucket = self.bucket(account, region, operation);
+        let _waiting = Waiting::begin(&bucket, urgency);
+        // The queue is the mutex's own, which is fair; whoever has it is the first.
+        let _first = bucket.queue(urgency).lock().await;
+        loop {
+            let answer = bucket.state().admit(bucket.pace, urgency);
+            match answer {
+                Ok(()) => return,
+                Err(Wait::Until(at)) => sleep_until(at).await,
+                Err(Wait::ForEdits) => bucket.no_edits.notified().await,
+            }
+        }
+    }
+
+    fn bucket(&self, account: &str, region: &str, operation: &str) -> Arc<Bucket> {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if buckets.sweep <= now {
+            buckets.sweep = now + IDLE;
+            // Nobody else can get hold of one meanwhile: that takes the lock that we have.
+            buckets
+                .all
+                .retain(|_, bucket| Arc::strong_count(bucket) > 1 || bucket.is_remembering(now));
+        }
+        let key = (account.to_owned(), region.to_owned(), operation.to_owned());
+        let bucket = buckets.all.entry(key);
+        let bucket = bucket.or_insert_with(|| Arc::new(Bucket::new(self.pace(operation))));
+        bucket.clone()
+    }
+
+    fn pace(&self, operation: &str) -> Pace {
+        let bare = operation.split_once(':').map(|(_, bare)| bare);
+        let asked = self.rates.get(operation);
+        let asked = asked.or_else(|| self.rates.get(bare?));
+        Pace::of(asked.copied().unwrap_or_else(|| published(operation)))
+    }
+}
+
+/// AWS's own rate for an operation, or what we take for it.
+fn published(operation: &str) -> f64 {
+    let mut known = PUBLISHED.iter();
+    match known.find(|(name, _)| *name == operation) {
+        Some((_, rate)) => *rate,
+        None if operation.starts_with("sns:") => SNS,
+        None => UNPUBLISHED,
+    }
+}
+
+/// How many requests may begin in any span of this length.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Pace {
+    most: usize,
+    window: Duration,
+}
+
+impl Pace {
+    fn of(rate: f64) -> Self {
+        if rate >= 1.0 {
+            return Self {
+                most: rate.min(FASTEST) as usize,
+                window: WINDOW,
+            };
+        }
+        let window = Duration::try_from_secs_f64(WINDOW.as_secs_f64() / rate);
+        Self {
+            most: 1,
+            window: window.unwrap_or(NEVER).min(NEVER),
+        }
+    }
+
+    /// What must not have begun yet for one more to be let through: an edit that comes right after
+    /// background work still finds a token.
+    fn limit(self, urgency: Urgency) -> usize {
+        match urgency {
+            Urgency::Background if self.most >= 2 => self.most - 1,
+            _ => self.most,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Bucket {
+    pace: Pace,
+    state: Mutex<State>,
+    edits: Queue<()>,
+    background: Queue<()>,
+    /// The last edit that waited waits no more. Only the first of the background listens.
+    no_edits: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// When the requests of the last window began, oldest first.
+    starts: VecDeque<Instant>,
+    /// How many edits wait.
+    edits: usize,
+    /// How much background work waits.
+    background: usize,
+}
+
+/// What the first of a queue waits for.
+enum Wait {
+    Until(Instant),
+    ForEdits,
+}
+
+impl Bucket {
+    fn new(pace: Pace) -> Self {
+        Self {
+            pace,
+            state: Mutex::default(),
+            edits: Queue::default(),
+            background: Queue::default(),
+            no_edits: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn queue(&self, urgency: Urgency) -> &Queue<()> {
+        match urgency {
+            Urgency::Edit => &self.edits,
+            Urgency::Background => &self.background,
+        }
+    }
+
+    /// Whether a new bucket in its place would let more through, or it was used lately.
+    fn is_remembering(&self, now: Instant) -> bool {
+        let last = self.state().starts.back().copied();
+        last.is_some_and(|last| last + self.pace.window.max(IDLE) > now)
+    }
+}
+
+impl State {
+    /// Begins a request now, or says when the window has room for it, should nobody else take it.
+    fn start(&mut self, pace: Pace, urgency: Urgency) -> Result<(), Instant> {
+        let now = Instant::now();
+        let is_over = |start: &Instant| *start + pace.window <= now;
+        while self.starts.front().is_some_and(is_over) {
+            self.starts.pop_front();
+        }
+        let over = self.starts.len().checked_sub(pace.limit(urgency));
+        match over.and_then(|over| self.starts.get(over)) {
+            Some(blocking) => Err(*blocking + pace.window),
+            None => {
+                self.starts.push_back(now);
+                Ok(())
+            }
+        }
+    }
+
+    /// The same for the first of its queue.
+    fn admit(&mut self, pace: Pace, urgency: Urgency) -> Result<(), Wait> {
+        if urgency == Urgency::Background && self.edits > 0 {
+            return Err(Wait::ForEdits);
+        }
+        self.start(pace, urgency).map_err(Wait::Until)
+    }
+
+    fn waiting(&mut self, urgency: Urgency) -> &mut usize {
+        match urgency {
+            Urgency::Edit => &mut self.edits,
+            Urgency::Background => &mut self.background,
+        }
+    }
+}
+
+/// Somebody waits, until this is dropped.
+struct Waiting<'a> {
+    bucket: &'a Bucket,
+    urgency: Urgency,
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(bucket: &'a Bucket, urgency: Urgency) -> Self {
+        *bucket.state().waiting(urgency) += 1;
+        Self { bucket, urgency }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut state = self.bucket.state();
+        let waiting = state.waiting(self.urgency);
+        *waiting = waiting.saturating_sub(1);
+        if self.urgency == Urgency::Edit && *waiting == 0 {
+            self.bucket.no_edits.notify_one();
+        }
+    }
+}
+
+fn is_rate(rate: f64) -> bool {
+    rate > 0.0 && rate <= FASTEST
+}
+
+/// A value of `--aws-rate`: `PutMetricAlarm=3` or `cloudwatch:PutMetricAlarm=3`, as operation and
+/// requests per second (over 0, up to 1000). The operation comes back as it was written, spaces around
+/// it removed. The error says what to write instead.
+pub fn parse_rate(text: &str) -> Result<(String, f64), String> {
+    let Some((operation, rate)) = text.split_once('=') else {
+        return Err("write OPERATION=RATE, such as PutMetricAlarm=3".into());
+    };
+    let (operation, rate) = (operation.trim(), rate.trim());
+    if !is_operation(operation) {
+        return Err(format!(
+            "{operation:?} is no operation: write it as IAM does, such as PutMetricAlarm or cloudwatch:PutMetricAlarm"
+        ));
+    }
+    match rate.parse() {
+        Ok(number) if is_rate(number) => Ok((operation.to_owned(), number)),
+        _ => Err(format!(
+            "{rate:?} is no rate: write requests per second, more than 0 and at most {FASTEST}"
+        )),
+    }
+}
+
+/// `Operation` or `service:Operation`. Capitals count, or a rate would be for nothing without a word.
+fn is_operation(text: &str) -> bool {
+    let (service, operation) = text.split_once(':').unwrap_or(("any", text));
+    let of = |text: &str, first: fn(&u8) -> bool, rest: fn(&u8) -> bool| {
+        text.as_bytes().first().is_some_and(first) && text.bytes().all(|byte| rest(&byte))
+    };
+    let in_service = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    text.len() <= NAME
+        && of(service, u8::is_ascii_lowercase, in_service)
+        && of(operation, u8::is_ascii_uppercase, u8::is_ascii_alphanumeric)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Urgency::{Background, Edit};
+    use futures::future::join_all;
+    use proptest::prelude::*;
+    use tokio::time::{advance, timeout};
+
+    const PUT: &str = "cloudwatch:PutMetricAlarm";
+
+    /// How much later than its moment a timer may go off: it counts in whole milliseconds.
+    const TICK: Duration = Duration::from_millis(2);
+
+    fn at(rate: f64) -> Limiter {
+        Limiter::new(&[(PUT.to_owned(), rate)].into())
+    }
+
+    async fn take(limiter: &Limiter, urgency: Urgency) {
+        limiter.take("1", "eu", PUT, urgency).await;
+    }
+
+    fn try_take(limiter: &Limiter, urgency: Urgency) -> bool {
+        limiter.try_take("1", "eu", PUT, urgency)
+    }
+
+    /// How many tokens can be had at once.
+    fn burst(limiter: &Limiter, urgency: Urgency) -> usize {
+        (0..2000).take_while(|_| try_take(limiter, urgency)).count()
+    }
+
+    fn waiting(limiter: &Limiter) -> (usize, usize) {
+        let bucket = limiter.bucket("1", "eu", PUT);
+        let state = bucket.state();
+        (state.edits, state.background)
+    }
+
+    #[test]
+    fn rates_are_the_published_ones_unless_others_are_asked_for() {
+        let asked = [
+            ("PutMetricAlarm", 30.0),
+            ("cloudwatch:TagResource", 40.0),
+            ("TagResource", 50.0),
+            ("DeleteAlarms", f64::NAN),
+            ("Subscribe", 0.0),
+            ("DescribeAlarms", 1e9),
+            ("CreateTopic", 2.5),
+            ("AssumeRole", 0.5),
+            ("GetCallerIdentity", 1e-300),
+        ];
+        let asked = asked.map(|(name, rate)| (name.to_owned(), rate));
+        let limiter = Limiter::new(&asked.into());
+        for (operation, most, window) in [
+            ("cloudwatch:PutMetricAlarm", 30, WINDOW),
+            ("cloudwatch:PutCompositeAlarm", 3, WINDOW),
+            ("cloudwatch:TagResource", 40, WINDOW),
+            ("sns:TagResource", 50, WINDOW),
+            ("cloudwatch:DeleteAlarms", 3, WINDOW),
+            ("cloudwatch:DescribeAlarms", 9, WINDOW),
+            ("cloudwatch:ListTagsForResource", 10, WINDOW),
+            ("sns:Subscribe", 100, WINDOW),
+            ("sns:CreateTopic", 2, WINDOW),
+            ("sns:ListSubscriptionsByTopic", 30, WINDOW),
+            ("sns:SetTopicAttributes", 30, WINDOW),
+            ("events:PutRule", 10, WINDOW),
+            ("sts:AssumeRole", 1, WINDOW * 2),
+            ("sts:GetCallerIdentity", 1, NEVER),
+        ] {
+            assert_eq!(
+                limiter.pace(operation),
+                Pace { most, window },
+                "{operation}"
+            );
+        }
+    }
+
+    #[test]
+    fn published_rates_are_in_order_and_are_rates() {
+        assert!(PUBLISHED.is_sorted_by(|one, other| one.0 < other.0));
+        for (operation, rate) in PUBLISHED {
+            assert!(is_operation(operation) && is_rate(*rate), "{operation}");
+        }
+    }
+
+    #[test]
+    fn rates_of_the_command_line() {
+        for (text, read) in [
+            ("PutMetricAlarm=3", Some(("PutMetricAlarm", 3.0))),
+            (
+                "cloudwatch:PutMetricAlarm=3",
+                Some(("cloudwatch:PutMetricAlarm", 3.0)),
+            ),
+            (" sns:Subscribe = 0.5 ", Some(("sns:Subscribe", 0.5))),
+            ("GetRule2=1000", Some(("GetRule2", 1000.0))),
+            (
+                "application-signals:ListX=1",
+                Some(("application-signals:ListX", 1.0)),
+            ),
+            ("PutMetricAlarm", None),
+            ("PutMetricAlarm=", None),
+            ("PutMetricAlarm=three", None),
+            ("PutMetricAlarm=3/s", None),
+            ("PutMetricAlarm=3=4", None),
+            ("PutMetricAlarm=0", None),
+            ("PutMetricAlarm=-1", None),
+            ("PutMetricAlarm=1000.1", None),
+            ("PutMetricAlarm=inf", None),
+            ("PutMetricAlarm=NaN", None),
+            ("=3", None),
+            ("putMetricAlarm=3", None),
+            ("Put Metric=3", None),
+            ("CloudWatch:PutMetricAlarm=3", None),
+            (":PutMetricAlarm=3", None),
+            ("cloudwatch:=3", None),
+            ("a:b:C=3", None),
+        ] {
+            let read = read.map(|(operation, rate)| (operation.to_owned(), rate));
+            assert_eq!(parse_rate(text).ok(), read, "{text}");
+        }
+        let long = format!("{}=3", "A".repeat(NAME + 1));
+        assert!(parse_rate(&long).is_err());
+        for (text, says) in [
+            ("3", "OPERATION=RATE"),
+            ("alarm=3", "\"alarm\" is no operation"),
+            (
+                "PutMetricAlarm=x",
+                "\"x\" is no rate: write requests per second, more than 0 and at most 1000",
+            ),
+        ] {
+            let error = parse_rate(text).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_window_holds_a_seconds_worth_after_idling_too() {
+        let limiter = at(3.0);
+        advance(Duration::from_secs(100)).await;
+        assert_eq!(burst(&limiter, Edit), 3);
+        advance(WINDOW - Duration::from_millis(1)).await;
+        assert_eq!(burst(&limiter, Edit), 0);
+        advance(Duration::from_millis(1)).await;
+        assert_eq!(burst(&limiter, Edit), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn less_than_one_a_second_is_one_in_a_longer_time() {
+        let limiter = at(0.5);
+        let began = Instant::now();
+        for _ in 0..3 {
+            take(&limiter, Background).await;
+        }
+        let took = began.elapsed();
+        assert!(
+            took >= WINDOW * 4 && took <= WINDOW * 4 + TICK * 2,
+            "{took:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_hundred_edits_take_little_longer_than_the_rate_allows() {
+        let limiter = at(3.0);
+        let began = Instant::now();
+        join_all((0..200).map(|_| take(&limiter, Edit))).await;
+        let took = began.elapsed().as_secs_f64();
+        assert!(took <= 1.05 * 200.0 / 3.0, "{took}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn background_alone_leaves_one_of_each_window() {
+        let limiter = at(3.0);
+        let began = Instant::now();
+        join_all((0..200).map(|_| take(&limiter, Background))).await;
+        let took = began.elapsed().as_secs_f64();
+        assert!((1.0..=1.05).contains(&(took / (200.0 / 2.0))), "{took}");
+        // In the busiest of windows an edit need not wait.
+        assert_eq!((burst(&limiter, Background), burst(&limiter, Edit)), (0, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn edits_overtake_background() {
+        let limiter = Arc::new(at(2.0));
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = Vec::new();
+        for urgency in [Background, Background, Background, Edit, Edit, Edit, Edit] {
+            let (limiter, order) = (limiter.clone(), order.clone());
+            tasks.push(tokio::spawn(async move {
+                take(&limiter, urgency).await;
+                order.lock().unwrap().push(urgency);
+            }));
+        }
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let order = order.lock().unwrap();
+        assert_eq!(
+            order[..],
+            [Background, Edit, Edit, Edit, Edit, Background, Background]
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_wait_does_not_push_in() {
+        let limiter = Arc::new(at(2.0));
+        assert_eq!(burst(&limiter, Edit), 2);
+        let background = tokio::spawn({
+            let limiter = limiter.clone();
+            async move { take(&limiter, Background).await }
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(waiting(&limiter), (0, 1));
+        // Nobody that waits has been polled since: the window is empty, and the first has a right to it.
+        advance_without_polling(&limiter, WINDOW);
+        assert!(!try_take(&limiter, Background));
+        assert!(try_take(&limiter, Edit));
+        background.await.unwrap();
+        assert_eq!(waiting(&limiter), (0, 0));
+    }
+
+    /// As if this much time had gone by.
+    fn advance_without_polling(limiter: &Limiter, by: Duration) {
+        let bucket = limiter.bucket("1", "eu", PUT);
+        for start in &mut bucket.state().starts {
+            *start -= by;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_is_given_up_leaves_no_trace() {
+        let limiter = at(3.0);
+        assert_eq!(burst(&limiter, Edit), 3);
+        let soon = Duration::from_millis(100);
+        for urgency in [Edit, Background, Edit] {
+            assert!(timeout(soon, take(&limiter, urgency)).await.is_err());
+        }
+        {
+            // One sleeps, one stands behind it, one of the background waits for both.
+            let all = async {
+                tokio::join!(
+                    take(&limiter, Edit),
+                    take(&limiter, Edit),
+                    take(&limiter, Background)
+                )
+            };
+            assert!(timeout(soon, all).await.is_err());
+        }
+        // Never polled, so never there.
+        drop(take(&limiter, Edit));
+        assert_eq!(waiting(&limiter), (0, 0));
+        advance(WINDOW).await;
+        assert_eq!(burst(&limiter, Edit), 3, "no token was lost");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn background_goes_on_when_the_edits_before_it_are_given_up() {
+        let limiter = Arc::new(at(1.0));
+        take(&limiter, Edit).await;
+        let edit = tokio::spawn({
+            let limiter = limiter.clone();
+            async move { take(&limiter, Edit).await }
+        });
+        let background = tokio::spawn({
+            let limiter = limiter.clone();
+            async move {
+                take(&limiter, Background).await;
+                Instant::now()
+            }
+        });
+        let began = Instant::now();
+        tokio::task::yield_now().await;
+        assert_eq!(waiting(&limiter), (1, 1));
+        edit.abort();
+        assert!(edit.await.unwrap_err().is_cancelled());
+        let ended = timeout(Duration::from_secs(86400), background).await;
+        let waited = ended.expect("it was forgotten").unwrap() - began;
+        assert!(waited <= WINDOW + TICK, "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn accounts_regions_and_operations_do_not_touch_each_other() {
+        let limiter = at(2.0);
+        assert_eq!(burst(&limiter, Edit), 2);
+        for (account, region, operation) in [
+            ("2", "eu", PUT),
+            ("1", "us", PUT),
+            ("1", "eu", "cloudwatch:DeleteAlarms"),
+        ] {
+            assert!(limiter.try_take(account, region, operation, Edit));
+        }
+        assert!(!try_take(&limiter, Edit));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_idle_is_dropped_and_what_still_counts_is_not() {
+        let limiter = Limiter::new(&[("AssumeRole".to_owned(), 0.001)].into());
+        for account in 0..500 {
+            limiter
+                .take(&account.to_string(), "eu", PUT, Background)
+                .await;
+        }
+        let assume = || limiter.try_take("1", "eu", "sts:AssumeRole", Edit);
+        assert!(assume());
+        let kept = || limiter.buckets.lock().unwrap().all.len();
+        assert_eq!(kept(), 501);
+        advance(IDLE * 2).await;
+        assert!(!assume(), "its window is not over");
+        assert_eq!(kept(), 1);
+        {
+            let waits = limiter.take("1", "eu", "sts:AssumeRole", Edit);
+            tokio::pin!(waits);
+            assert!(timeout(IDLE, &mut waits).await.is_err());
+            advance(IDLE * 20).await;
+            assert!(!assume(), "somebody is before us, however long ago");
+            waits.await;
+        }
+        advance(IDLE * 20).await;
+        assert!(try_take(&limiter, Edit));
+        assert_eq!(kept(), 1);
+    }
+
+    /// Threads that come, go and give up: a wake-up that is lost would leave one waiting for ever.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn nobody_is_forgotten_among_threads() {
+        let limiter = Arc::new(at(FASTEST));
+        let mut tasks = Vec::new();
+        for n in 0..1500_u64 {
+            let limiter = limiter.clone();
+            tasks.push(tokio::spawn(async move {
+                let urgency = if n % 3 == 0 { Background } else { Edit };
+                if n % 5 == 0 {
+                    let patience = Duration::from_millis(n % 40);
+                    drop(timeout(patience, take(&limiter, urgency)).await);
+                } else {
+                    take(&limiter, urgency).await;
+                }
+            }));
+        }
+        let all = async {
+            for task in tasks {
+                task.await.unwrap();
+            }
+        };
+        assert!(timeout(Duration::from_secs(120), all).await.is_ok());
+        assert_eq!(waiting(&limiter), (0, 0));
+    }
+
+    /// How somebody asks for a token.
+    #[derive(Clone, Copy, Debug)]
+    enum Ask {
+        /// And waits for it.
+        Wait,
+        /// And waits this long at most, in milliseconds.
+        UpTo(u64),
+        /// And does not wait.
+        Now,
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum What {
+        Came,
+        Began,
+        Left,
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    struct Event {
+        who: usize,
+        what: What,
+        when: Instant,
+    }
+
+    type Script = Vec<(u64, Urgency, Ask)>;
+
+    /// Who came when and what became of it, in order.
+    async fn play(limiter: Arc<Limiter>, script: &Script) -> Vec<Event> {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = Vec::new();
+        for (who, &(pause, urgency, ask)) in script.iter().enumerate() {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            let (limiter, told) = (limiter.clone(), told.clone());
+            tasks.push(tokio::spawn(async move {
+                let tell = |what| {
+                    let when = Instant::now();
+                    told.lock().unwrap().push(Event { who, what, when });
+                };
+                tell(What::Came);
+                let got = match ask {
+                    Ask::Wait => {
+                        take(&limiter, urgency).await;
+                        true
+                    }
+                    Ask::UpTo(patience) => {
+                        let patience = Duration::from_millis(patience);
+                        timeout(patience, take(&limiter, urgency)).await.is_ok()
+                    }
+                    Ask::Now => try_take(&limiter, urgency),
+                };
+                tell(if got { What::Began } else { What::Left });
+            }));
+        }
+        for task in tasks {
+            // Time goes by as soon as nothing else happens, so who waits for ever is found at once.
+            let ended = timeout(Duration::from_secs(86400), task).await;
+            ended.expect("somebody was forgotten").unwrap();
+        }
+        let told = told.lock().unwrap();
+        told.clone()
+    }
+
+    /// All that is promised, over what happened.
+    fn judge(pace: Pace, script: &Script, told: &[Event]) {
+        let urgency = |who: usize| script[who].1;
+        let starts: Vec<_> = told
+            .iter()
+            .filter(|event| event.what == What::Began)
+            .collect();
+        for pair in starts.windows(pace.most + 1) {
+            let span = pair[pace.most].when - pair[0].when;
+            assert!(span >= pace.window, "{} began in {span:?}", pace.most + 1);
+        }
+        let came = |who| {
+            let came = |event: &&Event| event.who == who && event.what == What::Came;
+            told.iter().find(came).unwrap().when
+        };
+        // Since when no edit has waited.
+        let mut edits = 0;
+        let mut free = came(0);
+        let mut last = [None, None];
+        let mut begun = 0_usize;
+        for event in told {
+            let edit = urgency(event.who) == Edit;
+            let waits = !matches!(script[event.who].2, Ask::Now);
+            match event.what {
+                What::Came => edits += usize::from(edit && waits),
+                What::Began | What::Left if edit && waits => {
+                    edits -= 1;
+                    free = event.when;
+                }
+                What::Began | What::Left => {}
+            }
+            if event.what != What::Began {
+                continue;
+            }
+            let limit = pace.limit(urgency(event.who));
+            if !edit {
+                assert_eq!(edits, 0, "{event:?} began while an edit waited");
+            }
+            let room = begun.checked_sub(limit);
+            let room = room.map(|nth| starts[nth].when + pace.window);
+            begun += 1;
+            if let Some(room) = room {
+                assert!(event.when >= room, "{event:?} began before {room:?}");
+            }
+            if waits {
+                let before = last[usize::from(edit)].replace(event.who);
+                assert!(before < Some(event.who), "{event:?} overtook {before:?}");
+                let due = came(event.who).max(if edit { came(event.who) } else { free });
+                let due = room.map_or(due, |room| due.max(room));
+                assert!(event.when <= due + TICK, "{event:?} was due at {due:?}");
+            }
+        }
+        for (who, (_, _, ask)) in script.iter().enumerate() {
+            let began = starts.iter().any(|event| event.who == who);
+            assert!(began || !matches!(ask, Ask::Wait), "{who} never began");
+        }
+    }
+
+    fn script() -> impl Strategy<Value = Script> {
+        let pause = prop_oneof![3 => Just(0_u64), 2 => 0_u64..50, 1 => 0_u64..3000];
+        let urgency = prop_oneof![Just(Edit), Just(Background)];
+        let ask = prop_oneof![
+            3 => Just(Ask::Wait),
+            2 => (0_u64..3000).prop_map(Ask::UpTo),
+            1 => Just(Ask::Now),
+        ];
+        proptest::collection::vec((pause, urgency, ask), 1..80)
+    }
+
+    proptest! {
+        #[test]
+        fn every_promise_holds_however_requests_come(
+            rate in prop_oneof![Just(0.5), Just(1.0), Just(2.0), Just(2.5), Just(3.0), Just(10.0)],
+            script in script(),
+        ) {
+            let paused = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .start_paused(true)
+                .build()
+                .unwrap();
+            paused.block_on(async {
+                let limiter = Arc::new(at(rate));
+                let pace = Pace::of(rate);
+                let told = play(limiter.clone(), &script).await;
+                judge(pace, &script, &told);
+                assert_eq!(waiting(&limiter), (0, 0));
+                advance(pace.window).await;
+                assert_eq!(burst(&limiter, Edit), pace.most, "no token was lost");
+            });
+        }
+    }
+}

@@ -1,0 +1,439 @@
+//! The outside as a source of events: what is observed of one scope is read in bulk on a timer, and
+//! only objects whose part of it changed are woken. Whoever looks meanwhile looks at the mirror.
+
+use crate::{
+    clients::limit::Urgency,
+    error::{Class, Error, Result},
+    jitter::{jittered_by, spread_by},
+    mirror::{Mirror, Mirrored},
+};
+use futures::future::BoxFuture;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    future::{self, Future},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{sync::Notify, time::Instant};
+
+/// Everything that a read found, by key.
+pub type ReadOf<S> = BTreeMap<String, <S as Source>::Value>;
+
+/// What is there under the prefixes that were asked for, by key.
+pub type Snapshot<V> = BTreeMap<String, Arc<V>>;
+
+/// How what is in a mirror is read.
+pub trait Source: Send + Sync + 'static {
+    /// What is mirrored.
+    type Value: Mirrored;
+    /// Whether a read of everything finds whatever is there. Where there is no such bulk read, it reads
+    /// what somebody has asked for.
+    const ENUMERATES: bool;
+    /// How often it is read.
+    const RHYTHM: Rhythm;
+
+    /// Reads everything, or all of `asked`. Partial is an error, and an error is never absence.
+    fn read(
+        &self,
+        asked: &BTreeSet<String>,
+        urgency: Urgency,
+    ) -> impl Future<Output = Result<ReadOf<Self>>> + Send
+    where
+        Self: Sized;
+    /// Reads these, by name. What is not in the answer is not there.
+    fn read_some(
+        &self,
+        keys: &BTreeSet<String>,
+        urgency: Urgency,
+    ) -> impl Future<Output = Result<ReadOf<Self>>> + Send
+    where
+        Self: Sized;
+    /// Whether something there is about to change by itself, so that it is worth looking more often.
+    fn is_unsettled(_: &Self::Value) -> bool {
+        false
+    }
+    /// Ends when it is worth reading again at once.
+    fn stirred(&self) -> impl Future<Output = ()> + Send {
+        future::pending()
+    }
+}
+
+/// How often a scope is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rhythm {
+    /// `--poll-interval`.
+    Poll,
+    /// `--slow-poll-interval`: what changes rarely.
+    Slow,
+}
+
+/// How long the rhythms are.
+#[derive(Clone, Copy, Debug)]
+pub struct Tempo {
+    /// Of [`Rhythm::Poll`], and of what is unsettled.
+    pub poll: Duration,
+    /// Of [`Rhythm::Slow`].
+    pub slow: Duration,
+}
+
+/// After a write of ours something may settle within seconds (PagerDuty confirms by itself), so for a
+/// while we look this often.
+const SOON: Duration = Duration::from_secs(10);
+/// For how long.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Who asks, and how fresh the answer must be.
+#[derive(Clone, Debug)]
+pub struct Asking {
+    /// The object's UID; it is not woken by what it finds itself.
+    pub uid: String,
+    /// Whether somebody waits for it.
+    pub urgency: Urgency,
+    /// How fresh the answer must be.
+    pub freshness: Freshness,
+    /// When the question came up.
+    pub since: Instant,
+}
+
+/// How fresh an answer must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Freshness {
+    /// As it was read last.
+    Known,
+    /// As it was read last, but if that failed it is tried anew: somebody has edited something.
+    Retried,
+    /// Read now.
+    Now,
+}
+
+/// An object that wants to know of changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// What the keys that concern it begin with.
+    pub interest: BTreeSet<String>,
+}
+
+/// Is told of every object that is to look again.
+pub type Waker = Arc<dyn Fn(&Holder) + Send + Sync>;
+
+/// How the last read of everything went.
+#[derive(Clone, Debug)]
+enum Standing {
+    Never,
+    Good,
+    Failing { error: Error, failures: u32 },
+}
+
+struct State<V> {
+    mirror: Mirror<V>,
+    holders: HashMap<String, Holder>,
+    /// What was asked for when everything was read last.
+    covered: BTreeSet<String>,
+    standing: Standing,
+    /// When the last read of everything began, and the last that went well.
+    attempted: Option<Instant>,
+    succeeded: Option<Instant>,
+    wrote: Option<Instant>,
+}
+
+/// A scope's mirror, how it is filled, and who is woken.
+pub struct Outside<S: Source> {
+    /// How it is read.
+    pub source: S,
+    waker: Waker,
+    state: Mutex<State<S::Value>>,
+    /// One read at a time: whoever waits for it finds what it has read.
+    turn: tokio::sync::Mutex<()>,
+    moved: Notify,
+}
+
+impl<S: Source> Outside<S> {
+    /// Nothing is known yet.
+    pub fn new(source: S, waker: Waker) -> Self {
+        let state = State {
+            mirror: Mirror::default(),
+            holders: HashMap::new(),
+            covered: BTreeSet::new(),
+            standing: Standing::Never,
+            attempted: None,
+            succeeded: None,
+            wrote: None,
+        };
+        Self {
+            source,
+            waker,
+            state: Mutex::new(state),
+            turn: tokio::sync::Mutex::default(),
+            moved: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<S::Value>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is there under these prefixes. Reads everything first if it was never read, if what a write
+    /// of ours did is in doubt, or if the answer must be fresher than what is known.
+    pub async fn snapshot(
+        &self,
+        prefixes: &BTreeSet<String>,
+        asking: &Asking,
+    ) -> Result<Snapshot<S::Value>> {
+        if self.must_read(prefixes, asking) {
+            let _turn = self.turn.lock().await;
+            if self.must_read(prefixes, asking) {
+                self.read(Some(&asking.uid), prefixes, asking.urgency).await;
+            }
+        }
+        let state = self.state();
+        match &state.standing {
+            Standing::Failing { error, .. } => return Err(error.clone()),
+            Standing::Never => return Err(Error::failing("it has not been read yet")),
+            Standing::Good => {}
+        }
+        let found = prefixes
+            .iter()
+            .flat_map(|prefix| state.mirror.under(prefix));
+        Ok(found
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect())
+    }
+
+    fn must_read(&self, prefixes: &BTreeSet<String>, asking: &Asking) -> bool {
+        let state = self.state();
+        let tried = state.attempted.is_some_and(|at| at >= asking.since);
+        let unknown = !S::ENUMERATES && !prefixes.is_subset(&state.covered);
+        match (&state.standing, asking.freshness) {
+            (Standing::Never, _) => true,
+            (_, Freshness::Now) => !tried,
+            (Standing::Failing { .. }, Freshness::Retried) => !tried,
+            (Standing::Failing { .. }, Freshness::Known) => false,
+            (Standing::Good, _) => unknown || state.mirror.is_doubtful(prefixes),
+        }
+    }
+
+    /// Reads these keys by name, so that nothing is done for the sake of something that is long past.
+    pub async fn confirm(
+        &self,
+        keys: &BTreeSet<String>,
+        asking: &Asking,
+    ) -> Result<Snapshot<S::Value>> {
+        let ticket = self.state().mirror.begin();
+        let read = self.source.read_some(keys, asking.urgency).await?;
+        let mut state = self.state();
+        let changed = state.mirror.publish_some(ticket, keys, read);
+        self.wake(&state, &changed, Some(&asking.uid));
+        let found = keys.iter().flat_map(|key| state.mirror.under(key));
+        let found = found.filter(|(key, _)| keys.contains(*key));
+        Ok(found
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect())
+    }
+
+    /// When everything was last known by a read that is not older than `since`.
+    pub fn is_fresh(&self, since: Instant) -> bool {
+        let state = self.state();
+        matches!(state.standing, Standing::Good) && state.attempted.is_some_and(|at| at >= since)
+    }
+
+    /// What is known under a prefix, however old; nothing if it was never read.
+    pub fn known(&self, prefix: &str) -> Snapshot<S::Value> {
+        let state = self.state();
+        let found = state.mirror.under(prefix);
+        found
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
+    }
+
+    /// A write of ours went well: what is there now.
+    pub fn wrote(&self, key: &str, value: Option<S::Value>) {
+        let mut state = self.state();
+        state.mirror.wrote(key.to_owned(), value);
+        state.wrote = Some(Instant::now());
+        self.moved.notify_one();
+    }
+
+    /// A write of ours may have gone well, or says nothing of what is there now.
+    pub fn doubt(&self, key: &str) {
+        let mut state = self.state();
+        state.mirror.doubt(key.to_owned());
+        state.wrote = Some(Instant::now());
+        self.moved.notify_one();
+    }
+
+    /// When to read everything again.
+    fn next(&self, tempo: Tempo, dice: f64) -> Instant {
+        let state = self.state();
+        let last = state.attempted.unwrap_or_else(Instant::now);
+        let usual = match S::RHYTHM {
+            Rhythm::Poll => tempo.poll,
+            Rhythm::Slow => tempo.slow,
+        };
+        let wait = match &state.standing {
+            Standing::Failing { error, failures } => {
+                // A refused read is not a refused item: nobody is going to edit anything for its sake.
+                let class = if error.class.stops_scope() {
+                    error.class
+                } else {
+                    Class::Failing
+                };
+                jittered_by(dice, class, *failures).unwrap_or(usual)
+            }
+            Standing::Never | Standing::Good => {
+                let unsettled = state
+                    .mirror
+                    .under("")
+                    .any(|(_, value)| S::is_unsettled(value));
+                let soon = state.wrote.is_some_and(|at| at.elapsed() < PATIENCE);
+                let period = match (unsettled, soon) {
+                    (true, true) => SOON.min(tempo.poll),
+                    (true, false) => tempo.poll.min(usual),
+                    (false, _) => usual,
+                };
+                spread_by(dice, period)
+            }
+        };
+        last + wait
+    }
+
+    /// Reads everything and wakes whom it concerns. Only by whoever has the turn.
+    async fn read(&self, asker: Option<&str>, prefixes: &BTreeSet<String>, urgency: Urgency) {
+        let (ticket, asked) = {
+            let mut state = self.state();
+            state.attempted = Some(Instant::now());
+            let held = state.holders.values().flat_map(|holder| &holder.interest);
+            let asked: BTreeSet<_> = held.chain(prefixes).cloned().collect();
+            (state.mirror.begin(), asked)
+        };
+        let read = self.source.read(&asked, urgency).await;
+        let mut state = self.state();
+        match read {
+            Ok(read) => {
+                let changed = state.mirror.publish(ticket, read);
+                let recovered = matches!(state.standing, Standing::Failing { .. });
+                state.standing = Standing::Good;
+                state.succeeded = state.attempted;
+                state.covered = asked;
+                if recovered {
+                    self.wake_all(&state, asker);
+                } else {
+                    self.wake(&state, &changed, asker);
+                }
+            }
+            // What was read last stays: a failed read is never an empty one.
+            Err(error) => {
+                let (failures, known) = match &state.standing {
+                    Standing::Failing {
+                        error: last,
+                        failures,
+                    } => (failures.saturating_add(1), last.class == error.class),
+                    Standing::Never | Standing::Good => (1, false),
+                };
+                state.standing = Standing::Failing { error, failures };
+                if !known {
+                    self.wake_all(&state, asker);
+                }
+            }
+        }
+    }
+
+    fn wake(&self, state: &State<S::Value>, changed: &BTreeSet<String>, asker: Option<&str>) {
+        let begins = |prefix: &String| {
+            let mut from = changed.range(prefix.clone()..);
+            from.next().is_some_and(|key| key.starts_with(prefix))
+        };
+        for (uid, holder) in &state.holders {
+            if asker != Some(uid.as_str()) && holder.interest.iter().any(begins) {
+                (self.waker)(holder);
+            }
+        }
+    }
+
+    fn wake_all(&self, state: &State<S::Value>, asker: Option<&str>) {
+        let others = state.holders.iter();
+        let others = others.filter(|(uid, _)| asker != Some(uid.as_str()));
+        others.for_each(|(_, holder)| (self.waker)(holder));
+    }
+}
+
+/// The boxed face of an [`Outside`], for whoever polls it.
+pub trait Polled: Send + Sync {
+    /// Reads everything.
+    fn poll(&self) -> BoxFuture<'_, ()>;
+    /// Ends when it is time to read everything again.
+    fn due(&self, tempo: Tempo) -> BoxFuture<'_, ()>;
+    /// This object wants to know of changes.
+    fn hold(&self, uid: &str, holder: &Holder);
+    /// It does not any more.
+    fn release(&self, uid: &str);
+    /// Whether anybody does.
+    fn is_held(&self) -> bool;
+    /// How old the last good read is; `None` if there was none.
+    fn age(&self) -> Option<Duration>;
+    /// How often it is read.
+    fn rhythm(&self) -> Rhythm;
+}
+
+impl<S: Source> Polled for Outside<S> {
+    fn poll(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let began = Instant::now();
+            let _turn = self.turn.lock().await;
+            // Somebody who could not wait has just done it.
+            if self.state().attempted.is_none_or(|at| at < began) {
+                self.read(None, &BTreeSet::new(), Urgency::Background).await;
+            }
+        })
+    }
+
+    fn due(&self, tempo: Tempo) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            // Once, so that looking again does not roll it again.
+            let dice = fastrand::f64();
+            let timer = async {
+                loop {
+                    let due = self.next(tempo, dice);
+                    if due <= Instant::now() {
+                        return;
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep_until(due) => {}
+                        // A write of ours may settle soon.
+                        () = self.moved.notified() => {}
+                    }
+                }
+            };
+            tokio::select! {
+                () = timer => {}
+                () = self.source.stirred() => {}
+            }
+        })
+    }
+
+    fn hold(&self, uid: &str, holder: &Holder) {
+        let mut state = self.state();
+        if state.holders.get(uid) != Some(holder) {
+            state.holders.insert(uid.to_owned(), holder.clone());
+        }
+    }
+
+    fn release(&self, uid: &str) {
+        self.state().holders.remove(uid);
+    }
+
+    fn is_held(&self) -> bool {
+        !self.state().holders.is_empty()
+    }
+
+    fn age(&self) -> Option<Duration> {
+        self.state().succeeded.map(|at| at.elapsed())
+    }
+
+    fn rhythm(&self) -> Rhythm {
+        S::RHYTHM
+    }
+}

@@ -1,0 +1,145 @@
+//! What is watched, by credential scope: opened when the first object acts there, polled while any
+//! object holds it, closed when the last one lets go.
+
+use crate::{
+    clients::aws::{Accounts, Identity},
+    error::Result,
+    kind::{Installation, Watch},
+    outside::{Holder, Rhythm, Tempo, Waker},
+};
+use futures::FutureExt;
+use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// The scopes of one kind.
+pub struct Scopes<W> {
+    accounts: Arc<Accounts>,
+    installation: Installation,
+    waker: Waker,
+    /// `None` where nobody polls: a plan looks once.
+    tempo: Option<Tempo>,
+    open: Mutex<HashMap<Identity, Scope<W>>>,
+}
+
+struct Scope<W> {
+    watch: Arc<W>,
+    /// Ends the polling when the scope is closed.
+    polling: Option<DropGuard>,
+}
+
+/// How the scopes of one kind stand, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ages {
+    /// How many are open.
+    pub open: usize,
+    /// How many of these could never be read.
+    pub unread: usize,
+    /// The age of the oldest of the last good reads, of what is read at each poll.
+    pub oldest: Duration,
+}
+
+impl<W: Watch> Scopes<W> {
+    /// No scope is open.
+    pub fn new(
+        accounts: Arc<Accounts>,
+        installation: Installation,
+        tempo: Option<Tempo>,
+        waker: Waker,
+    ) -> Self {
+        Self {
+            accounts,
+            installation,
+            waker,
+            tempo,
+            open: Mutex::default(),
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<Identity, Scope<W>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is watched by this identity, once it is certain that it leads where it says.
+    pub async fn reach(&self, identity: &Identity) -> Result<Arc<W>> {
+        if let Some(scope) = self.open().get(identity) {
+            return Ok(scope.watch.clone());
+        }
+        let account = self.accounts.get(identity).await?;
+        let mut open = self.open();
+        // Somebody else may have been faster.
+        let scope = open.entry(identity.clone()).or_insert_with(|| Scope {
+            watch: Arc::new(W::open(account, &self.installation, &self.waker)),
+            polling: None,
+        });
+        Ok(scope.watch.clone())
+    }
+
+    /// The object with this UID wants to know of changes in this scope, which has been reached as
+    /// `reached`. Answers with what is watched from now on.
+    pub fn hold(&self, identity: &Identity, reached: Arc<W>, uid: &str, holder: &Holder) -> Arc<W> {
+        let mut open = self.open();
+        // It may have been closed, and even opened anew, since it was reached.
+        let scope = open.entry(identity.clone()).or_insert(Scope {
+            watch: reached,
+            polling: None,
+        });
+        for part in scope.watch.parts() {
+            part.hold(uid, holder);
+        }
+        if let (Some(tempo), None) = (self.tempo, &scope.polling) {
+            let end = CancellationToken::new();
+            for part in 0..scope.watch.parts().len() {
+                let (watch, end) = (scope.watch.clone(), end.clone());
+                tokio::spawn(end.run_until_cancelled_owned(poll(watch, part, tempo)));
+            }
+            scope.polling = Some(end.drop_guard());
+        }
+        scope.watch.clone()
+    }
+
+    /// The object does not want to know of any scope any more but of this one. Closes what nobody holds.
+    pub fn release(&self, uid: &str, but: Option<&Identity>) {
+        self.open().retain(|identity, scope| {
+            let parts = scope.watch.parts();
+            if but != Some(identity) {
+                parts.iter().for_each(|part| part.release(uid));
+            }
+            parts.iter().any(|part| part.is_held())
+        });
+    }
+
+    /// How old what is known is.
+    pub fn ages(&self) -> Ages {
+        let open = self.open();
+        let mut ages = Ages {
+            open: open.len(),
+            ..Ages::default()
+        };
+        for scope in open.values() {
+            let parts = scope.watch.parts();
+            let mut polled = parts.iter().filter(|part| part.rhythm() == Rhythm::Poll);
+            if parts.iter().any(|part| part.age().is_none()) {
+                ages.unread += 1;
+            }
+            let oldest = polled.by_ref().filter_map(|part| part.age()).max();
+            ages.oldest = ages.oldest.max(oldest.unwrap_or_default());
+        }
+        ages
+    }
+}
+
+async fn poll<W: Watch>(watch: Arc<W>, part: usize, tempo: Tempo) {
+    loop {
+        let parts = watch.parts();
+        let Some(part) = parts.get(part) else { return };
+        part.due(tempo).await;
+        if AssertUnwindSafe(part.poll()).catch_unwind().await.is_err() {
+            tracing::error!("a poll panicked: this is a bug");
+        }
+    }
+}

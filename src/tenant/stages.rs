@@ -1,0 +1,599 @@
+//! The topics of one tenant in one place, and who hears them.
+
+use super::{
+    desired::{EMAIL, ObservedTopic, Subscription, SubscriptionKey, Topic},
+    sns::TenantWatch,
+};
+use crate::{
+    api::{Severity, SubscriptionState},
+    clients::aws::classify,
+    error::{Class, Error, Result},
+    mark::{Mark, TAG},
+    outside::{Asking, Snapshot},
+    plan::{self, Change, Desired, Found, Holder, Verb},
+    secret::Digester,
+    stage::{Applied, ChangeOf, Ids, Operation, Seen, Stage},
+};
+use aws_sdk_sns::{
+    config::{Config, retry::RetryConfig},
+    types::Tag,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// `message` without an endpoint that holds a secret, and without the parts of it that may be the
+/// secret, should somebody have quoted it in another form.
+fn redact(message: &str, endpoint: &str, shown: &str) -> String {
+    const SECRET: usize = 16;
+    let whole = message.replace(endpoint, shown);
+    let parts = endpoint
+        .split(['/', '?', '&', '=', '@'])
+        .filter(|part| part.len() >= SECRET);
+    parts.fold(whole, |message, part| message.replace(part, "…"))
+}
+
+/// All topics that a tenant has or may have had, by severity: name and ARN.
+pub type Candidates = BTreeMap<Severity, (String, String)>;
+
+/// Whether a write that failed like this may have been made all the same.
+fn may_have_landed(class: Class) -> bool {
+    matches!(class, Class::Cut | Class::Failing)
+}
+
+/// The topics of one tenant in one place.
+pub struct Topics {
+    /// What should be there.
+    pub desired: Desired<String, Topic>,
+    /// Which names to look at.
+    pub candidates: Candidates,
+    /// Topics of somebody's own that alarms tell besides.
+    named: BTreeSet<String>,
+    mark: Mark,
+    watch: Arc<TenantWatch>,
+    asking: Asking,
+    scope: String,
+}
+
+impl Topics {
+    /// The stage of one tenant, whose mark is `mark`, in one place.
+    pub fn new(
+        desired: Desired<String, Topic>,
+        candidates: Candidates,
+        named: BTreeSet<String>,
+        mark: Mark,
+        watch: Arc<TenantWatch>,
+        asking: Asking,
+    ) -> Self {
+        Self {
+            desired,
+            candidates,
+            named,
+            mark,
+            scope: watch.account.identity.scope("sns"),
+            watch,
+            asking,
+        }
+    }
+
+    /// Those of somebody's own that are not there.
+    pub fn absent(&self) -> Vec<&str> {
+        let there = |arn: &&String| self.watch.topics.known(arn).contains_key(*arn);
+        let absent = self.named.iter().filter(|arn| !there(arn));
+        absent.map(String::as_str).collect()
+    }
+
+    /// Whether alarms tell somebody besides whoever subscribes.
+    pub fn has_named(&self) -> bool {
+        !self.named.is_empty()
+    }
+
+    fn arn(&self, name: &str) -> Option<&String> {
+        let mut all = self.candidates.values();
+        all.find(|(known, _)| known == name).map(|(_, arn)| arn)
+    }
+
+    fn found(&self, observed: &Snapshot<ObservedTopic>) -> Seen<Self> {
+        let found = self.candidates.values().filter_map(|(name, arn)| {
+            let observed = observed.get(arn)?;
+            let holder = match &observed.topic.owner {
+                Some(owner) if owner == self.mark.as_str() => Holder::Us,
+                Some(owner) => Holder::Other(owner.clone()),
+                None => Holder::Nobody,
+            };
+            let found = Found {
+                id: arn.clone(),
+                value: observed.topic.clone(),
+                holder,
+                live: (),
+            };
+            Some((name.clone(), found))
+        });
+        found.collect()
+    }
+
+    /// What a write leaves behind, as far as it is known.
+    fn remember(&self, arn: &str, outcome: &Result<()>, now: Option<ObservedTopic>) {
+        match outcome {
+            Ok(()) => self.watch.topics.wrote(arn, now),
+            Err(error) if may_have_landed(error.class) => self.watch.topics.doubt(arn),
+            Err(_) => {}
+        }
+    }
+
+    fn tag(&self) -> Result<Tag> {
+        let tag = Tag::builder().key(TAG).value(self.mark.as_str());
+        tag.build()
+            .map_err(|error| Error::failing(format!("building the owner's tag: {error}")))
+    }
+
+    /// CreateTopic answers with the topic that is there if its tags are the same: with the mark
+    /// among them nobody else's is ever taken for ours.
+    async fn create(&self, name: &str, to: &Topic) -> Result<Applied> {
+        let account = &self.watch.account;
+        // With its policy from the first moment, and one call for one entry of the gate.
+        let create = account.sns().create_topic().name(name).tags(self.tag()?);
+        let create = create.attributes("Policy", to.policy.to_string());
+        let created = create.send().await.map_err(|error| {
+            let error = classify(&account.write("sns", "CreateTopic"), &error);
+            match error.class {
+                Class::Rejected if error.message.contains("different tags") => Error::new(
+                    Class::Conflict,
+                    format!("topic {name} exists and does not carry our mark; it was not touched: remove it"),
+                ),
+                // It came to be after we looked: the next look compares it.
+                Class::Rejected if error.message.contains("different attributes") => {
+                    Error::failing(error.message)
+                }
+                _ => error,
+            }
+        });
+        let outcome = created.as_ref().map(|_| ()).map_err(Clone::clone);
+        if let Some(arn) = self.arn(name) {
+            let now = ObservedTopic {
+                topic: to.clone(),
+                subscriptions: Vec::new(),
+            };
+            self.remember(arn, &outcome, Some(now));
+        }
+        let arn = created?.topic_arn.unwrap_or_default();
+        Ok(Applied::Id(arn))
+    }
+
+    async fn change(&self, arn: &str, from: &Topic, to: &Topic) -> Result<()> {
+        let account = &self.watch.account;
+        if from.owner != to.owner {
+            let tag = account.sns().tag_resource().resource_arn(arn);
+            let tagged = tag.tags(self.tag()?).send().await;
+            tagged.map_err(|error| classify(&account.write("sns", "TagResource"), &error))?;
+        }
+        if from.policy != to.policy {
+            let set = account.sns().set_topic_attributes().topic_arn(arn);
+            let set = set
+                .attribute_name("Policy")
+                .attribute_value(to.policy.to_string());
+            let set = set.send().await;
+            set.map_err(|error| classify(&account.write("sns", "SetTopicAttributes"), &error))?;
+        }
+        Ok(())
+    }
+
+    async fn update(&self, arn: &str, from: &Topic, to: &Topic) -> Result<()> {
+        let outcome = self.change(arn, from, to).await;
+        let known = self.watch.topics.known(arn).remove(arn);
+        let now = known.map(|known| ObservedTopic {
+            topic: to.clone(),
+            ..(*known).clone()
+        });
+        self.remember(arn, &outcome, now);
+        outcome
+    }
+
+    async fn delete(&self, arn: &str) -> Result<()> {
+        let account = &self.watch.account;
+        let deleted = account.sns().delete_topic().topic_arn(arn).send().await;
+        let outcome = deleted.map(drop);
+        let outcome =
+            outcome.map_err(|error| classify(&account.write("sns", "DeleteTopic"), &error));
+        self.remember(arn, &outcome, None);
+        outcome
+    }
+}
+
+impl Stage for Topics {
+    const NAME: &'static str = "topic";
+    /// A topic that is made again has no subscriptions, so status forgets that they were there.
+    const LEDGER: bool = true;
+    type Key = String;
+    type Value = Topic;
+    type Id = String;
+    type Live = ();
+
+    fn scope(&self) -> &str {
+        &self.scope
+    }
+
+    fn desired(&self) -> &Desired<String, Topic> {
+        &self.desired
+    }
+
+    fn id_text(id: &String) -> String {
+        id.clone()
+    }
+
+    async fn observe(&self, _: &Ids) -> Result<Seen<Self>> {
+        let TenantWatch { trust, topics, .. } = &*self.watch;
+        trust.snapshot(&BTreeSet::new(), &self.asking).await?;
+        let arns = self.candidates.values().map(|(_, arn)| arn);
+        let arns = arns.chain(&self.named).cloned().collect();
+        Ok(self.found(&topics.snapshot(&arns, &self.asking).await?))
+    }
+
+    async fn confirm(&self, keys: &BTreeSet<String>, _: &Ids) -> Result<Option<Seen<Self>>> {
+        let topics = &self.watch.topics;
+        if topics.is_fresh(self.asking.since) {
+            return Ok(None);
+        }
+        let arns = keys.iter().filter_map(|name| self.arn(name)).cloned();
+        let observed = topics.confirm(&arns.collect(), &self.asking).await?;
+        Ok(Some(self.found(&observed)))
+    }
+
+    fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
+        let api = match change {
+            Change::Create { .. } => "sns:CreateTopic",
+            Change::Update { from, to, .. } if from.owner != to.owner => "sns:TagResource",
+            Change::Update { .. } | Change::Conflict { .. } => "sns:SetTopicAttributes",
+            Change::Delete { .. } => "sns:DeleteTopic",
+        };
+        self.watch.account.operation(&self.scope, api)
+    }
+
+    async fn apply(&self, changes: &[ChangeOf<Self>], _: &Ids) -> Vec<Result<Applied>> {
+        let mut outcomes = Vec::with_capacity(changes.len());
+        for change in changes {
+            outcomes.push(match change {
+                Change::Create { key, to } => self.create(key, to).await,
+                Change::Update { ours, from, to, .. } => {
+                    let updated = self.update(ours.id(), from, to).await;
+                    updated.map(|()| Applied::Done)
+                }
+                Change::Delete { ours, .. } => self.delete(ours.id()).await.map(|()| Applied::Done),
+                Change::Conflict { .. } => continue,
+            });
+        }
+        outcomes
+    }
+}
+
+/// What status says that we have made, or are about to make, and how it was seen last.
+pub type Ledger = BTreeMap<SubscriptionKey, SubscriptionState>;
+
+/// The subscriptions to one tenant's topics.
+pub struct Subscriptions {
+    /// What should be there.
+    pub desired: Desired<SubscriptionKey, Subscription>,
+    /// The topics, by severity.
+    pub topics: Candidates,
+    /// The severities whose topic stays. With a topic its subscriptions go by themselves.
+    pub staying: BTreeSet<Severity>,
+    watch: Arc<TenantWatch>,
+    asking: Asking,
+    digester: Digester,
+    memory: Mutex<Memory>,
+    scope: String,
+}
+
+#[derive(Default)]
+struct Memory {
+    /// What status says, and what was made in this run. Others' are left alone.
+    ledger: Ledger,
+    /// The severities whose topic was made in this run: nothing that was subscribed before still is.
+    anew: BTreeSet<Severity>,
+}
+
+impl Subscriptions {
+    /// The stage of one tenant in one place, beside its topics. `staying` are the severities whose topic stays.
+    pub fn new(
+        desired: Desired<SubscriptionKey, Subscription>,
+        topics: &Topics,
+        staying: BTreeSet<Severity>,
+        ledger: Ledger,
+        digester: Digester,
+    ) -> Self {
+        let memory = Memory {
+            ledger,
+            anew: BTreeSet::new(),
+        };
+        Self {
+            desired,
+            topics: topics.candidates.clone(),
+            staying,
+            digester,
+            memory: Mutex::new(memory),
+            scope: topics.scope.clone(),
+            watch: topics.watch.clone(),
+            asking: topics.asking.clone(),
+        }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those that we have made, as they were known before this run.
+    pub fn made(&self) -> Ledger {
+        self.memory().ledger.clone()
+    }
+
+    /// Whether a subscription was there, is not any more, and is not to be made again by itself: whoever
+    /// reads mail has left, or never answered.
+    pub fn is_gone(&self, key: &SubscriptionKey) -> bool {
+        let memory = self.memory();
+        let known = memory.ledger.get(key);
+        key.protocol == EMAIL
+            && !memory.anew.contains(&key.severity)
+            && known.is_some_and(|known| *known != SubscriptionState::Creating)
+    }
+
+    fn topic(&self, severity: Severity) -> &str {
+        self.topics
+            .get(&severity)
+            .map(|(name, _)| name.as_str())
+            .unwrap_or_default()
+    }
+
+    fn arn(&self, severity: Severity) -> &str {
+        self.topics
+            .get(&severity)
+            .map(|(_, arn)| arn.as_str())
+            .unwrap_or_default()
+    }
+
+    /// With the key of the digests all that the ledger says is lost. What it names and nobody can find
+    /// any more was made for what the spec still names, so that is taken back.
+    fn take_back(&self, seen: &mut Seen<Self>) {
+        let mut memory = self.memory();
+        let lost = |made: &&SubscriptionKey| {
+            !seen.contains_key(made) && !self.desired.wanted.contains_key(made)
+        };
+        let lost: BTreeSet<_> = memory
+            .ledger
+            .keys()
+            .filter(lost)
+            .map(|made| (made.severity, made.protocol.clone()))
+            .collect();
+        for (key, found) in seen.iter_mut() {
+            let wanted = self.desired.wanted.contains_key(key);
+            let secret = key.protocol != EMAIL;
+            let lost = secret && lost.contains(&(key.severity, key.protocol.clone()));
+            if wanted && lost && found.holder == Holder::Nobody && found.id.is_some() {
+                found.holder = Holder::Us;
+                memory.ledger.insert(key.clone(), found.live);
+            }
+        }
+    }
+
+    fn found(&self, observed: &Snapshot<ObservedTopic>, ids: &Ids) -> Seen<Self> {
+        let made = self.made();
+        let mut seen = Seen::<Self>::new();
+        for (severity, (name, arn)) in &self.topics {
+            // Only topics that are there and ours.
+            if ids.get(Topics::NAME, name).is_none() {
+                continue;
+            }
+            let heard = observed.get(arn).into_iter();
+            for subscription in heard.flat_map(|topic| &topic.subscriptions) {
+                let live = match &subscription.arn {
+                    Some(_) => SubscriptionState::Confirmed,
+                    None => SubscriptionState::Pending,
+                };
+                let key = SubscriptionKey::of(
+                    *severity,
+                    &subscription.protocol,
+                    subscription.endpoint.reveal(),
+                    &self.digester,
+                );
+                let holder = if made.contains_key(&key) {
+                    Holder::Us
+                } else {
+                    Holder::Nobody
+                };
+                let value = Subscription {
+                    recipient: String::new(),
+                    endpoint: subscription.endpoint.clone(),
+                };
+                let found = Found {
+                    id: subscription.arn.clone(),
+                    value,
+                    holder,
+                    live,
+                };
+                // A pending entry can stand beside the confirmed one of the same endpoint.
+                match seen.get(&key) {
+                    Some(other) if other.live == SubscriptionState::Confirmed => {}
+                    _ => drop(seen.insert(key, found)),
+                }
+            }
+        }
+        self.take_back(&mut seen);
+        seen
+    }
+
+    async fn subscribe(
+        &self,
+        key: &SubscriptionKey,
+        to: &Subscription,
+        ids: &Ids,
+    ) -> Result<Applied> {
+        let topic = ids.need(Topics::NAME, self.topic(key.severity))?;
+        let before = {
+            let mut memory = self.memory();
+            let creating = SubscriptionState::Creating;
+            memory.ledger.insert(key.clone(), creating)
+        };
+        let account = &self.watch.account;
+        let subscribe = account
+            .sns()
+            .subscribe()
+            .topic_arn(topic)
+            .protocol(&key.protocol)
+            .endpoint(to.endpoint.reveal())
+            .return_subscription_arn(true)
+            .customize()
+            // Each repeat while it is pending sends another request for confirmation.
+            .config_override(Config::builder().retry_config(RetryConfig::disabled()));
+        let outcome = subscribe.send().await.map_err(|error| {
+            let error = classify(&account.write("sns", "Subscribe"), &error);
+            if key.protocol == EMAIL {
+                return error;
+            }
+            // AWS likes to quote the endpoint.
+            let message = redact(&error.message, to.endpoint.reveal(), &key.endpoint);
+            Error { message, ..error }
+        });
+        match &outcome {
+            // What it is now, pending or not, only a look can tell.
+            Ok(_) => self.watch.topics.doubt(topic),
+            Err(error) if may_have_landed(error.class) => self.watch.topics.doubt(topic),
+            // It was certainly not made: one that somebody makes by hand later is not ours.
+            Err(_) if before.is_none() => drop(self.memory().ledger.remove(key)),
+            Err(_) => {}
+        }
+        outcome.map(|_| Applied::Done)
+    }
+
+    async fn unsubscribe(&self, key: &SubscriptionKey, arn: &str) -> Result<()> {
+        let account = &self.watch.account;
+        let unsubscribe = account.sns().unsubscribe().subscription_arn(arn);
+        let outcome = unsubscribe.send().await;
+        self.watch.topics.doubt(self.arn(key.severity));
+        outcome
+            .map(drop)
+            .map_err(|error| classify(&account.write("sns", "Unsubscribe"), &error))
+    }
+}
+
+impl Stage for Subscriptions {
+    const NAME: &'static str = "subscription";
+    const NEEDS: &'static [&'static str] = &[Topics::NAME];
+    const LEDGER: bool = true;
+    type Key = SubscriptionKey;
+    type Value = Subscription;
+    /// `None` while it is pending: it has no name by which it could be removed.
+    type Id = Option<String>;
+    type Live = SubscriptionState;
+
+    fn scope(&self) -> &str {
+        &self.scope
+    }
+
+    fn desired(&self) -> &Desired<SubscriptionKey, Subscription> {
+        &self.desired
+    }
+
+    async fn observe(&self, ids: &Ids) -> Result<Seen<Self>> {
+        let topics = self.topics.iter();
+        let anew = topics.filter(|(_, (name, _))| ids.is_new(Topics::NAME, name));
+        let anew: Vec<_> = anew.map(|(severity, _)| *severity).collect();
+        self.memory().anew.extend(anew);
+        let arns = self.topics.values().map(|(_, arn)| arn.clone()).collect();
+        let observed = self.watch.topics.snapshot(&arns, &self.asking).await?;
+        Ok(self.found(&observed, ids))
+    }
+
+    async fn confirm(
+        &self,
+        keys: &BTreeSet<SubscriptionKey>,
+        ids: &Ids,
+    ) -> Result<Option<Seen<Self>>> {
+        let topics = &self.watch.topics;
+        if topics.is_fresh(self.asking.since) {
+            return Ok(None);
+        }
+        let known = keys.iter().filter(|key| {
+            // A topic that this run has made was read when it was made.
+            !ids.is_new(Topics::NAME, self.topic(key.severity))
+        });
+        let arns: BTreeSet<_> = known.map(|key| self.arn(key.severity).to_owned()).collect();
+        if arns.is_empty() {
+            return Ok(None);
+        }
+        let observed = topics.confirm(&arns, &self.asking).await?;
+        let mut found = self.found(&observed, ids);
+        found.retain(|key, _| keys.contains(key));
+        Ok(Some(found))
+    }
+
+    fn decide(&self, seen: &Seen<Self>) -> Vec<ChangeOf<Self>> {
+        let held: BTreeSet<_> = self.desired.held.keys().map(|key| key.severity).collect();
+        plan::diff(&self.desired, seen)
+            .into_iter()
+            .filter(|change| match change {
+                // One that somebody else made for the same endpoint does as well.
+                Change::Conflict { .. } => false,
+                // Without its Secret nobody can say which of them was the one that it asks for; a
+                // pending one cannot be removed; and those of a topic that goes, go with it.
+                Change::Delete { key, ours } => {
+                    !held.contains(&key.severity)
+                        && ours.id().is_some()
+                        && self.staying.contains(&key.severity)
+                }
+                Change::Create { key, .. } => !self.is_gone(key),
+                Change::Update { .. } => true,
+            })
+            .collect()
+    }
+
+    fn ready(&self, change: &ChangeOf<Self>, ids: &Ids) -> Result<()> {
+        ids.need(Topics::NAME, self.topic(change.key().severity))
+            .map(drop)
+    }
+
+    fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
+        let api = match change.verb() {
+            Verb::Delete => "sns:Unsubscribe",
+            _ => "sns:Subscribe",
+        };
+        self.watch.account.operation(&self.scope, api)
+    }
+
+    async fn apply(&self, changes: &[ChangeOf<Self>], ids: &Ids) -> Vec<Result<Applied>> {
+        let mut outcomes = Vec::with_capacity(changes.len());
+        for change in changes {
+            outcomes.push(match change {
+                Change::Create { key, to } => self.subscribe(key, to, ids).await,
+                Change::Delete { key, ours } => match ours.id() {
+                    Some(arn) => self.unsubscribe(key, arn).await.map(|()| Applied::Done),
+                    None => Ok(Applied::Done),
+                },
+                // A subscription has nothing to change.
+                Change::Update { .. } => Ok(Applied::Done),
+                Change::Conflict { .. } => continue,
+            });
+        }
+        outcomes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_that_is_quoted_in_another_form_shows_no_key() {
+        let endpoint = "https://events.pagerduty.com/integration/canary0123456789abcdef/enqueue";
+        for quoted in [
+            endpoint,
+            "http://x/integration/canary0123456789abcdef/enqueue",
+            "'canary0123456789abcdef'",
+        ] {
+            let message = redact(&format!("Invalid parameter: {quoted}"), endpoint, "hmac:1");
+            assert!(
+                !message.contains("canary") && message.starts_with("Invalid parameter"),
+                "{message}"
+            );
+        }
+    }
+}
