@@ -149,6 +149,7 @@ pub struct Outside<S: Source> {
     /// One read at a time: whoever waits for it finds what it has read.
     turn: tokio::sync::Mutex<()>,
     moved: Notify,
+    opened: Instant,
 }
 
 impl<S: Source> Outside<S> {
@@ -169,6 +170,7 @@ impl<S: Source> Outside<S> {
             state: Mutex::new(state),
             turn: tokio::sync::Mutex::default(),
             moved: Notify::new(),
+            opened: Instant::now(),
         }
     }
 
@@ -268,7 +270,7 @@ impl<S: Source> Outside<S> {
     /// When to read everything again.
     fn next(&self, tempo: Tempo, dice: f64) -> Instant {
         let state = self.state();
-        let last = state.attempted.unwrap_or_else(Instant::now);
+        let last = state.attempted.unwrap_or(self.opened);
         let usual = match S::RHYTHM {
             Rhythm::Poll => tempo.poll,
             Rhythm::Slow => tempo.slow,
@@ -437,3 +439,6 @@ impl<S: Source> Polled for Outside<S> {
         S::RHYTHM
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -143,3 +143,120 @@ async fn poll<W: Watch>(watch: Arc<W>, part: usize, tempo: Tempo) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clients::{
+            aws::Account,
+            limit::{Limiter, Urgency},
+        },
+        mark::Cluster,
+        mirror::Mirrored,
+        outside::{Outside, Polled, ReadOf, Source},
+        secret::Digester,
+    };
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    static READS: AtomicUsize = AtomicUsize::new(0);
+
+    struct Counted;
+
+    impl Mirrored for () {
+        fn is_alike(&self, _: &Self) -> bool {
+            true
+        }
+    }
+
+    impl Source for Counted {
+        type Value = ();
+        const ENUMERATES: bool = true;
+        const RHYTHM: Rhythm = Rhythm::Poll;
+
+        async fn read(&self, _: &BTreeSet<String>, _: Urgency) -> Result<ReadOf<Self>> {
+            READS.fetch_add(1, Ordering::Relaxed);
+            Ok(BTreeMap::new())
+        }
+
+        async fn read_some(&self, _: &BTreeSet<String>, _: Urgency) -> Result<ReadOf<Self>> {
+            Ok(BTreeMap::new())
+        }
+    }
+
+    struct One(Outside<Counted>);
+
+    impl Watch for One {
+        fn open(_: Arc<Account>, _: &Installation, waker: &Waker) -> Self {
+            Self(Outside::new(Counted, waker.clone()))
+        }
+
+        fn parts(&self) -> Vec<&dyn Polled> {
+            vec![&self.0]
+        }
+    }
+
+    fn identity(namespace: &str) -> Identity {
+        Identity {
+            role_arn: "arn:aws:iam::222233334444:role/campanile".into(),
+            external_id: format!("eu/{namespace}"),
+            account_id: "222233334444".into(),
+            region: "us-east-2".into(),
+        }
+    }
+
+    /// A scope is polled while somebody holds it, and no longer; the same role with another external id
+    /// is another scope.
+    #[tokio::test(start_paused = true)]
+    async fn a_scope_lives_as_long_as_somebody_holds_it() {
+        let installation = Installation {
+            cluster: Cluster {
+                name: "eu".into(),
+                uid: "0a1b2c3d".into(),
+            },
+            tenant_role_name: "campanile".into(),
+            pagerduty_events_url: "https://events.pagerduty.com".into(),
+            digester: Digester::new(b"key").unwrap(),
+            require_account_binding: true,
+        };
+        let limiter = Arc::new(Limiter::new(&BTreeMap::new()));
+        let accounts = Accounts::from_environment("eu", limiter, Arc::new(|_| {})).await;
+        let minute = Duration::from_secs(60);
+        let tempo = Tempo {
+            poll: minute,
+            slow: minute,
+        };
+        let waker: Waker = Arc::new(|_| {});
+        let scopes = Scopes::<One>::new(Arc::new(accounts), installation, Some(tempo), waker);
+        let holder = |name: &str| Holder {
+            namespace: "ns".into(),
+            name: name.into(),
+            interest: BTreeSet::new(),
+        };
+        let watch = || Arc::new(One(Outside::new(Counted, Arc::new(|_| {}))));
+        let first = scopes.hold(&identity("a"), watch(), "1", &holder("one"));
+        let second = scopes.hold(&identity("a"), watch(), "2", &holder("two"));
+        assert!(Arc::ptr_eq(&first, &second), "one scope for both");
+        let other = scopes.hold(&identity("b"), watch(), "3", &holder("three"));
+        assert!(!Arc::ptr_eq(&first, &other));
+        assert_eq!(scopes.ages().open, 2);
+        let polls = async || {
+            READS.store(0, Ordering::Relaxed);
+            tokio::time::sleep(minute * 5).await;
+            READS.load(Ordering::Relaxed)
+        };
+        let both = polls().await;
+        assert!((8..=12).contains(&both), "{both}");
+        scopes.release("3", None);
+        scopes.release("1", Some(&identity("a")));
+        let one = polls().await;
+        assert!((4..=6).contains(&one), "{one}");
+        scopes.release("1", Some(&identity("b")));
+        assert_eq!(scopes.ages().open, 1, "the other object still holds it");
+        scopes.release("2", None);
+        assert_eq!((scopes.ages().open, polls().await), (0, 0));
+    }
+}

@@ -257,7 +257,9 @@ async fn finish<K: Kind>(
     }
     let current = outcome.current();
     let namespace = object.namespace().unwrap_or_default();
-    let identity = current.map(|place| context.installation.identity(&place.target, &namespace));
+    // Where it may not go, or cannot, nothing is watched for it either.
+    let reached = current.filter(|place| place.lanes.is_ok());
+    let identity = reached.map(|place| context.installation.identity(&place.target, &namespace));
     ground.scopes.release(&uid, identity.as_ref());
     let mut status = written.clone();
     status.targets().retain(|target| !is_left(&outcome, target));
