@@ -48,6 +48,11 @@ impl Class {
         !matches!(self, Self::Invalid | Self::Rejected | Self::Conflict)
     }
 
+    /// Whether a write that failed like this may have been made all the same.
+    pub fn may_have_landed(self) -> bool {
+        matches!(self, Self::Cut | Self::Failing)
+    }
+
     /// Whether it passes by itself: the other side's trouble, not ours and not a person's to mend.
     pub fn passes(self) -> bool {
         matches!(self, Self::Throttled | Self::Failing | Self::Cut)

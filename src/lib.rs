@@ -13,7 +13,11 @@
 //! | [`error`] | what went wrong, for the person who reads it, and what is done about it (pure) |
 //! | [`plan`] | the difference between desired and observed (pure) |
 //! | [`secret`] | secrets that cannot be printed, and digests that stand in for them (pure) |
+//! | [`jitter`] | delays, spread (pure but for its dice) |
+//! | [`mirror`] | what is observed of one scope: snapshots, stamps (pure) |
+//! | [`outside`], [`scopes`] | the outside as a source of events: who reads it when, who is woken; a scope's life |
 //! | [`stage`] | the engine: stages, lanes forward and backward, the gate that every write passes |
+//! | [`surroundings`] | what a kind may read of the cluster, or of files in its place |
 //! | [`kind`] | what the kinds have in common, and how one object is carried out |
 //! | [`alarms`] | AlarmSet: CloudWatch alarms |
 //! | [`tenant`] | TenantObservability: SNS topics, subscriptions, the health roll-up |

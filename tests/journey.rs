@@ -36,6 +36,7 @@ fn an_alarm_fires_and_reaches_the_pager() {
                 tenant.holds("Healthy") && tenant.holds("DeliveryReady")
             })
             .await;
+        wait(&tenant, "condition=Healthy").await;
         let status = well.status.as_ref().unwrap();
         assert_eq!(
             (status.health, status.summary.as_deref()),
@@ -126,6 +127,8 @@ fn an_alarm_fires_and_reaches_the_pager() {
             firing.status.as_ref().unwrap().summary.as_deref(),
             Some("1/2 firing")
         );
+        wait(&tenant, "condition=Healthy=false").await;
+        wait(&tenant, "condition=Ready").await;
         assert!(firing.holds("Ready"), "a firing alarm never touches Ready");
         let message = &firing.condition("Healthy").unwrap().message;
         assert_eq!(message, "1/2 firing: golden/errors in prod");
@@ -150,6 +153,24 @@ fn an_alarm_fires_and_reaches_the_pager() {
             .unwrap();
         assert_eq!(heard.account, tenant.account);
     });
+}
+
+/// `kubectl wait`, as a pipeline does it.
+async fn wait(tenant: &Tenant, what: &str) {
+    let (object, what) = (
+        format!("tobs/{}", tenant.namespace),
+        format!("--for={what}"),
+    );
+    let args = [
+        "wait",
+        &what,
+        "--timeout=30s",
+        "-n",
+        &tenant.namespace,
+        &object,
+    ];
+    let waited = tenant.world.kubernetes.kubectl(args).await;
+    waited.unwrap().success().unwrap();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     api::AlarmState,
     clients::aws::classify,
-    error::{Class, Result},
+    error::Result,
     mark::{Mark, TAG},
     outside::{Asking, Freshness, Snapshot},
     plan::{Change, Desired, Found, Holder, Verb},
@@ -129,7 +129,7 @@ impl Alarms {
         let outcome = outcome.map_err(|error| classify(&call, &error));
         match &outcome {
             Ok(()) => self.remember(name, to, from),
-            Err(error) if may_have_landed(error.class) => self.watch.alarms.doubt(name),
+            Err(error) if error.class.may_have_landed() => self.watch.alarms.doubt(name),
             Err(_) => {}
         }
         outcome
@@ -181,17 +181,12 @@ impl Alarms {
                     alarms.wrote(name, None);
                     tags.wrote(name, None);
                 }
-                Err(error) if may_have_landed(error.class) => alarms.doubt(name),
+                Err(error) if error.class.may_have_landed() => alarms.doubt(name),
                 Err(_) => {}
             }
         }
         outcome
     }
-}
-
-/// Whether a write that failed like this may have been made all the same.
-fn may_have_landed(class: Class) -> bool {
-    matches!(class, Class::Cut | Class::Failing)
 }
 
 impl Stage for Alarms {

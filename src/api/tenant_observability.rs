@@ -332,7 +332,7 @@ pub struct TenantObservabilityStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub targets: Vec<Target>,
-    /// `Ready`, `Reconciling`, `Stalled`, `Healthy`, `AccountReachable`, `DeliveryReady`.
+    /// `Ready`, `Reconciling`, `Stalled`, `Drifted`, `Healthy`, `AccountReachable`, `DeliveryReady`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub conditions: Vec<Condition>,

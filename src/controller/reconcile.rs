@@ -160,6 +160,9 @@ async fn suspend<K: Kind>(
     ground.scopes.release(&uid, None);
     context.backoff.succeeded(&uid);
     let mut status = before.clone();
+    if status.conditions().is_empty() {
+        K::first_sight(&mut status);
+    }
     let view = Before {
         conditions: &before.clone().conditions().clone(),
         generation: object.meta().generation,

@@ -37,11 +37,6 @@ fn redact(message: &str, endpoint: &str, shown: &str) -> String {
 /// All topics that a tenant has or may have had, by severity: name and ARN.
 pub type Candidates = BTreeMap<Severity, (String, String)>;
 
-/// Whether a write that failed like this may have been made all the same.
-fn may_have_landed(class: Class) -> bool {
-    matches!(class, Class::Cut | Class::Failing)
-}
-
 /// The topics of one tenant in one place.
 pub struct Topics {
     /// What should be there.
@@ -117,7 +112,7 @@ impl Topics {
     fn remember(&self, arn: &str, outcome: &Result<()>, now: Option<ObservedTopic>) {
         match outcome {
             Ok(()) => self.watch.topics.wrote(arn, now),
-            Err(error) if may_have_landed(error.class) => self.watch.topics.doubt(arn),
+            Err(error) if error.class.may_have_landed() => self.watch.topics.doubt(arn),
             Err(_) => {}
         }
     }
@@ -456,7 +451,7 @@ impl Subscriptions {
         match &outcome {
             // What it is now, pending or not, only a look can tell.
             Ok(_) => self.watch.topics.doubt(topic),
-            Err(error) if may_have_landed(error.class) => self.watch.topics.doubt(topic),
+            Err(error) if error.class.may_have_landed() => self.watch.topics.doubt(topic),
             // It was certainly not made: one that somebody makes by hand later is not ours.
             Err(_) if before.is_none() => drop(self.memory().ledger.remove(key)),
             Err(_) => {}
