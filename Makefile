@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 .DEFAULT_GOAL := help
-.PHONY: help demo test world crds lint
+.PHONY: help demo test bench world crds lint
 
 help: ## Show this.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -15,6 +15,9 @@ demo: ## Build everything, start the test world, and watch an alarm fire and rea
 
 test: ## Run all tests; the last line is "N passed, N failed, N skipped".
 	@python3 tests/summary.py cargo test --workspace --no-fail-fast
+
+bench: ## Measure costs and speed in the test world; a table in about 4 minutes. PROFILE=release optimizes (builds anew).
+	@cargo bench --quiet --profile $(or $(PROFILE),dev) --bench bench
 
 world: ## Start the test world, say how to reach it, and keep it up until Ctrl-C.
 	@cargo build --workspace --bins

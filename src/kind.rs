@@ -383,8 +383,12 @@ pub async fn prepare<K: Kind>(object: &K, around: &Surroundings<'_>) -> Prepared
             _ => destinations.push(left(known, None)),
         }
     }
+    // Where status was lost, only what it refers to says where it was: not to know is not to be nowhere.
+    let lost = deleting
+        && wiped
+        && matches!(&read, Err(error) if error.class != Class::Waiting(On::Tenant));
     Prepared {
-        inputs: (!deleting).then_some(read),
+        inputs: (!deleting || lost).then_some(read),
         destinations,
     }
 }
@@ -467,7 +471,15 @@ pub async fn carry_out<K: Kind>(
         .inputs
         .as_ref()
         .and_then(|inputs| inputs.as_ref().ok());
-    let applied = status.clone().common().applied_digest.take();
+    let (applied, attempted) = {
+        let mut known = status.clone();
+        let common = known.common();
+        // An edit that was taken back half way wants what was applied before, and does not have it: one of
+        // them was never attempted to its end.
+        let seen = common.observed_generation.unwrap_or_default();
+        let attempted = object.meta().generation.unwrap_or_default() - seen <= 1;
+        (common.applied_digest.take(), attempted)
+    };
     let mut places = Vec::new();
     for destination in &prepared.destinations {
         let current = destination.current;
@@ -498,11 +510,11 @@ pub async fn carry_out<K: Kind>(
                 installation,
                 status,
             });
-            let digest = digest(&mut lanes);
+            let digest = digest(&target, &mut lanes);
             let before = applied
                 .as_ref()
                 .and_then(|applied| applied.split('-').next());
-            if current && before == Some(&digest) {
+            if current && attempted && before == Some(&digest) {
                 run.origin = Origin::Outside(object.policies().drift);
             }
             wanted = Some(format!("{digest}-{}", spec_digest(object)));
@@ -526,13 +538,25 @@ pub async fn carry_out<K: Kind>(
     }
 }
 
-/// A digest of all that is wanted outside.
-fn digest(lanes: &mut impl Lanes) -> String {
-    let mut digest = Sha256::new();
+/// A digest of all that is wanted in a place.
+fn digest(target: &Target, lanes: &mut impl Lanes) -> String {
+    let Target {
+        account_id,
+        region,
+        prefix,
+        role_arn: _,
+    } = target;
+    let place = format!("{account_id}/{region}/{prefix}\n");
+    let mut digest = Sha256::new_with_prefix(place);
     for lane in lanes.row() {
         lane.digest(&mut digest);
     }
     hex(digest)
+}
+
+/// What was applied, of an object that wants nothing outside.
+pub fn applied_nowhere<K: Kind>(object: &K) -> String {
+    format!("-{}", spec_digest(object))
 }
 
 /// A digest of a spec but for whether it is suspended.

@@ -35,7 +35,8 @@ struct Entry<V> {
 #[derive(Debug)]
 pub struct Mirror<V> {
     clock: u64,
-    complete: bool,
+    /// When the last read of everything began.
+    published: u64,
     entries: BTreeMap<String, Entry<V>>,
 }
 
@@ -43,7 +44,7 @@ impl<V> Default for Mirror<V> {
     fn default() -> Self {
         Self {
             clock: 0,
-            complete: false,
+            published: 0,
             entries: BTreeMap::new(),
         }
     }
@@ -63,11 +64,12 @@ impl<V: Mirrored> Mirror<V> {
     /// A read of everything that began at `ticket`, and that came whole. Says what changed by it.
     pub fn publish(&mut self, ticket: Ticket, read: BTreeMap<String, V>) -> BTreeSet<String> {
         let keys: BTreeSet<_> = self.entries.keys().chain(read.keys()).cloned().collect();
-        self.complete = true;
         let changed = self.publish_some(ticket, &keys, read);
-        // What went before this read began needs no memory any more.
+        // What went before the last read of everything began needs no memory any more. A read by name
+        // that is older than this one may still be under way.
+        let before = std::mem::replace(&mut self.published, ticket.0);
         self.entries
-            .retain(|_, entry| entry.stamp > ticket.0 || !matches!(entry.known, Known::Gone));
+            .retain(|_, entry| entry.stamp > before || !matches!(entry.known, Known::Gone));
         changed
     }
 
@@ -97,7 +99,9 @@ impl<V: Mirrored> Mirror<V> {
                     changed.insert(key.clone());
                     Known::Gone
                 }
-                (_, None) => Known::Gone,
+                // As it was: it is not kept in mind for ever.
+                (Some(Known::Gone), None) => continue,
+                (None, None) => Known::Gone,
             };
             let stamp = ticket.0;
             self.entries.insert(key.clone(), Entry { known, stamp });
@@ -118,18 +122,15 @@ impl<V: Mirrored> Mirror<V> {
         self.entries.insert(key, Entry { known, stamp });
     }
 
-    /// Whether everything has been read at least once.
-    pub fn is_complete(&self) -> bool {
-        self.complete
-    }
-
-    /// Whether something under one of these prefixes must be read before anything is done.
-    pub fn is_doubtful<'a>(&self, prefixes: impl IntoIterator<Item = &'a String>) -> bool {
-        let doubtful = |prefix: &String| {
-            let mut under = self.range(prefix);
-            under.any(|(_, entry)| matches!(entry.known, Known::Doubtful))
-        };
-        prefixes.into_iter().any(doubtful)
+    /// What under these prefixes must be read before anything is done.
+    pub fn doubtful<'a>(&self, prefixes: impl IntoIterator<Item = &'a String>) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for prefix in prefixes {
+            let under = self.range(prefix);
+            let doubtful = under.filter(|(_, entry)| matches!(entry.known, Known::Doubtful));
+            found.extend(doubtful.map(|(key, _)| key.clone()));
+        }
+        found
     }
 
     /// What is there under a prefix.
@@ -179,13 +180,11 @@ mod tests {
     #[test]
     fn a_read_says_what_changed() {
         let mut mirror = Mirror::default();
-        assert!(!mirror.is_complete());
         let ticket = mirror.begin();
         assert_eq!(
             mirror.publish(ticket, map(&[("a", 1), ("b", 1)])),
             keys(&["a", "b"])
         );
-        assert!(mirror.is_complete());
         let ticket = mirror.begin();
         assert_eq!(
             mirror.publish(ticket, map(&[("a", 1), ("c", 1)])),
@@ -196,6 +195,8 @@ mod tests {
             mirror.publish(ticket, map(&[("a", 1), ("c", 1)])),
             keys(&[])
         );
+        let ticket = mirror.begin();
+        mirror.publish(ticket, map(&[("a", 1), ("c", 1)]));
         assert_eq!(
             mirror.entries.len(),
             2,
@@ -231,11 +232,11 @@ mod tests {
         mirror.publish(ticket, map(&[("x/a", 1)]));
         let before = mirror.begin();
         mirror.doubt("x/a".into());
-        assert!(mirror.is_doubtful(&keys(&["y", "x/"])));
-        assert!(!mirror.is_doubtful(&keys(&["y", "x/b"])));
+        assert_eq!(mirror.doubtful(&keys(&["y", "x/"])), keys(&["x/a"]));
+        assert!(mirror.doubtful(&keys(&["y", "x/b"])).is_empty());
         mirror.publish(before, map(&[("x/a", 1)]));
         assert!(
-            mirror.is_doubtful(&keys(&["x/"])),
+            !mirror.doubtful(&keys(&["x/"])).is_empty(),
             "the read began before the write ended"
         );
         let ticket = mirror.begin();
@@ -243,7 +244,7 @@ mod tests {
             mirror.publish_some(ticket, &keys(&["x/a"]), map(&[("x/a", 2)])),
             keys(&["x/a"])
         );
-        assert!(!mirror.is_doubtful(&keys(&["x/"])));
+        assert!(mirror.doubtful(&keys(&["x/"])).is_empty());
     }
 
     #[test]
@@ -326,7 +327,7 @@ mod tests {
                         for key in (0..4_u8).map(|key| key.to_string()) {
                             match written.get(&key) {
                                 Some(Some(value)) => prop_assert_eq!(after.get(&key), value.as_ref()),
-                                Some(None) => prop_assert!(mirror.is_doubtful([&key])),
+                                Some(None) => prop_assert!(!mirror.doubtful([&key]).is_empty()),
                                 None => prop_assert_eq!(after.get(&key), seen.get(&key)),
                             }
                             prop_assert!(before.get(&key) == after.get(&key) || changed.contains(&key));
@@ -337,7 +338,7 @@ mod tests {
             let ticket = mirror.begin();
             mirror.publish(ticket, outside.clone());
             prop_assert_eq!(shown(&mirror), outside);
-            prop_assert!(!mirror.is_doubtful([&String::new()]));
+            prop_assert!(mirror.doubtful([&String::new()]).is_empty());
         }
     }
 }

@@ -58,8 +58,8 @@ pub fn severity_of_topic(name: &str) -> Option<Severity> {
     all.find(|known| known.to_string() == severity)
 }
 
-/// Whether a topic's ARN is of the form that ours have, whoever made it.
-pub fn is_topic_of_ours(arn: &str) -> bool {
+/// Whether a topic's name is of the form that ours have, whoever made it.
+pub fn is_called_as_ours(arn: &str) -> bool {
     arn.rsplit(':')
         .next()
         .is_some_and(|name| name.starts_with("campanile_"))

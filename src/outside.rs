@@ -9,7 +9,7 @@ use crate::{
 };
 use futures::future::BoxFuture;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     future::{self, Future},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -128,14 +128,23 @@ enum Standing {
     Failing { error: Error, failures: u32 },
 }
 
+/// What has to be read before a question can be answered.
+enum Need {
+    Nothing,
+    All,
+    /// What a write of ours has left in doubt.
+    Some(BTreeSet<String>),
+}
+
 struct State<V> {
     mirror: Mirror<V>,
     holders: HashMap<String, Holder>,
     /// What was asked for when everything was read last.
     covered: BTreeSet<String>,
     standing: Standing,
-    /// When the last read of everything began, and the last that went well.
+    /// When the last read of everything began, the last that ended, and the last that went well.
     attempted: Option<Instant>,
+    finished: Option<Instant>,
     succeeded: Option<Instant>,
     wrote: Option<Instant>,
 }
@@ -161,6 +170,7 @@ impl<S: Source> Outside<S> {
             covered: BTreeSet::new(),
             standing: Standing::Never,
             attempted: None,
+            finished: None,
             succeeded: None,
             wrote: None,
         };
@@ -185,13 +195,45 @@ impl<S: Source> Outside<S> {
         prefixes: &BTreeSet<String>,
         asking: &Asking,
     ) -> Result<Snapshot<S::Value>> {
-        if self.must_read(prefixes, asking) {
-            let _turn = self.turn.lock().await;
-            if self.must_read(prefixes, asking) {
-                self.read(Some(&asking.uid), prefixes, asking.urgency).await;
+        if let Some(answer) = self.answer(prefixes, asking) {
+            return answer;
+        }
+        let _turn = self.turn.lock().await;
+        // Whoever had the turn before may have read it.
+        if let Some(answer) = self.answer(prefixes, asking) {
+            return answer;
+        }
+        let doubtful = {
+            let state = self.state();
+            match self.need(&state, prefixes, asking) {
+                Need::Some(doubtful) => Some(doubtful),
+                Need::Nothing | Need::All => None,
             }
+        };
+        match doubtful {
+            Some(doubtful) => self.read_some(&doubtful, asking).await?,
+            None => self.read(Some(&asking.uid), prefixes, asking.urgency).await,
         }
         let state = self.state();
+        self.look(&state, prefixes)
+    }
+
+    /// What is known, if nothing has to be read first.
+    fn answer(
+        &self,
+        prefixes: &BTreeSet<String>,
+        asking: &Asking,
+    ) -> Option<Result<Snapshot<S::Value>>> {
+        let state = self.state();
+        matches!(self.need(&state, prefixes, asking), Need::Nothing)
+            .then(|| self.look(&state, prefixes))
+    }
+
+    fn look(
+        &self,
+        state: &State<S::Value>,
+        prefixes: &BTreeSet<String>,
+    ) -> Result<Snapshot<S::Value>> {
         match &state.standing {
             Standing::Failing { error, .. } => return Err(error.clone()),
             Standing::Never => return Err(Error::failing("it has not been read yet")),
@@ -205,16 +247,20 @@ impl<S: Source> Outside<S> {
             .collect())
     }
 
-    fn must_read(&self, prefixes: &BTreeSet<String>, asking: &Asking) -> bool {
-        let state = self.state();
-        let tried = state.attempted.is_some_and(|at| at >= asking.since);
+    fn need(&self, state: &State<S::Value>, prefixes: &BTreeSet<String>, asking: &Asking) -> Need {
+        // One that is still under way says nothing yet.
+        let tried = state.finished.is_some_and(|at| at >= asking.since);
         let unknown = !S::ENUMERATES && !prefixes.is_subset(&state.covered);
         match (&state.standing, asking.freshness) {
-            (Standing::Never, _) => true,
-            (_, Freshness::Now) => !tried,
-            (Standing::Failing { .. }, Freshness::Retried) => !tried,
-            (Standing::Failing { .. }, Freshness::Known) => false,
-            (Standing::Good, _) => unknown || state.mirror.is_doubtful(prefixes),
+            (Standing::Never, _) => Need::All,
+            (_, Freshness::Now) if !tried => Need::All,
+            (Standing::Failing { .. }, Freshness::Retried) if !tried => Need::All,
+            (Standing::Failing { .. }, _) => Need::Nothing,
+            (Standing::Good, _) if unknown => Need::All,
+            (Standing::Good, _) => match state.mirror.doubtful(prefixes) {
+                doubtful if doubtful.is_empty() => Need::Nothing,
+                doubtful => Need::Some(doubtful),
+            },
         }
     }
 
@@ -224,11 +270,8 @@ impl<S: Source> Outside<S> {
         keys: &BTreeSet<String>,
         asking: &Asking,
     ) -> Result<Snapshot<S::Value>> {
-        let ticket = self.state().mirror.begin();
-        let read = self.source.read_some(keys, asking.urgency).await?;
-        let mut state = self.state();
-        let changed = state.mirror.publish_some(ticket, keys, read);
-        self.wake(&state, &changed, Some(&asking.uid));
+        self.read_some(keys, asking).await?;
+        let state = self.state();
         let found = keys.iter().flat_map(|key| state.mirror.under(key));
         let found = found.filter(|(key, _)| keys.contains(*key));
         Ok(found
@@ -236,10 +279,22 @@ impl<S: Source> Outside<S> {
             .collect())
     }
 
-    /// When everything was last known by a read that is not older than `since`.
+    /// What changed wakes even whoever asks: it looks at these keys for one reason, and may have looked
+    /// past them for another.
+    async fn read_some(&self, keys: &BTreeSet<String>, asking: &Asking) -> Result<()> {
+        let ticket = self.state().mirror.begin();
+        let read = self.source.read_some(keys, asking.urgency).await?;
+        let mut state = self.state();
+        let changed = state.mirror.publish_some(ticket, keys, read);
+        self.moved.notify_one();
+        self.wake(&state, &changed, None);
+        Ok(())
+    }
+
+    /// Whether everything is known by a read that began after `since`.
     pub fn is_fresh(&self, since: Instant) -> bool {
         let state = self.state();
-        matches!(state.standing, Standing::Good) && state.attempted.is_some_and(|at| at >= since)
+        matches!(state.standing, Standing::Good) && state.succeeded.is_some_and(|at| at >= since)
     }
 
     /// What is known under a prefix, however old; nothing if it was never read.
@@ -312,7 +367,10 @@ impl<S: Source> Outside<S> {
             (state.mirror.begin(), asked)
         };
         let read = self.source.read(&asked, urgency).await;
+        // Whoever polls may have to look sooner than it thought.
+        self.moved.notify_one();
         let mut state = self.state();
+        state.finished = state.attempted;
         match read {
             Ok(read) => {
                 let changed = state.mirror.publish(ticket, read);
@@ -372,10 +430,14 @@ pub trait Polled: Send + Sync {
     fn hold(&self, uid: &str, holder: &Holder);
     /// It does not any more.
     fn release(&self, uid: &str);
+    /// None does any more but these.
+    fn keep(&self, uids: &HashSet<String>);
     /// Whether anybody does.
     fn is_held(&self) -> bool;
     /// How old the last good read is; `None` if there was none.
     fn age(&self) -> Option<Duration>;
+    /// Whether the last read failed.
+    fn is_failing(&self) -> bool;
     /// How often it is read.
     fn rhythm(&self) -> Rhythm;
 }
@@ -386,7 +448,7 @@ impl<S: Source> Polled for Outside<S> {
             let began = Instant::now();
             let _turn = self.turn.lock().await;
             // Somebody who could not wait has just done it.
-            if self.state().attempted.is_none_or(|at| at < began) {
+            if self.state().finished.is_none_or(|at| at < began) {
                 self.read(None, &BTreeSet::new(), Urgency::Background).await;
             }
         })
@@ -427,12 +489,20 @@ impl<S: Source> Polled for Outside<S> {
         self.state().holders.remove(uid);
     }
 
+    fn keep(&self, uids: &HashSet<String>) {
+        self.state().holders.retain(|uid, _| uids.contains(uid));
+    }
+
     fn is_held(&self) -> bool {
         !self.state().holders.is_empty()
     }
 
     fn age(&self) -> Option<Duration> {
         self.state().succeeded.map(|at| at.elapsed())
+    }
+
+    fn is_failing(&self) -> bool {
+        matches!(self.state().standing, Standing::Failing { .. })
     }
 
     fn rhythm(&self) -> Rhythm {

@@ -9,7 +9,7 @@ use crate::{
 };
 use futures::FutureExt;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -37,10 +37,12 @@ struct Scope<W> {
 pub struct Ages {
     /// How many are open.
     pub open: usize,
-    /// How many of these could never be read.
-    pub unread: usize,
+    /// Of how many of these something could not be read the last time.
+    pub failing: usize,
     /// The age of the oldest of the last good reads, of what is read at each poll.
-    pub oldest: Duration,
+    pub polled: Duration,
+    /// The same of what is read rarely.
+    pub slow: Duration,
 }
 
 impl<W: Watch> Scopes<W> {
@@ -113,6 +115,15 @@ impl<W: Watch> Scopes<W> {
         });
     }
 
+    /// Lets go of all objects but these. Their deletion may have been missed.
+    pub fn keep(&self, uids: &HashSet<String>) {
+        self.open().retain(|_, scope| {
+            let parts = scope.watch.parts();
+            parts.iter().for_each(|part| part.keep(uids));
+            parts.iter().any(|part| part.is_held())
+        });
+    }
+
     /// How old what is known is.
     pub fn ages(&self) -> Ages {
         let open = self.open();
@@ -122,12 +133,14 @@ impl<W: Watch> Scopes<W> {
         };
         for scope in open.values() {
             let parts = scope.watch.parts();
-            let mut polled = parts.iter().filter(|part| part.rhythm() == Rhythm::Poll);
-            if parts.iter().any(|part| part.age().is_none()) {
-                ages.unread += 1;
-            }
-            let oldest = polled.by_ref().filter_map(|part| part.age()).max();
-            ages.oldest = ages.oldest.max(oldest.unwrap_or_default());
+            ages.failing += usize::from(parts.iter().any(|part| part.is_failing()));
+            let oldest = |rhythm| {
+                let parts = parts.iter().filter(|part| part.rhythm() == rhythm);
+                let oldest = parts.filter_map(|part| part.age()).max();
+                oldest.unwrap_or_default()
+            };
+            ages.polled = ages.polled.max(oldest(Rhythm::Poll));
+            ages.slow = ages.slow.max(oldest(Rhythm::Slow));
         }
         ages
     }
@@ -137,9 +150,14 @@ async fn poll<W: Watch>(watch: Arc<W>, part: usize, tempo: Tempo) {
     loop {
         let parts = watch.parts();
         let Some(part) = parts.get(part) else { return };
-        part.due(tempo).await;
-        if AssertUnwindSafe(part.poll()).catch_unwind().await.is_err() {
+        let turn = async {
+            part.due(tempo).await;
+            part.poll().await;
+        };
+        if AssertUnwindSafe(turn).catch_unwind().await.is_err() {
             tracing::error!("a poll panicked: this is a bug");
+            // Whatever it was, it may be again.
+            tokio::time::sleep(tempo.poll).await;
         }
     }
 }

@@ -78,6 +78,14 @@ pub trait Stage: Send + Sync {
     fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_>
     where
         Self: Sized;
+    /// Whether a thing that is to be removed stays for the time being, because what replaces it does not
+    /// serve yet. Pure.
+    fn stays(&self, _key: &Self::Key, _seen: &Seen<Self>) -> bool
+    where
+        Self: Sized,
+    {
+        false
+    }
     /// How many changes of this sort go into one call.
     fn batch(&self, _verb: Verb) -> usize {
         1
@@ -433,14 +441,20 @@ impl<S: Stage> Typed<S> {
             }
             let unknown = || Err(Error::new(Class::Cut, "there was no answer"));
             let outcomes = outcomes.into_iter().chain(repeat_with(unknown));
-            for (step, outcome) in steps.iter().zip(outcomes) {
+            for ((step, change), outcome) in steps.iter().zip(batch).zip(outcomes) {
                 gate.leave(operation, step, &outcome);
                 match outcome {
                     Ok(applied) => {
                         run.report.made.push(step.clone());
                         let name = (S::NAME, step.key.clone());
-                        if step.verb == Verb::Create {
-                            run.ids.new.insert(name.clone());
+                        match change {
+                            Change::Create { .. } => drop(run.ids.new.insert(name.clone())),
+                            // What was adopted is ours from now on.
+                            Change::Update { ours, .. } => {
+                                let id = S::id_text(ours.id());
+                                run.ids.known.entry(name.clone()).or_insert(id);
+                            }
+                            Change::Delete { .. } | Change::Conflict { .. } => {}
                         }
                         if let Applied::Id(id) = applied {
                             run.ids.known.insert(name, id);
@@ -578,11 +592,17 @@ impl<S: Stage> Lane for Typed<S> {
                 Self::leave_untried(deletes.len(), run);
                 return;
             }
-            let deletes = deletes
+            let stays = |change: &ChangeOf<S>| {
+                let seen = self.seen.as_ref();
+                seen.is_some_and(|seen| self.stage.stays(change.key(), seen))
+            };
+            let (later, now): (Vec<_>, Vec<_>) = deletes
                 .into_iter()
                 .filter(|change| !self.unmade.contains(&self.stage.identity(change.key())))
-                .collect();
-            self.make(deletes, run).await;
+                .partition(stays);
+            // It keeps nothing else waiting.
+            run.report.untried += later.len();
+            self.make(now, run).await;
         })
     }
 

@@ -1,10 +1,28 @@
 //! What the operator shows of itself: logs, probes, metrics, a clean end; and what it never shows.
 
-use crate::support::{CLUSTER, Conditions, Tenant, alarm, binary, eventually, test};
-use campanile::api::{AlarmSet, TenantObservability};
-use campanile_world::process::Process;
+use crate::{
+    cli::plan_as,
+    journey::put_by_hand,
+    support::{CLUSTER, Conditions, REGION, Tenant, alarm, binary, eventually, test, version},
+};
+use campanile::{
+    api::{AlarmSet, Severity, TenantObservability},
+    mark, names,
+};
+use campanile_world::{
+    aws::{By, Trouble},
+    process::Process,
+};
+use k8s_openapi::api::events::v1::Event;
+use kube::{
+    ResourceExt,
+    api::{ListParams, Patch, PatchParams},
+};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 async fn get(address: &str, path: &str) -> Option<(u16, String)> {
@@ -33,15 +51,52 @@ async fn log(operator: &Process) -> String {
         .unwrap()
 }
 
+/// What the operator has logged, a value per line.
+async fn lines(operator: &Process) -> Vec<Value> {
+    let log = log(operator).await;
+    // The last line may be half written.
+    let whole = log.rfind('\n').map_or("", |end| &log[..end]);
+    whole
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}")))
+        .collect()
+}
+
+/// The Events about an object that are the operator's, the oldest first.
+async fn events(tenant: &Tenant, name: &str) -> Vec<Event> {
+    let all = tenant.api::<Event>().list(&ListParams::default()).await;
+    let mut all = all.unwrap().items;
+    all.retain(|event| {
+        let about = event
+            .regarding
+            .as_ref()
+            .and_then(|about| about.name.as_deref());
+        event.reporting_controller.as_deref() == Some("campanile.dev/campanile")
+            && about == Some(name)
+    });
+    all.sort_by_key(|event| event.event_time.clone().unwrap().0);
+    all
+}
+
+/// Type, reason and note of each.
+fn told(events: &[Event]) -> Vec<(String, String, String)> {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let all = events.iter();
+    all.map(|event| (text(&event.type_), text(&event.reason), text(&event.note)))
+        .collect()
+}
+
+fn with_pager(tenant: &Tenant) -> Value {
+    let mut spec = tenant.usual_spec();
+    spec["notify"]["critical"] = json!({"pagerDuty": [{"name": "primary", "integrationKeySecretRef": {"name": "pager", "key": "key"}}]});
+    spec
+}
+
 #[test]
 fn probes_metrics_logs_and_a_clean_end() {
     test(|world| async move {
         let tenant = Tenant::new(world, "face").await;
-        let canary = "canaryc0ffee00000000000000000042";
-        tenant.secret("pager", "key", canary).await;
-        let mut spec = tenant.usual_spec();
-        spec["notify"]["critical"] = json!({"pagerDuty": [{"name": "primary", "integrationKeySecretRef": {"name": "pager", "key": "key"}}]});
-        tenant.tenant(spec).await;
+        tenant.usual_tenant().await;
         tenant
             .set(
                 "golden",
@@ -53,9 +108,9 @@ fn probes_metrics_logs_and_a_clean_end() {
         let address = format!("127.0.0.1:{port}");
         let operator = tenant.operator_with(&["--metrics-addr", &address]).await;
         tenant.ready::<AlarmSet>("golden", "Applied").await;
-        let well = tenant
-            .until::<TenantObservability>(&tenant.namespace, "delivering", |tenant| {
-                tenant.holds("DeliveryReady")
+        tenant
+            .until::<TenantObservability>(&tenant.namespace, "healthy", |tenant| {
+                tenant.holds("Healthy")
             })
             .await;
 
@@ -78,11 +133,7 @@ fn probes_metrics_logs_and_a_clean_end() {
             "no label may grow with the fleet"
         );
 
-        let lines: Vec<Value> = log(&operator)
-            .await
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}")))
-            .collect();
+        let lines = lines(&operator).await;
         let reconciled = lines
             .iter()
             .find(|line| line["message"] == "reconciled" && line["span"]["kind"] == "AlarmSet")
@@ -102,27 +153,6 @@ fn probes_metrics_logs_and_a_clean_end() {
 
         let status = operator.stop(Duration::from_secs(10)).await.unwrap();
         assert_eq!(status.code(), Some(0), "{}", operator.log_tail(20));
-
-        // The secret is nowhere where people look.
-        let plan = {
-            let mut command = std::process::Command::new(binary());
-            command
-                .env_clear()
-                .envs(world.operator_environment())
-                .args(["plan", "--cluster-name", CLUSTER, "-n", "face"]);
-            command.output().unwrap()
-        };
-        let set = tenant.api::<AlarmSet>().get("golden").await.unwrap();
-        let everything = [
-            serde_json::to_string(&well.status).unwrap(),
-            serde_json::to_string(&set.status).unwrap(),
-            log(&operator).await,
-            metrics,
-            String::from_utf8(plan.stdout).unwrap(),
-        ];
-        for text in everything {
-            assert!(!text.contains(canary), "{text}");
-        }
     });
 }
 
@@ -177,5 +207,597 @@ fn one_of_two_replicas_works_and_the_other_takes_over() {
             .await;
         tenant.gone::<TenantObservability>(&tenant.namespace).await;
         assert!(log(&second).await.contains("\"running\""));
+    });
+}
+
+#[test]
+fn a_secret_is_nowhere_where_people_look() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "face-secret").await;
+        let [first, second] =
+            ["42", "43"].map(|end| format!("canaryc0ffee000000000000000000{end}"));
+        tenant.secret("pager", "key", &first).await;
+        // AWS quotes what it was given, and others quote it in their own way.
+        let url = format!("{}/integration/{first}/enqueue", world.pagerduty.url());
+        let escaped = url.replace(':', "%3A").replace('/', "%2F");
+        let quoted = format!("Invalid parameter: Endpoint {url} ({escaped}; key '{first}')");
+        let refusal = Trouble::Answer(400, "InvalidParameter".into(), quoted);
+        world.aws.trouble(&tenant.account, "Subscribe", refusal);
+        tenant.tenant(with_pager(&tenant)).await;
+        let alarms = json!([alarm("errors", "critical", json!({}))]);
+        tenant.set("golden", json!(["prod"]), alarms).await;
+        let port = campanile_world::port::free().unwrap();
+        let address = format!("127.0.0.1:{port}");
+        let args = [
+            "run",
+            "--cluster-name",
+            CLUSTER,
+            "--watch-namespace",
+            "face-secret",
+            "--poll-interval",
+            "500ms",
+            "--slow-poll-interval",
+            "1s",
+            "--metrics-addr",
+            &address,
+            "--leader-elect=false",
+        ];
+        // Whoever looks for a trouble sees no more.
+        let loud = [("CAMPANILE_LOG", "debug")];
+        let operator = world.operator(binary(), args, &loud).await.unwrap();
+        let mut seen = Vec::new();
+
+        let objects = async || {
+            let set = tenant.api::<AlarmSet>().get("golden").await.unwrap();
+            let own = tenant.api::<TenantObservability>();
+            let own = own.get(&tenant.namespace).await.unwrap();
+            let events = tenant.api::<Event>().list(&ListParams::default()).await;
+            [
+                serde_json::to_string(&set).unwrap(),
+                serde_json::to_string(&own).unwrap(),
+                serde_json::to_string(&events.unwrap().items).unwrap(),
+            ]
+        };
+        let message = tenant
+            .ready::<TenantObservability>(&tenant.namespace, "PartiallyFailed")
+            .await;
+        let refused = "AWS refused Subscribe: InvalidParameter: Invalid parameter: Endpoint";
+        assert!(message.contains(refused), "{message}");
+        eventually("the Event that tells the refusal", || async {
+            let told = told(&events(&tenant, &tenant.namespace).await);
+            if told.iter().any(|(_, _, note)| note.contains(refused)) {
+                Ok(())
+            } else {
+                Err(format!("{told:?}"))
+            }
+        })
+        .await;
+        seen.extend(objects().await);
+
+        // It is subscribed, replaced, and missing.
+        world.aws.allow(&tenant.account, "Subscribe");
+        let wake = async |value: &str| {
+            let request = "reconcile.fluxcd.io/requestedAt";
+            tenant
+                .annotate::<TenantObservability>(&tenant.namespace, request, value)
+                .await;
+        };
+        wake("mended").await;
+        tenant
+            .until::<TenantObservability>(&tenant.namespace, "delivering", |tenant| {
+                tenant.holds("DeliveryReady")
+            })
+            .await;
+        seen.extend(objects().await);
+        tenant.secret("pager", "key", &second).await;
+        eventually("the new key alone", || async {
+            let listed = tenant.sns().list_subscriptions().send().await.unwrap();
+            let listed = format!("{:?}", listed.subscriptions());
+            if listed.contains(&second) && !listed.contains(&first) {
+                Ok(())
+            } else {
+                Err(listed)
+            }
+        })
+        .await;
+        tenant
+            .ready::<TenantObservability>(&tenant.namespace, "Applied")
+            .await;
+        seen.extend(objects().await);
+        let strange = format!("{first} is no key");
+        tenant.secret("pager", "key", &strange).await;
+        tenant
+            .ready::<TenantObservability>(&tenant.namespace, "WaitingForSecret")
+            .await;
+        seen.extend(objects().await);
+        seen.push(answers(&address, "/metrics", 200).await);
+
+        // A plan, of what is there and of files, good and bad ones.
+        let directory = world.run_dir().join("face-secret");
+        std::fs::create_dir_all(&directory).unwrap();
+        let file = |name: &str, text: &str| {
+            let path = directory.join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let secret = |field: &str, value: &str| {
+            format!(
+                "apiVersion: v1\nkind: Secret\nmetadata: {{name: pager}}\n{field}: {{key: {value}}}\n"
+            )
+        };
+        let owner = json!({"apiVersion": "campanile.dev/v1alpha1", "kind": "TenantObservability",
+            "metadata": {"name": tenant.namespace}, "spec": with_pager(&tenant)});
+        let owner = file("owner.yaml", &owner.to_string());
+        let good = file("good.yaml", &secret("stringData", &first));
+        let args = ["-n", "face-secret"];
+        let mut plans = vec![(vec![], 2), (vec!["-f", &owner, "-f", &good], 2)];
+        let bad = [
+            secret("data", &first[..31]),
+            secret("stringData", &format!("[{first}]")),
+            secret("stringData", &format!("*{first}")),
+            secret("stringData", &format!("\"{first}")),
+            format!("{}{first}\n", secret("stringData", &first)),
+            secret("stringData", "x").replace("pager", &format!("[{first}]")),
+        ];
+        let bad: Vec<_> = (0..).zip(bad).collect();
+        let bad = bad
+            .iter()
+            .map(|(n, text)| file(&format!("bad-{n}.yaml"), text));
+        let bad: Vec<_> = bad.collect();
+        plans.extend(bad.iter().map(|bad| (vec!["-f", &owner, "-f", bad], 1)));
+        for (more, code) in &plans {
+            for format in ["text", "json"] {
+                let args = [&args[..], &["-o", format], more].concat();
+                let planned = plan_as(world, &loud, &args, "").await;
+                assert_eq!(planned.code, *code, "{more:?}: {}", planned.out);
+                seen.extend([planned.out, planned.err]);
+            }
+        }
+        let hashed = |text: &String| text.contains("+ subscription critical http hmac:");
+        assert!(
+            seen.iter().any(hashed),
+            "what is planned is told by its digest"
+        );
+
+        tenant
+            .delete::<TenantObservability>(&tenant.namespace)
+            .await;
+        tenant.gone::<TenantObservability>(&tenant.namespace).await;
+        seen.push(format!(
+            "{:?}",
+            told(&events(&tenant, &tenant.namespace).await)
+        ));
+        operator.stop(Duration::from_secs(10)).await.unwrap();
+        let log = log(&operator).await;
+        for line in [
+            "\"api\":\"sns:Subscribe\"",
+            "\"api\":\"sns:Unsubscribe\"",
+            refused,
+        ] {
+            assert!(log.contains(line), "{line}");
+        }
+        seen.push(log);
+        for text in seen {
+            // Nor is a part of it.
+            assert!(!text.contains("canaryc0ffee"), "{text}");
+        }
+    });
+}
+
+/// A write, as AWS's record and as the audit log tell it: the call, and what it is about.
+type Write = (String, String);
+
+/// The line of a write, and what it is about as AWS's record has it.
+fn of_line(tenant: &Tenant, line: &Value) -> Write {
+    let text = |name: &str| line[name].as_str().unwrap().to_owned();
+    let (api, what) = (text("api"), text("what"));
+    let topic = |severity: &str| {
+        let severities = Severity::ALL.into_iter();
+        let mut severities = severities.filter(|known| known.to_string() == severity);
+        let severity = severities.next().unwrap();
+        let name = names::topic(CLUSTER, &tenant.namespace, &tenant.namespace, severity);
+        names::topic_arn(REGION, &tenant.account, &name)
+    };
+    let alarm = |name: &str| names::alarm_arn(REGION, &tenant.account, name);
+    let about = match what.split_once(' ').unwrap() {
+        ("topic", name) => {
+            let name = name.strip_prefix("tag ").unwrap_or(name);
+            names::topic_arn(REGION, &tenant.account, name)
+        }
+        ("subscription", key) => topic(key.split(' ').next().unwrap()),
+        // The names of what goes are a list, which the record does not hold.
+        ("alarm", _) if api == "cloudwatch:DeleteAlarms" => String::new(),
+        ("alarm", name) => alarm(name.strip_prefix("tag ").unwrap_or(name)),
+        other => panic!("{other:?}"),
+    };
+    (api, about)
+}
+
+/// What each line says of one write, by write.
+fn audited<'a>(tenant: &Tenant, lines: &'a [Value]) -> BTreeMap<Write, Vec<&'a Value>> {
+    let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for line in lines {
+        if line["target"] == "campanile::audit" {
+            all.entry(of_line(tenant, line)).or_default().push(line);
+        }
+    }
+    all
+}
+
+/// How each of the writes in AWS's record of the tenant's account ended, by write.
+fn recorded(tenant: &Tenant) -> BTreeMap<Write, Vec<&'static str>> {
+    let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    let calls = tenant.world.aws.calls().into_iter();
+    let ours = calls.filter(|call| call.by == By::Client && call.account == tenant.account);
+    for call in ours.filter(|call| call.write) {
+        let about = match call.operation.as_str() {
+            "Unsubscribe" => call.resource.rsplit_once(':').unwrap().0.to_owned(),
+            _ => call.resource.clone(),
+        };
+        let outcome = match call.error.as_deref() {
+            None => "ok",
+            Some(code) if code.contains("Auth") || code.contains("Denied") => "denied",
+            Some(code) if code.contains("Throttl") => "throttled",
+            Some(_) => "rejected",
+        };
+        let api = format!("{}:{}", call.service, call.operation);
+        all.entry((api, about)).or_default().push(outcome);
+    }
+    all
+}
+
+/// Compares the audit log with AWS's record, write by write.
+fn audit_is_complete(tenant: &Tenant, lines: &[Value]) {
+    let audited = audited(tenant, lines);
+    let told: BTreeMap<_, Vec<_>> = audited
+        .iter()
+        .map(|(write, lines)| {
+            let outcomes = lines.iter().map(|line| line["outcome"].as_str().unwrap());
+            (write.clone(), outcomes.collect())
+        })
+        .collect();
+    assert_eq!(told, recorded(tenant));
+}
+
+#[test]
+fn every_write_outside_has_a_line() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "face-audit").await;
+        let key = |end: &str| format!("abcdefabcdefabcdefabcdefabcdef{end}");
+        tenant.secret("pager", "key", &key("51")).await;
+        tenant.tenant(with_pager(&tenant)).await;
+        let long = json!({"period": 300, "evaluationPeriods": 500});
+        let alarms = |threshold: i32, more: &[Value]| {
+            let first = alarm("errors", "critical", json!({"threshold": threshold}));
+            Value::Array([&[first], more].concat())
+        };
+        let extra = [
+            alarm("slow", "warning", json!({})),
+            alarm("long", "warning", long),
+        ];
+        tenant
+            .set("golden", json!(["prod"]), alarms(10, &extra))
+            .await;
+        let operator = tenant.operator().await;
+        tenant.ready::<AlarmSet>("golden", "PartiallyFailed").await;
+        tenant
+            .until::<TenantObservability>(&tenant.namespace, "delivering", |tenant| {
+                tenant.holds("DeliveryReady")
+            })
+            .await;
+
+        // Edits: one alarm changes, the others go; another key; a topic goes.
+        tenant.set("golden", json!(["prod"]), alarms(20, &[])).await;
+        tenant.ready::<AlarmSet>("golden", "Applied").await;
+        tenant.secret("pager", "key", &key("52")).await;
+        eventually("the new key alone", || async {
+            let listed = tenant.sns().list_subscriptions().send().await.unwrap();
+            let listed = format!("{:?}", listed.subscriptions());
+            if listed.contains(&key("52")) && !listed.contains(&key("51")) {
+                Ok(())
+            } else {
+                Err(listed)
+            }
+        })
+        .await;
+        let mut less = with_pager(&tenant);
+        less["notify"].as_object_mut().unwrap().remove("warning");
+        tenant.tenant(less).await;
+        tenant
+            .ready::<TenantObservability>(&tenant.namespace, "Applied")
+            .await;
+
+        // Repairs: a tag, and a policy, which is not allowed at first.
+        let name = tenant.name(Severity::Critical, "golden", "errors", Some("prod"));
+        let arn = names::alarm_arn(REGION, &tenant.account, &name);
+        let tag = aws_sdk_cloudwatch::types::Tag::builder().key(mark::TAG);
+        let retag = tenant.cloudwatch().tag_resource().resource_arn(&arn);
+        let retag = retag.tags(tag.value("somebody").build());
+        retag.send().await.unwrap();
+        let topic = names::topic(
+            "it",
+            &tenant.namespace,
+            &tenant.namespace,
+            Severity::Critical,
+        );
+        let topic = names::topic_arn(REGION, &tenant.account, &topic);
+        world.aws.deny(&tenant.account, "SetTopicAttributes");
+        let policy = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Principal": "*",
+            "Action": "sns:Publish", "Resource": topic}]});
+        let set = tenant.sns().set_topic_attributes().topic_arn(&topic);
+        let set = set
+            .attribute_name("Policy")
+            .attribute_value(policy.to_string());
+        set.send().await.unwrap();
+        let audited_so = async |api: &str, outcome: &str| {
+            eventually(&format!("a line: {api} {outcome}"), || async {
+                let lines = lines(&operator).await;
+                let found = lines
+                    .iter()
+                    .find(|line| line["api"] == api && line["outcome"] == outcome);
+                found.cloned().ok_or_else(|| operator.log_tail(10))
+            })
+            .await
+        };
+        audited_so("sns:SetTopicAttributes", "denied").await;
+        world.aws.allow(&tenant.account, "SetTopicAttributes");
+        tenant
+            .annotate::<TenantObservability>(
+                &tenant.namespace,
+                "reconcile.fluxcd.io/requestedAt",
+                "allowed",
+            )
+            .await;
+        audited_so("sns:SetTopicAttributes", "ok").await;
+        audited_so("cloudwatch:TagResource", "ok").await;
+        tenant.delete::<AlarmSet>("golden").await;
+        tenant.gone::<AlarmSet>("golden").await;
+        tenant
+            .delete::<TenantObservability>(&tenant.namespace)
+            .await;
+        tenant.gone::<TenantObservability>(&tenant.namespace).await;
+        operator.stop(Duration::from_secs(10)).await.unwrap();
+
+        let lines = lines(&operator).await;
+        audit_is_complete(&tenant, &lines);
+        let audited = audited(&tenant, &lines);
+        let apis: BTreeSet<_> = audited.keys().map(|(api, _)| api.as_str()).collect();
+        let all = [
+            "cloudwatch:DeleteAlarms",
+            "cloudwatch:PutMetricAlarm",
+            "cloudwatch:TagResource",
+            "sns:CreateTopic",
+            "sns:DeleteTopic",
+            "sns:SetTopicAttributes",
+            "sns:Subscribe",
+            "sns:Unsubscribe",
+        ];
+        assert_eq!(apis, all.into());
+        // Each says who, where, for what, and in which run, that of its own object.
+        for ((api, _), lines) in &audited {
+            let (kind, object) = match api.starts_with("cloudwatch") {
+                true => ("AlarmSet", "golden"),
+                false => ("TenantObservability", "face-audit"),
+            };
+            for line in lines {
+                let span = &line["span"];
+                for (field, expected) in [
+                    ("who", tenant.role()),
+                    ("account", tenant.account.clone()),
+                    ("region", REGION.to_owned()),
+                    ("object", format!("{kind} face-audit/{object}")),
+                ] {
+                    assert_eq!(line[field], expected, "{line}");
+                }
+                assert_eq!(
+                    [&span["kind"], &span["namespace"], &span["object"]],
+                    [kind, "face-audit", object],
+                    "{line}"
+                );
+                let trace = line["trace_id"].as_str().unwrap();
+                assert!(trace.len() == 32 && span["trace_id"] == trace, "{line}");
+            }
+        }
+        // From what to what: of a new thing there is no before, of one that goes no after.
+        let of = |api: &str, about: &str| audited[&(api.to_owned(), about.to_owned())].clone();
+        let puts = of("cloudwatch:PutMetricAlarm", &arn);
+        let side = |line: &Value, side: &str| line[side].as_str().unwrap().to_owned();
+        assert_eq!(side(puts[0], "from"), "");
+        assert!(side(puts[0], "to").contains("threshold=10 "), "{}", puts[0]);
+        assert_eq!(
+            (side(puts[1], "from"), side(puts[1], "to")),
+            ("threshold=10".to_owned(), "threshold=20".to_owned())
+        );
+        let gone = of("cloudwatch:DeleteAlarms", "")[0];
+        assert_eq!((side(gone, "from"), side(gone, "to")), Default::default());
+        let tagged = of("cloudwatch:TagResource", &arn)[0];
+        let from = format!("{}=somebody", mark::TAG);
+        assert_eq!(side(tagged, "from"), from);
+        assert!(side(tagged, "to").ends_with("/AlarmSet/face-audit/golden"));
+        for line in of("sns:SetTopicAttributes", &topic) {
+            assert!(side(line, "from").contains("Deny"), "{line}");
+            assert!(side(line, "to").contains("Allow"), "{line}");
+        }
+    });
+}
+
+#[test]
+fn what_is_adopted_has_a_line_for_each_write() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "face-adopts").await;
+        let name = names::topic(CLUSTER, "face-adopts", "face-adopts", Severity::Critical);
+        let made = tenant.sns().create_topic().name(&name).send().await;
+        let arn = made.unwrap().topic_arn.unwrap();
+        let mut spec = tenant.usual_spec();
+        spec["adoptionPolicy"] = json!("IfExists");
+        tenant.tenant(spec).await;
+        let operator = tenant.operator().await;
+        tenant
+            .ready::<TenantObservability>(&tenant.namespace, "Applied")
+            .await;
+        operator.stop(Duration::from_secs(10)).await.unwrap();
+        assert!(
+            world
+                .aws
+                .calls()
+                .iter()
+                .any(|call| call.resource == arn && call.write)
+        );
+        audit_is_complete(&tenant, &lines(&operator).await);
+    });
+}
+
+#[test]
+fn events_tell_each_change_once() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "face-events").await;
+        tenant.usual_tenant().await;
+        let operator = tenant.operator().await;
+        tenant
+            .until::<TenantObservability>(&tenant.namespace, "healthy", |tenant| {
+                tenant.holds("Healthy")
+            })
+            .await;
+        let name = |alarm: &str| tenant.name(Severity::Critical, "golden", alarm, None);
+        let apply = async |threshold: i32, names: &[&str]| {
+            let alarms = names.iter();
+            let threshold = json!({"threshold": threshold});
+            let alarms = alarms.map(|name| alarm(name, "critical", threshold.clone()));
+            let alarms: Value = alarms.collect();
+            let spec = json!({"tenantRef": {"name": "face-events"}, "alarms": alarms});
+            tenant.apply::<AlarmSet>("golden", spec).await
+        };
+        let normal = |reason: &str, note: String| ("Normal".to_owned(), reason.to_owned(), note);
+        let said = async |object: &str, expected: &[(String, String, String)]| {
+            eventually("the Events", || async {
+                let told = told(&events(&tenant, object).await);
+                if told.len() < expected.len() {
+                    return Err(format!("{told:?}"));
+                }
+                assert_eq!(told, expected);
+                Ok(())
+            })
+            .await;
+        };
+        let topic = |severity| names::topic(CLUSTER, "face-events", "face-events", severity);
+        let topics = [topic(Severity::Critical), topic(Severity::Warning)];
+        let made = format!("created 2 topics ({}, {})", topics[0], topics[1]);
+        let of_tenant = [normal("Applied", made)];
+        said("face-events", &of_tenant).await;
+
+        // Two alarms, one Event; an edit of both, one Event that says what.
+        apply(10, &["errors", "slow"]).await;
+        tenant.ready::<AlarmSet>("golden", "Applied").await;
+        let mut of_set = vec![normal(
+            "Applied",
+            format!("created 2 alarms ({}, {})", name("errors"), name("slow")),
+        )];
+        said("golden", &of_set).await;
+        apply(20, &["errors", "slow"]).await;
+        of_set.push(normal(
+            "Applied",
+            format!(
+                "changed 2 alarms ({}: threshold 10 → 20; {}: threshold 10 → 20)",
+                name("errors"),
+                name("slow")
+            ),
+        ));
+        said("golden", &of_set).await;
+        let quiet = async |of_set: &[(String, String, String)]| {
+            tenant.polls(world.aws.mark(), 4).await;
+            assert_eq!(told(&events(&tenant, "golden").await), of_set);
+            assert_eq!(told(&events(&tenant, "face-events").await), of_tenant);
+        };
+        quiet(&of_set).await;
+        // What came about outside is told once, when it is repaired or when it is left as it is.
+        let cloudwatch = tenant.cloudwatch();
+        let disable = async || {
+            let disable = cloudwatch.disable_alarm_actions();
+            disable.alarm_names(name("slow")).send().await.unwrap();
+        };
+        let differs = format!("alarm {}: actionsEnabled false → true", name("slow"));
+        disable().await;
+        of_set.push(normal("DriftRepaired", format!("changed {differs}")));
+        said("golden", &of_set).await;
+        quiet(&of_set).await;
+        // An edit that changes nothing outside is nothing to tell.
+        let sets = tenant.api::<AlarmSet>();
+        let patch = Patch::Merge(json!({"spec": {"driftPolicy": "Report"}}));
+        let params = PatchParams::default();
+        sets.patch("golden", &params, &patch).await.unwrap();
+        tenant.ready::<AlarmSet>("golden", "Applied").await;
+        quiet(&of_set).await;
+        disable().await;
+        of_set.push((
+            "Warning".to_owned(),
+            "DriftDetected".to_owned(),
+            format!("differs from the spec outside and is left as it is: a repair would change {differs}"),
+        ));
+        said("golden", &of_set).await;
+        quiet(&of_set).await;
+        // Nor is it anything to tell that somebody took it back.
+        let enable = cloudwatch.enable_alarm_actions();
+        enable.alarm_names(name("slow")).send().await.unwrap();
+        tenant
+            .until::<AlarmSet>("golden", "no drift", |set| {
+                set.status.as_ref().unwrap().drift.is_empty()
+            })
+            .await;
+        quiet(&of_set).await;
+
+        // A failure is told when it comes, with what was done beside it, and not again while it stays.
+        let foreign = name("foreign");
+        put_by_hand(&cloudwatch, &foreign).await;
+        apply(30, &["errors", "foreign"]).await;
+        let message = tenant.ready::<AlarmSet>("golden", "Conflict").await;
+        of_set.push((
+            "Warning".to_owned(),
+            "Conflict".to_owned(),
+            format!(
+                "{message}; this run changed alarm {}: threshold 20 → 30; deleted 1 alarm ({})",
+                name("errors"),
+                name("slow")
+            ),
+        ));
+        said("golden", &of_set).await;
+        for time in ["first", "second", "third"] {
+            tenant
+                .annotate::<AlarmSet>("golden", "reconcile.fluxcd.io/requestedAt", time)
+                .await;
+            tenant
+                .until::<AlarmSet>("golden", "the echo", |set| {
+                    let status = set.status.as_ref().unwrap();
+                    status.last_handled_reconcile_at.as_deref() == Some(time)
+                })
+                .await;
+        }
+        quiet(&of_set).await;
+        let before = version::<AlarmSet>(&tenant, "golden").await;
+        tenant.polls(world.aws.mark(), 2).await;
+        assert_eq!(version::<AlarmSet>(&tenant, "golden").await, before);
+
+        // All are about this very object, and there is at most one for each run.
+        let set = tenant.api::<AlarmSet>().get("golden").await.unwrap();
+        let all = events(&tenant, "golden").await;
+        for event in &all {
+            let about = event.regarding.clone().unwrap();
+            assert_eq!(about.uid, set.uid());
+            assert_eq!(about.kind.as_deref(), Some("AlarmSet"));
+        }
+        let lines = lines(&operator).await;
+        let runs: BTreeSet<_> = lines
+            .iter()
+            .filter(|line| line["message"] == "reconciled" && line["span"]["object"] == "golden")
+            .map(|line| line["span"]["trace_id"].to_string())
+            .collect();
+        assert!(all.len() <= runs.len(), "{} of {runs:?}", all.len());
+        // Where there is nothing more to do than to go, that is told as well.
+        tenant.delete::<AlarmSet>("golden").await;
+        tenant.gone::<AlarmSet>("golden").await;
+        of_set.push(normal(
+            "Applied",
+            format!("deleted 1 alarm ({})", name("errors")),
+        ));
+        said("golden", &of_set).await;
     });
 }

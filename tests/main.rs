@@ -8,9 +8,14 @@ mod support;
 
 mod cli;
 mod crash;
+mod damage;
 mod examples;
 mod face;
+mod fleet;
+mod idle;
+mod isolation;
 mod journey;
+mod ownership;
 mod planning;
 mod schema;
 mod trouble;

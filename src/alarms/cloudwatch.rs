@@ -1,15 +1,15 @@
 //! The alarms of one scope: read in bulk, by name, and their tags one by one.
 
-use super::desired::{Configuration, Live, Observed, OwnerTag, Statistic};
+use super::desired::{Configuration, Live, Observed, Statistic};
 use crate::{
     api::AlarmState,
     clients::{
-        aws::{Account, classify},
+        aws::{Account, Turns, classify},
         limit::Urgency,
     },
     error::{Class, Error, Result},
     kind::{Installation, Watch},
-    mark::TAG,
+    mark::{OwnerTag, TAG},
     names,
     outside::{Outside, Polled, ReadOf, Rhythm, Source, Waker},
 };
@@ -39,6 +39,7 @@ pub struct AlarmWatch {
 impl Watch for AlarmWatch {
     fn open(account: Arc<Account>, installation: &Installation, waker: &Waker) -> Self {
         let alarms = Alarms {
+            turns: account.turns(),
             account: account.clone(),
             prefix: names::alarms_prefix(&installation.cluster.name),
         };
@@ -62,6 +63,7 @@ impl Watch for AlarmWatch {
 /// All alarms of this installation in one scope.
 pub struct Alarms {
     account: Arc<Account>,
+    turns: Turns,
     /// What their names begin with.
     prefix: String,
 }
@@ -147,7 +149,7 @@ impl Source for Alarms {
     }
 
     async fn stirred(&self) {
-        self.account.turned().await;
+        self.turns.next().await;
     }
 }
 

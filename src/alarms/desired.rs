@@ -3,7 +3,7 @@
 use crate::{
     api::{Alarm, AlarmSet, AlarmState, Environment, Severity, TenantObservability},
     error::{Class, Error},
-    mark::{Mark, TAG},
+    mark::Mark,
     mirror::Mirrored,
     names,
     plan::{Desired, Found, Holder, Value},
@@ -183,26 +183,6 @@ impl Observed {
             Some(found) => Holder::Other(found.to_string()),
             None => Holder::Nobody,
         }
-    }
-}
-
-/// The tag by which an alarm says whose it is, beside the line in its description.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwnerTag(pub Option<String>);
-
-impl Mirrored for OwnerTag {
-    fn is_alike(&self, other: &Self) -> bool {
-        self == other
-    }
-}
-
-impl Value for OwnerTag {
-    fn covers(&self, seen: &Self) -> bool {
-        self == seen
-    }
-
-    fn fields(&self) -> Vec<(&'static str, String)> {
-        vec![(TAG, self.0.clone().unwrap_or_default())]
     }
 }
 

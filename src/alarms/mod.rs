@@ -29,12 +29,16 @@ pub struct Inputs {
     pub topics: BTreeMap<Severity, BTreeSet<String>>,
 }
 
-/// What of a tenant's status its AlarmSets go by; they are woken when it changes.
-pub fn offered(tenant: &TenantObservability) -> (Option<i64>, Vec<(Severity, &str)>) {
+/// What of a tenant's status its AlarmSets go by; they are woken when it changes. The topics are what it
+/// offers; a role that lets the tenant in will let them in as well, and they need not wait for their time.
+pub fn offered(tenant: &TenantObservability) -> (Option<i64>, Option<&str>, Vec<(Severity, &str)>) {
     let status = tenant.status.as_ref();
     let topics = status.iter().flat_map(|status| &status.topics);
+    let mut conditions = status.iter().flat_map(|status| &status.conditions);
+    let reachable = conditions.find(|condition| condition.type_ == "AccountReachable");
     (
         status.and_then(|status| status.observed_generation),
+        reachable.map(|reachable| reachable.status.as_str()),
         topics
             .map(|topic| (topic.severity, topic.arn.as_str()))
             .collect(),

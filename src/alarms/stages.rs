@@ -2,13 +2,13 @@
 
 use super::{
     cloudwatch::{AlarmWatch, alarm_arn},
-    desired::{Configuration, Live, Observed, OwnerTag, Statistic},
+    desired::{Configuration, Live, Observed, Statistic},
 };
 use crate::{
     api::AlarmState,
     clients::aws::classify,
     error::Result,
-    mark::{Mark, TAG},
+    mark::{Mark, OwnerTag, TAG},
     outside::{Asking, Freshness, Snapshot},
     plan::{Change, Desired, Found, Holder, Verb},
     stage::{Applied, ChangeOf, Ids, Operation, Seen, Stage},

@@ -157,6 +157,7 @@ pub struct Notify {
         skip_serializing_if = "Option::is_none",
         deserialize_with = "listed"
     )]
+    #[x_kube(merge_strategy = StructMerge::Atomic)]
     pub critical: Option<Recipients>,
     /// Who looks at it today.
     #[serde(
@@ -164,6 +165,7 @@ pub struct Notify {
         skip_serializing_if = "Option::is_none",
         deserialize_with = "listed"
     )]
+    #[x_kube(merge_strategy = StructMerge::Atomic)]
     pub warning: Option<Recipients>,
     /// Who likes to know.
     #[serde(
@@ -171,6 +173,7 @@ pub struct Notify {
         skip_serializing_if = "Option::is_none",
         deserialize_with = "listed"
     )]
+    #[x_kube(merge_strategy = StructMerge::Atomic)]
     pub info: Option<Recipients>,
 }
 

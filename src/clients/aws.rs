@@ -69,6 +69,31 @@ pub struct Account {
     base: Arc<Base>,
     /// Why the role does not let us in any more, though credentials from before would work for a while.
     refusal: watch::Sender<Option<Error>>,
+    /// When the role was assumed last to see whether it lets us in.
+    checked: std::sync::Mutex<Instant>,
+}
+
+/// The moments at which a role begins or ceases to let us in. None is missed while nobody waits.
+#[derive(Debug)]
+pub struct Turns(Mutex<watch::Receiver<Option<Error>>>);
+
+impl Turns {
+    /// Ends at the next one.
+    pub async fn next(&self) {
+        if self.0.lock().await.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// Ends at the next one at which it begins to let us in.
+    pub async fn let_in(&self) {
+        loop {
+            self.next().await;
+            if self.0.lock().await.borrow().is_none() {
+                return;
+            }
+        }
+    }
 }
 
 /// The clients of one configuration.
@@ -168,6 +193,24 @@ impl Account {
     /// Assumes the role anew: credentials outlive a change of its trust by up to an hour, and those of a
     /// role that was deleted stay dead when it is made again. What it gets is used from now on.
     pub async fn check(&self) -> Result<()> {
+        let outcome = self.ask().await;
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        *checked = Instant::now();
+        outcome
+    }
+
+    /// The same, unless the role has just let somebody else in. A refusal is never taken on trust.
+    pub async fn check_unless_let_in(&self) -> Result<()> {
+        /// Whoever is told that the role has turned looks within this time.
+        const JUST: Duration = Duration::from_secs(1);
+        let checked = *self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if checked.elapsed() < JUST && self.refusal.borrow().is_none() {
+            return Ok(());
+        }
+        self.check().await
+    }
+
+    async fn ask(&self) -> Result<()> {
         let (refusal, outcome) = match self.base.verify(&self.identity).await {
             Ok(config) => {
                 let fresh = Clients::new(&self.identity, &config, &self.base.observer);
@@ -187,11 +230,9 @@ impl Account {
         outcome
     }
 
-    /// Ends when the role lets us in again, or does not any more.
-    pub async fn turned(&self) {
-        if self.refusal.subscribe().changed().await.is_err() {
-            std::future::pending().await
-        }
+    /// Tells whoever waits for it when the role lets us in again, or does not any more.
+    pub fn turns(&self) -> Turns {
+        Turns(Mutex::new(self.refusal.subscribe()))
     }
 }
 
@@ -282,6 +323,7 @@ impl Accounts {
             clients: RwLock::new(clients),
             base: self.base.clone(),
             refusal: watch::Sender::new(None),
+            checked: std::sync::Mutex::new(Instant::now()),
         });
         let mut known = self.known.lock().await;
         known.retain(|_, account| account.strong_count() > 0);

@@ -7,7 +7,7 @@ use crate::{
     plan::Step,
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -25,6 +25,8 @@ struct Memory {
     since: Option<Instant>,
     refused: HashMap<(&'static str, String), (Step, Error, Instant)>,
     denied: HashMap<String, Denied>,
+    /// What differs outside and has been told, by stage and key.
+    told: HashSet<(&'static str, String)>,
 }
 
 /// A scope in which we may not write.
@@ -53,6 +55,7 @@ impl Backoff {
                 *memory = Memory {
                     generation,
                     unread: memory.unread,
+                    told: std::mem::take(&mut memory.told),
                     ..Memory::default()
                 };
             }
@@ -161,6 +164,19 @@ impl Backoff {
     /// A write in this scope was made.
     pub fn allowed(&self, uid: &str, scope: &str) {
         self.with(uid, |memory| drop(memory.denied.remove(scope)));
+    }
+
+    /// This differs outside and is told now. Says what of it had not been told before.
+    pub fn told(
+        &self,
+        uid: &str,
+        differs: HashSet<(&'static str, String)>,
+    ) -> HashSet<(&'static str, String)> {
+        self.with(uid, |memory| {
+            let new = differs.difference(&memory.told).cloned().collect();
+            memory.told = differs;
+            new
+        })
     }
 
     /// The object is gone.

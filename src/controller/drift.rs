@@ -77,7 +77,7 @@ fn of(step: &Step) -> Vec<DriftEntry> {
     }
 }
 
-/// The condition `Drifted`; `None` where it stays as it is.
+/// The condition `Drifted`; `None` where it stays as it is. `stands`: it says already that nothing differs.
 pub fn verdict(drift: &Drift<'_>, stands: bool, now: Timestamp) -> Option<Verdict> {
     let say = |holds, reason, message| {
         Some(Verdict {
@@ -99,7 +99,9 @@ pub fn verdict(drift: &Drift<'_>, stands: bool, now: Timestamp) -> Option<Verdic
         let message = format!("repaired at {now}: {}", told(&drift.repaired));
         return say(false, "DriftRepaired", message);
     }
-    (drift.edited || !stands).then_some(())?;
+    if stands && !drift.edited {
+        return None;
+    }
     say(false, "AsApplied", String::new())
 }
 

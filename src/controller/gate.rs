@@ -79,11 +79,6 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
 
     /// One line per outside write: who, what, from, to, what came of it, and by which run.
     fn audit(&self, operation: Operation<'_>, step: &Step, outcome: &Result<Applied>) {
-        let side = |value: fn(&FieldChange) -> &str| {
-            let fields = step.fields.iter();
-            let fields = fields.map(|field| format!("{}={}", field.name, value(field)));
-            fields.collect::<Vec<_>>().join(" ")
-        };
         let object = format!(
             "{} {}/{}",
             K::KIND,
@@ -98,8 +93,8 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
             region = operation.region,
             api = operation.api,
             what = format!("{} {}", step.stage, step.key),
-            from = side(|field| field.from.as_deref().unwrap_or_default()),
-            to = side(|field| &field.to),
+            from = side(step, |field| field.from.as_deref()),
+            to = side(step, |field| Some(&field.to)),
             outcome = outcome.as_ref().map_or_else(|error| error.class.label(), |_| "ok"),
             trace_id = self.trace_id,
             "audit"
@@ -121,6 +116,13 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
             newest,
         )
     }
+}
+
+/// What a step's fields are on one side of it, in a line: nothing where the thing is not there.
+fn side(step: &Step, value: fn(&FieldChange) -> Option<&str>) -> String {
+    let fields = step.fields.iter();
+    let fields = fields.filter_map(|field| Some(format!("{}={}", field.name, value(field)?)));
+    fields.collect::<Vec<_>>().join(" ")
 }
 
 fn admits(
@@ -238,6 +240,38 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_what_is_made_there_is_no_before() {
+        let field = |name: &str, from: Option<&str>, to: &str| FieldChange {
+            name: name.into(),
+            from: from.map(str::to_owned),
+            to: to.into(),
+        };
+        for (fields, from, to) in [
+            (
+                vec![field("a", None, "1"), field("b", None, "2")],
+                "",
+                "a=1 b=2",
+            ),
+            (
+                vec![field("a", Some("0"), "1"), field("b", Some(""), "2")],
+                "a=0 b=",
+                "a=1 b=2",
+            ),
+            (vec![], "", ""),
+        ] {
+            let step = Step {
+                verb: Verb::Create,
+                stage: "alarm",
+                key: "x".into(),
+                fields,
+                holder: None,
+            };
+            assert_eq!(side(&step, |field| field.from.as_deref()), from);
+            assert_eq!(side(&step, |field| Some(&field.to)), to);
+        }
+    }
 
     #[test]
     fn nothing_is_written_for_an_old_generation_or_while_ending() {

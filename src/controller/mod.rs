@@ -30,7 +30,11 @@ use futures::{
     FutureExt, Stream, StreamExt, TryStreamExt as _, future, stream, stream::FuturesUnordered,
 };
 use gate::Passage;
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{Namespace, Secret},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::{DeserializeGuard, PartialObjectMeta},
@@ -46,6 +50,7 @@ use lease::Held;
 use pools::Pools;
 use reconcile::Done;
 use std::{
+    collections::BTreeSet,
     convert::Infallible,
     hash::{DefaultHasher, Hash, Hasher},
     panic::AssertUnwindSafe,
@@ -114,10 +119,12 @@ impl<K: Kind> Ground<K> {
 
 /// Runs until `shutdown`; ends earlier only with an error. `namespaces` empty means all.
 pub async fn run(context: Arc<Context>, namespaces: &[String]) -> Result<()> {
-    let scopes: Vec<Option<&str>> = if namespaces.is_empty() {
+    // Each once: two controllers over the same objects would be two writers.
+    let names: BTreeSet<_> = namespaces.iter().map(String::as_str).collect();
+    let scopes: Vec<Option<&str>> = if names.is_empty() {
         vec![None]
     } else {
-        namespaces.iter().map(|name| Some(name.as_str())).collect()
+        names.into_iter().map(Some).collect()
     };
     let running: FuturesUnordered<_> = scopes
         .into_iter()
@@ -168,6 +175,7 @@ async fn tenants(context: &Arc<Context>, namespace: Option<&str>) {
         watcher::Config::default(),
     )
     .default_backoff()
+    .map_ok(gone)
     .touched_objects()
     .predicate_filter(
         |set: &Watched<AlarmSet>| {
@@ -217,6 +225,7 @@ async fn alarm_sets(context: &Arc<Context>, namespace: Option<&str>) {
         watcher::Config::default(),
     )
     .default_backoff()
+    .map_ok(gone)
     .touched_objects()
     .predicate_filter(
         |tenant: &Watched<TenantObservability>| match &tenant.0 {
@@ -273,6 +282,19 @@ fn those<K: Kind>(
     let all = store.state().into_iter();
     let found = all.filter(|object| object.0.as_ref().is_ok_and(&are_so));
     found.map(|object| ObjectRef::from_obj(&*object)).collect()
+}
+
+/// An object that is gone looks like one that is going, so that it differs from the one that was there.
+fn gone<K: Resource>(event: watcher::Event<K>) -> watcher::Event<K> {
+    match event {
+        watcher::Event::Delete(mut object) => {
+            let meta = object.meta_mut();
+            meta.deletion_timestamp
+                .get_or_insert(Time(Timestamp::now()));
+            watcher::Event::Delete(object)
+        }
+        event => event,
+    }
 }
 
 /// What of another object matters to those that it wakes.
@@ -341,17 +363,30 @@ async fn control<K: Kind>(
         .heartbeat(format!("the controller of {place}"), STUCK);
     let synced = context.probes.wait_for(format!("the watch of {place}"));
     let ready = store.clone();
-    let sync = async {
-        if ready.wait_until_ready().await.is_ok() {
-            synced.done();
-        }
-        // In the same task as the controller, so that it stops when that one is stuck.
+    // In the same task as the controller, so that it stops when that one is stuck.
+    let beats = async {
         loop {
             heart.beat();
             let ages = ground.scopes.ages();
             context.metrics.mirrors(K::KIND, &place, ages);
             tokio::time::sleep(STUCK / 10).await;
         }
+    };
+    let sweeps = async {
+        if ready.wait_until_ready().await.is_ok() {
+            synced.done();
+        }
+        // A deletion that happened while the watch was down is never told.
+        loop {
+            tokio::time::sleep(STUCK).await;
+            let all = ready.state().into_iter();
+            let uids = all.filter(|object| object.0.is_ok());
+            let uids = uids.filter_map(|object| object.uid()).collect();
+            ground.scopes.keep(&uids);
+        }
+    };
+    let sync = async {
+        let ((), ()) = tokio::join!(beats, sweeps);
     };
     let moved = stream::poll_fn(move |cx| woken.poll_recv(cx));
     let work = wire(Controller::for_stream(stream, store.clone()), store)

@@ -316,8 +316,9 @@ async fn finish<K: Kind>(
     let mut keep = findings.unknown;
     let reported = match current.filter(|place| !deleting && place.lanes.is_ok()) {
         Some(place) => {
-            let stands = status.conditions().iter().any(|one| one.type_ == "Drifted");
-            let (verdict, reported) = report_drift(place, &mut status, stands, now, context);
+            let mut conditions = status.conditions().iter();
+            let stands = conditions.any(|one| one.type_ == "Drifted" && one.status == "False");
+            let (verdict, reported) = report_drift(place, &uid, &mut status, stands, now, context);
             if verdict.is_none() {
                 keep.push("Drifted");
             }
@@ -326,6 +327,9 @@ async fn finish<K: Kind>(
         }
         None => {
             keep.push("Drifted");
+            if !deleting && failure.is_none() && outcome.places.is_empty() {
+                *status.common().applied_digest = Some(kind::applied_nowhere(object));
+            }
             Vec::new()
         }
     };
@@ -400,6 +404,7 @@ async fn finish<K: Kind>(
 /// `Drifted`, if it moves, and with what is told for the first time.
 fn report_drift<K: Kind>(
     place: &kind::PlaceOutcome<K>,
+    uid: &str,
     status: &mut K::Status,
     stands: bool,
     now: Timestamp,
@@ -422,15 +427,21 @@ fn report_drift<K: Kind>(
     let edited = place.is_applied() && *common.applied_digest != place.digest;
     if edited {
         *common.applied_digest = place.digest.clone();
+    } else if place.origin == Origin::Edit && !place.is_applied() {
+        // Half of what was applied before may be gone.
+        *common.applied_digest = None;
     }
     let all = drift::entries(&left, common.drift, now);
-    let known = |step: &Step| {
+    // Status lists only the first of them, and this process remembers the others.
+    let listed = |step: &Step| {
         let mut before = common.drift.iter();
         before.any(|entry| entry.resource == step.stage && entry.name == step.key)
     };
+    let told = left.iter().map(|step| (step.stage, step.key.clone()));
+    let untold = context.backoff.told(uid, told.collect());
     let new: Vec<_> = left
         .iter()
-        .filter(|step| !known(step))
+        .filter(|step| untold.contains(&(step.stage, step.key.clone())) && !listed(step))
         .map(|step| (*step).clone())
         .collect();
     context

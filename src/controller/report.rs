@@ -116,7 +116,12 @@ fn gone_bad<'a>(happened: &Happened<'a>) -> Option<(&'a str, &'a str)> {
     // These are on their way to where they were told to go.
     let expected = matches!(reason, "Deleting" | "Applying" | "Suspended");
     let known = happened.ready_before == Some(("False", reason));
-    (status == "False" && !expected && !known).then_some((reason, message))
+    // At first sight everything waits for something for a moment.
+    let new = happened
+        .ready_before
+        .is_none_or(|(status, _)| status == "Unknown");
+    let waits = new && reason.starts_with("WaitingFor");
+    (status == "False" && !expected && !known && !waits).then_some((reason, message))
 }
 
 #[derive(Clone, Copy)]

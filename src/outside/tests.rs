@@ -250,6 +250,64 @@ async fn fresh_is_read_now_and_doubt_is_cleared_first() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn fresh_does_not_mean_that_doubt_and_what_was_never_read_are_passed_over() {
+    let (world, outside, _) = outside(Single);
+    world.put("a", 1);
+    world.put("b", 1);
+    hold(&outside, "a", &["a"]);
+    let now = asking("a", Freshness::Now);
+    let look = async |name: &str| {
+        let found = outside.snapshot(&keys(&[name]), &now).await.unwrap();
+        (found.len(), world.reads())
+    };
+    assert_eq!(look("a").await, (1, vec!["a".to_owned()]));
+    assert_eq!(look("a").await, (1, vec![]), "once for one question");
+    outside.doubt("a");
+    assert_eq!(
+        look("a").await,
+        (1, vec!["a".to_owned()]),
+        "what we wrote in the same run"
+    );
+    assert_eq!(
+        look("b").await,
+        (1, vec!["a b".to_owned()]),
+        "what nobody had asked for before"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_is_under_way_makes_nothing_fresh() {
+    let (world, outside, _) = outside(Bulk);
+    outside.poll().await;
+    let asking = asking("a", Freshness::Known);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    world.put("a/1", 1);
+    let look = async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let found = outside.snapshot(&keys(&["a/"]), &asking).await.unwrap();
+        (found.len(), outside.is_fresh(asking.since))
+    };
+    let (found, ()) = tokio::join!(look, outside.poll());
+    assert_eq!(found, (0, false), "it looked at what was read before");
+    assert!(outside.is_fresh(asking.since));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_is_in_doubt_is_read_again_and_tells_whoever_asks() {
+    let (world, outside, woken) = outside(Bulk);
+    hold(&outside, "a", &["a/"]);
+    outside.poll().await;
+    world.reads();
+    outside.doubt("a/1");
+    world.put("a/1", 1);
+    world.put("a/2", 1);
+    let asking = asking("a", Freshness::Known);
+    let found = outside.snapshot(&keys(&["a/"]), &asking).await.unwrap();
+    assert_eq!((found.len(), world.reads()), (1, vec!["a/1".to_owned()]));
+    assert_eq!(woke(&woken), ["a"], "it may have decided before it looked");
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_bulk_reads_a_new_interest_is_read_before_it_is_answered() {
     let (world, outside, _) = outside(Single);
     world.put("a", 1);
@@ -296,6 +354,24 @@ async fn it_is_read_in_its_rhythm_and_more_often_while_something_is_to_settle() 
     outside.poll().await;
     let refused = waits().await;
     assert!(refused <= 10, "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_else_reads_brings_the_next_look_forward() {
+    let (world, outside, _) = outside(Bulk);
+    outside.poll().await;
+    let began = Instant::now();
+    let meanwhile = async {
+        // A reconcile writes, and reads what came of it while the poller sleeps.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        world.put("a/1", 99);
+        outside.doubt("a/1");
+        let asking = asking("a", Freshness::Known);
+        outside.snapshot(&keys(&["a/"]), &asking).await.unwrap();
+    };
+    tokio::join!(outside.due(TEMPO), meanwhile);
+    let waited = began.elapsed().as_secs();
+    assert!((9..=13).contains(&waited), "{waited}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -38,8 +38,8 @@ struct Inner {
     drift_found: Family<Kind, Counter>,
     drift_repaired: Family<Kind, Counter>,
     mirrors: Family<Kind, Gauge>,
-    mirrors_unread: Family<Kind, Gauge>,
-    mirror_age: Family<Kind, Gauge<f64, AtomicU64>>,
+    mirrors_failing: Family<Kind, Gauge>,
+    mirror_age: Family<Rhythms, Gauge<f64, AtomicU64>>,
     /// What was last said of each place where mirrors are.
     ages: Mutex<BTreeMap<(&'static str, String), Ages>>,
     /// What was last said of each object, by UID, so that it can be taken back.
@@ -51,6 +51,12 @@ type Seconds<L> = Family<L, Histogram, fn() -> Histogram>;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
     kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Rhythms {
+    kind: &'static str,
+    rhythm: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -146,7 +152,7 @@ impl Metrics {
             "Those of them that were repaired",
             drift_repaired.clone(),
         );
-        let (mirrors, mirrors_unread) = (Family::default(), Family::default());
+        let (mirrors, mirrors_failing) = (Family::default(), Family::default());
         let mirror_age = Family::default();
         registry.register(
             "mirrors",
@@ -154,13 +160,13 @@ impl Metrics {
             mirrors.clone(),
         );
         registry.register(
-            "mirrors_unread",
-            "Those of them of which something could never be read",
-            mirrors_unread.clone(),
+            "mirrors_failing",
+            "Those of them of which something could not be read the last time",
+            mirrors_failing.clone(),
         );
         registry.register_with_unit(
             "mirror_age",
-            "The age of the oldest of what was read last, of what is read at each poll",
+            "The age of the oldest of what was read last, by how often it is read",
             Unit::Seconds,
             mirror_age.clone(),
         );
@@ -178,7 +184,7 @@ impl Metrics {
             drift_found,
             drift_repaired,
             mirrors,
-            mirrors_unread,
+            mirrors_failing,
             mirror_age,
             ages: Mutex::default(),
             said: Mutex::default(),
@@ -261,22 +267,26 @@ impl Metrics {
         let of_kind = known.iter().filter(|((other, _), _)| *other == kind);
         let sum = of_kind.fold(Ages::default(), |sum, (_, ages)| Ages {
             open: sum.open + ages.open,
-            unread: sum.unread + ages.unread,
-            oldest: sum.oldest.max(ages.oldest),
+            failing: sum.failing + ages.failing,
+            polled: sum.polled.max(ages.polled),
+            slow: sum.slow.max(ages.slow),
         });
         let count = |count| i64::try_from(count).unwrap_or(i64::MAX);
         let labels = Kind { kind };
         let Inner {
             mirrors,
-            mirrors_unread,
+            mirrors_failing,
             mirror_age,
             ..
         } = &*self.0;
         mirrors.get_or_create(&labels).set(count(sum.open));
-        mirrors_unread.get_or_create(&labels).set(count(sum.unread));
-        mirror_age
+        mirrors_failing
             .get_or_create(&labels)
-            .set(sum.oldest.as_secs_f64());
+            .set(count(sum.failing));
+        for (rhythm, age) in [("poll", sum.polled), ("slow", sum.slow)] {
+            let labels = Rhythms { kind, rhythm };
+            mirror_age.get_or_create(&labels).set(age.as_secs_f64());
+        }
     }
 
     /// Whether this replica leads.

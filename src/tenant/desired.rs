@@ -4,7 +4,7 @@ use crate::{
     api::{Aws, Severity, Target, TenantObservability},
     error::{Error, Result},
     kind::Installation,
-    mark::TAG,
+    mark::OwnerTag,
     mirror::Mirrored,
     names,
     plan::{Desired, Value},
@@ -88,8 +88,6 @@ pub fn audience(
 pub struct Topic {
     /// Who may do what with it: a policy document, compared as a tree.
     pub policy: Json,
-    /// Whose it is, by its tag. Differs only on what is to be adopted.
-    pub owner: Option<String>,
 }
 
 impl Value for Topic {
@@ -98,10 +96,7 @@ impl Value for Topic {
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
-        vec![
-            ("policy", self.policy.to_string()),
-            (TAG, self.owner.clone().unwrap_or_default()),
-        ]
+        vec![("policy", self.policy.to_string())]
     }
 }
 
@@ -110,6 +105,8 @@ impl Value for Topic {
 pub struct ObservedTopic {
     /// How it is configured.
     pub topic: Topic,
+    /// Whose it is, by its tag.
+    pub owner: OwnerTag,
     /// Who hears it.
     pub subscriptions: Vec<ObservedSubscription>,
 }
@@ -146,7 +143,6 @@ pub fn topics(
                 topic_name(tenant, severity, installation),
                 Topic {
                     policy: policy(&arn, &target.account_id, &sources),
-                    owner: Some(installation.mark(tenant).to_string()),
                 },
             )
         });

@@ -23,7 +23,8 @@ pub struct RollUp {
 }
 
 /// The roll-up over a tenant's AlarmSets and what is wrong with the tenant itself.
-pub fn roll_up(sets: &[AlarmSet], problems: &[String], now: Timestamp) -> RollUp {
+/// `stale`: the account has not been read for so long that nobody knows.
+pub fn roll_up(sets: &[AlarmSet], problems: &[String], stale: bool, now: Timestamp) -> RollUp {
     let mut counts = AlarmCounts::default();
     let (mut unread, mut firing, mut problems) = (Vec::new(), Vec::new(), problems.to_vec());
     let (mut suspended, mut again) = (Vec::new(), None::<SignedDuration>);
@@ -91,7 +92,10 @@ pub fn roll_up(sets: &[AlarmSet], problems: &[String], now: Timestamp) -> RollUp
         0 => "not read".to_owned(),
         all => format!("{}/{all} firing", counts.firing),
     };
-    let (health, message) = if !unread.is_empty() {
+    let (health, message) = if stale {
+        let message = "the tenant's account has not been read lately".to_owned();
+        (Health::Unknown, message)
+    } else if !unread.is_empty() {
         let unread = unread.join(", ");
         let why = problems
             .first()
@@ -184,7 +188,7 @@ mod tests {
 
     fn check(sets: &[AlarmSet], problems: &[&str], health: Health, summary: &str, message: &str) {
         let problems: Vec<_> = problems.iter().map(|text| (*text).to_owned()).collect();
-        let rolled = roll_up(sets, &problems, NOW.parse().unwrap());
+        let rolled = roll_up(sets, &problems, false, NOW.parse().unwrap());
         assert_eq!(
             (
                 rolled.health,
@@ -205,6 +209,9 @@ mod tests {
         unread.status = None;
 
         check(&[], &[], Health::Healthy, "no alarms", "no alarms");
+        let fires_and_stale = [set("Applied", &[fires("critical")])];
+        let stale = roll_up(&fires_and_stale, &[], true, NOW.parse().unwrap());
+        assert_eq!(stale.health, Health::Unknown, "nobody knows any more");
         check(
             std::slice::from_ref(&unread),
             &[],
@@ -276,5 +283,53 @@ mod tests {
             "0/1 firing",
             "0/1 firing",
         );
+    }
+
+    /// Nothing happens when an alarm has been without data for too long, so the roll-up says when to ask it again.
+    #[test]
+    fn it_says_when_it_will_have_been_too_long_without_data() {
+        let silent = |severity, treat: Value, since| (severity, "INSUFFICIENT_DATA", treat, since);
+        let missing = || Value::Null;
+        let sets = [
+            set(
+                "Applied",
+                &[
+                    silent("warning", missing(), "2026-11-21T11:50:00Z"),
+                    silent("info", missing(), "2026-11-21T11:47:30Z"),
+                    silent("critical", json!("notBreaching"), "2026-11-21T11:46:00Z"),
+                ],
+            ),
+            set(
+                "Applied",
+                &[("critical", "OK", missing(), "2026-11-21T11:45:30Z")],
+            ),
+        ];
+        let at = |time: &str| roll_up(&sets, &[], false, time.parse().unwrap());
+        let now = at(NOW);
+        assert_eq!(now.health, Health::Healthy);
+        assert_eq!(
+            now.again,
+            Some(SignedDuration::from_secs(150)),
+            "the first of them"
+        );
+        // Whoever asks in time is told to wait for the rest of it, and one second later it counts.
+        let due = at("2026-11-21T12:02:30Z");
+        assert_eq!(
+            (due.health, due.again),
+            (Health::Healthy, Some(SignedDuration::ZERO))
+        );
+        let late = at("2026-11-21T12:02:31Z");
+        assert_eq!(late.health, Health::Degraded);
+        assert_eq!(
+            late.message,
+            "golden/a1 has had no data since 2026-11-21T11:47:30Z"
+        );
+        assert_eq!(
+            late.again,
+            Some(SignedDuration::from_secs(149)),
+            "the next of them"
+        );
+        let all = at("2026-11-21T12:05:01Z");
+        assert_eq!((all.health, all.again), (Health::Degraded, None));
     }
 }

@@ -24,7 +24,7 @@ use desired::{IntegrationKeys, SubscriptionKey};
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use kube::ResourceExt;
 use sns::TenantWatch;
-use stages::{Candidates, Subscriptions, Topics};
+use stages::{Candidates, Subscriptions, TopicTags, Topics};
 use std::{
     collections::{BTreeSet, btree_map::Entry},
     time::Duration,
@@ -40,6 +40,8 @@ pub struct Inputs {
 
 /// The stages of a TenantObservability.
 pub struct Row {
+    /// The owner's tags of topics that are to be adopted.
+    pub tags: Typed<TopicTags>,
     /// SNS topics.
     pub topics: Typed<Topics>,
     /// Who hears them.
@@ -48,7 +50,7 @@ pub struct Row {
 
 impl Lanes for Row {
     fn row(&mut self) -> Vec<&mut dyn Lane> {
-        vec![&mut self.topics, &mut self.subscriptions]
+        vec![&mut self.tags, &mut self.topics, &mut self.subscriptions]
     }
 }
 
@@ -166,6 +168,7 @@ impl Kind for TenantObservability {
         let subscriptions =
             Subscriptions::new(subscriptions, &topics, staying, ledger.collect(), digester);
         Row {
+            tags: Typed::new(TopicTags::of(&topics)),
             topics: Typed::new(topics),
             subscriptions: Typed::new(subscriptions),
         }
@@ -186,10 +189,12 @@ impl Kind for TenantObservability {
 
     fn intend(status: &mut TenantObservabilityStatus, step: &Step) {
         if step.stage == Topics::NAME {
-            // It comes without those who heard the one before it.
+            // It comes without those who heard the one before it. Who had left by then stays away.
             let severity = names::severity_of_topic(&step.key);
             let theirs = status.subscriptions.iter_mut();
-            let theirs = theirs.filter(|entry| Some(entry.severity) == severity);
+            let theirs = theirs.filter(|entry| {
+                Some(entry.severity) == severity && entry.state != SubscriptionState::Gone
+            });
             theirs.for_each(|entry| entry.state = SubscriptionState::Creating);
             return;
         }
@@ -269,7 +274,7 @@ impl Kind for TenantObservability {
             }
         }
         if let Some(Ok(inputs)) = &outcome.inputs {
-            let rolled = health::roll_up(&inputs.sets, &problems, now);
+            let rolled = health::roll_up(&inputs.sets, &problems, moment.stale, now);
             status.health = Some(rolled.health);
             status.summary = Some(rolled.summary.clone());
             status.counts = Some(rolled.counts);

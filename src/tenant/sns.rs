@@ -4,12 +4,12 @@
 use super::desired::{ObservedSubscription, ObservedTopic, Topic};
 use crate::{
     clients::{
-        aws::{Account, classify},
+        aws::{Account, Turns, classify},
         limit::Urgency,
     },
     error::{Class, Error, Result},
     kind::{Installation, Watch},
-    mark::TAG,
+    mark::{OwnerTag, TAG},
     mirror::Mirrored,
     names,
     outside::{Outside, Polled, ReadOf, Rhythm, Source, Waker},
@@ -18,10 +18,7 @@ use crate::{
 use serde_json::Value as Json;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 
 /// What is watched of one scope for its tenants.
@@ -37,10 +34,11 @@ pub struct TenantWatch {
 impl Watch for TenantWatch {
     fn open(account: Arc<Account>, _: &Installation, waker: &Waker) -> Self {
         let trust = Trust {
+            turns: account.turns(),
             account: account.clone(),
-            new: AtomicBool::new(true),
         };
         let topics = Topics {
+            turns: account.turns(),
             account: account.clone(),
         };
         Self {
@@ -58,8 +56,7 @@ impl Watch for TenantWatch {
 /// Whether the role still trusts us. Credentials outlive a change of its trust, so it is assumed anew.
 pub struct Trust {
     account: Arc<Account>,
-    /// Clients are only made of a role that has just let us in.
-    new: AtomicBool,
+    turns: Turns,
 }
 
 /// There is nothing to see of a role but whether it lets us in.
@@ -78,9 +75,7 @@ impl Source for Trust {
     const RHYTHM: Rhythm = Rhythm::Slow;
 
     async fn read(&self, _: &BTreeSet<String>, _: Urgency) -> Result<ReadOf<Self>> {
-        if !self.new.swap(false, Ordering::Relaxed) {
-            self.account.check().await?;
-        }
+        self.account.check_unless_let_in().await?;
         Ok(ReadOf::<Self>::new())
     }
 
@@ -88,14 +83,16 @@ impl Source for Trust {
         self.read(&BTreeSet::new(), urgency).await
     }
 
+    /// That it does not let us in any more is told by whatever is refused.
     async fn stirred(&self) {
-        self.account.turned().await;
+        self.turns.let_in().await;
     }
 }
 
 /// The topics of one scope that somebody has asked for. There is no bulk read of what is known of one.
 pub struct Topics {
     account: Arc<Account>,
+    turns: Turns,
 }
 
 impl Topics {
@@ -116,14 +113,17 @@ impl Topics {
             }
             Err(error) => {
                 let error = classify(&call, &error);
-                // A topic that somebody else has made need not let us look at it.
+                // A topic that somebody else has made need not let us look at it, and one that is not
+                // even the name of a topic is nobody's trouble but its own.
                 return match error.class {
-                    Class::Denied if !names::is_topic_of_ours(arn) => Ok(Some(unknown())),
+                    Class::Denied | Class::Rejected if !self.may_be_ours(arn) => {
+                        Ok(Some(unknown()))
+                    }
                     _ => Err(error),
                 };
             }
         };
-        if !names::is_topic_of_ours(arn) {
+        if !self.may_be_ours(arn) {
             return Ok(Some(unknown()));
         }
         let call = self
@@ -149,13 +149,20 @@ impl Topics {
         let policy = policy.and_then(|text| serde_json::from_str(text).ok());
         let topic = Topic {
             policy: policy.unwrap_or(Json::Null),
-            owner: owner.map(|tag| tag.value().to_owned()),
         };
+        let owner = OwnerTag(owner.map(|tag| tag.value().to_owned()));
         let subscriptions = self.subscriptions(arn, urgency).await?;
         Ok(subscriptions.map(|subscriptions| ObservedTopic {
             topic,
+            owner,
             subscriptions,
         }))
+    }
+
+    /// Whether it is in this account, and called as we call ours.
+    fn may_be_ours(&self, arn: &str) -> bool {
+        let account = arn.split(':').nth(4);
+        account == Some(&self.account.identity.account_id) && names::is_called_as_ours(arn)
     }
 
     /// Who hears a topic; `None` if it went while we looked.
@@ -228,10 +235,8 @@ impl Topics {
 /// What is known of a topic that is not ours to look into: that it may well be there.
 fn unknown() -> ObservedTopic {
     ObservedTopic {
-        topic: Topic {
-            policy: Json::Null,
-            owner: None,
-        },
+        topic: Topic { policy: Json::Null },
+        owner: OwnerTag(None),
         subscriptions: Vec::new(),
     }
 }
@@ -270,6 +275,6 @@ impl Source for Topics {
     }
 
     async fn stirred(&self) {
-        self.account.turned().await;
+        self.turns.next().await;
     }
 }

@@ -5,10 +5,10 @@ use super::{
     sns::TenantWatch,
 };
 use crate::{
-    api::{Severity, SubscriptionState},
+    api::{AdoptionPolicy, Severity, SubscriptionState},
     clients::aws::classify,
     error::{Class, Error, Result},
-    mark::{Mark, TAG},
+    mark::{Mark, OwnerTag, TAG},
     outside::{Asking, Snapshot},
     plan::{self, Change, Desired, Found, Holder, Verb},
     secret::Digester,
@@ -26,11 +26,13 @@ use std::{
 /// `message` without an endpoint that holds a secret, and without the parts of it that may be the
 /// secret, should somebody have quoted it in another form.
 fn redact(message: &str, endpoint: &str, shown: &str) -> String {
-    const SECRET: usize = 16;
+    // Of an address nothing is secret but what tells one reader from another.
+    let plain = |part: &&str| {
+        part.len() < 4 || part.contains(['.', ':']) || matches!(*part, "integration" | "enqueue")
+    };
     let whole = message.replace(endpoint, shown);
-    let parts = endpoint
-        .split(['/', '?', '&', '=', '@'])
-        .filter(|part| part.len() >= SECRET);
+    let parts = endpoint.split(['/', '?', '&', '=', '@']);
+    let parts = parts.filter(|part| !plain(part));
     parts.fold(whole, |message, part| message.replace(part, "…"))
 }
 
@@ -92,7 +94,7 @@ impl Topics {
     fn found(&self, observed: &Snapshot<ObservedTopic>) -> Seen<Self> {
         let found = self.candidates.values().filter_map(|(name, arn)| {
             let observed = observed.get(arn)?;
-            let holder = match &observed.topic.owner {
+            let holder = match &observed.owner.0 {
                 Some(owner) if owner == self.mark.as_str() => Holder::Us,
                 Some(owner) => Holder::Other(owner.clone()),
                 None => Holder::Nobody,
@@ -117,18 +119,16 @@ impl Topics {
         }
     }
 
-    fn tag(&self) -> Result<Tag> {
-        let tag = Tag::builder().key(TAG).value(self.mark.as_str());
-        tag.build()
-            .map_err(|error| Error::failing(format!("building the owner's tag: {error}")))
-    }
-
     /// CreateTopic answers with the topic that is there if its tags are the same: with the mark
     /// among them nobody else's is ever taken for ours.
     async fn create(&self, name: &str, to: &Topic) -> Result<Applied> {
         let account = &self.watch.account;
         // With its policy from the first moment, and one call for one entry of the gate.
-        let create = account.sns().create_topic().name(name).tags(self.tag()?);
+        let create = account
+            .sns()
+            .create_topic()
+            .name(name)
+            .tags(tag(&self.mark)?);
         let create = create.attributes("Policy", to.policy.to_string());
         let created = create.send().await.map_err(|error| {
             let error = classify(&account.write("sns", "CreateTopic"), &error);
@@ -148,6 +148,7 @@ impl Topics {
         if let Some(arn) = self.arn(name) {
             let now = ObservedTopic {
                 topic: to.clone(),
+                owner: OwnerTag(Some(self.mark.to_string())),
                 subscriptions: Vec::new(),
             };
             self.remember(arn, &outcome, Some(now));
@@ -156,32 +157,26 @@ impl Topics {
         Ok(Applied::Id(arn))
     }
 
-    async fn change(&self, arn: &str, from: &Topic, to: &Topic) -> Result<()> {
+    async fn update(&self, arn: &str, to: &Topic) -> Result<()> {
         let account = &self.watch.account;
-        if from.owner != to.owner {
-            let tag = account.sns().tag_resource().resource_arn(arn);
-            let tagged = tag.tags(self.tag()?).send().await;
-            tagged.map_err(|error| classify(&account.write("sns", "TagResource"), &error))?;
-        }
-        if from.policy != to.policy {
-            let set = account.sns().set_topic_attributes().topic_arn(arn);
-            let set = set
-                .attribute_name("Policy")
-                .attribute_value(to.policy.to_string());
-            let set = set.send().await;
-            set.map_err(|error| classify(&account.write("sns", "SetTopicAttributes"), &error))?;
-        }
-        Ok(())
-    }
-
-    async fn update(&self, arn: &str, from: &Topic, to: &Topic) -> Result<()> {
-        let outcome = self.change(arn, from, to).await;
+        let set = account.sns().set_topic_attributes().topic_arn(arn);
+        let set = set
+            .attribute_name("Policy")
+            .attribute_value(to.policy.to_string());
+        let outcome = set.send().await.map(drop);
+        let outcome =
+            outcome.map_err(|error| classify(&account.write("sns", "SetTopicAttributes"), &error));
         let known = self.watch.topics.known(arn).remove(arn);
-        let now = known.map(|known| ObservedTopic {
-            topic: to.clone(),
-            ..(*known).clone()
-        });
-        self.remember(arn, &outcome, now);
+        match known {
+            Some(known) => {
+                let now = ObservedTopic {
+                    topic: to.clone(),
+                    ..(*known).clone()
+                };
+                self.remember(arn, &outcome, Some(now));
+            }
+            None => self.watch.topics.doubt(arn),
+        }
         outcome
     }
 
@@ -198,6 +193,7 @@ impl Topics {
 
 impl Stage for Topics {
     const NAME: &'static str = "topic";
+    const NEEDS: &'static [&'static str] = &[TopicTags::NAME];
     /// A topic that is made again has no subscriptions, so status forgets that they were there.
     const LEDGER: bool = true;
     type Key = String;
@@ -238,7 +234,6 @@ impl Stage for Topics {
     fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
         let api = match change {
             Change::Create { .. } => "sns:CreateTopic",
-            Change::Update { from, to, .. } if from.owner != to.owner => "sns:TagResource",
             Change::Update { .. } | Change::Conflict { .. } => "sns:SetTopicAttributes",
             Change::Delete { .. } => "sns:DeleteTopic",
         };
@@ -250,13 +245,145 @@ impl Stage for Topics {
         for change in changes {
             outcomes.push(match change {
                 Change::Create { key, to } => self.create(key, to).await,
-                Change::Update { ours, from, to, .. } => {
-                    let updated = self.update(ours.id(), from, to).await;
-                    updated.map(|()| Applied::Done)
+                Change::Update { ours, to, .. } => {
+                    self.update(ours.id(), to).await.map(|()| Applied::Done)
                 }
                 Change::Delete { ours, .. } => self.delete(ours.id()).await.map(|()| Applied::Done),
                 Change::Conflict { .. } => continue,
             });
+        }
+        outcomes
+    }
+}
+
+/// The owner's tag.
+fn tag(mark: &Mark) -> Result<Tag> {
+    let tag = Tag::builder().key(TAG).value(mark.as_str());
+    tag.build()
+        .map_err(|error| Error::failing(format!("building the owner's tag: {error}")))
+}
+
+/// The owner's tags of topics that nobody has marked and that are to be adopted. On those that we make they
+/// are set when they are made.
+pub struct TopicTags {
+    desired: Desired<String, OwnerTag>,
+    candidates: Candidates,
+    mark: Mark,
+    watch: Arc<TenantWatch>,
+    asking: Asking,
+    scope: String,
+}
+
+impl TopicTags {
+    /// The tags of these topics.
+    pub fn of(topics: &Topics) -> Self {
+        let adopts = topics.desired.adoption != AdoptionPolicy::Never;
+        let names = topics.desired.wanted.keys().filter(|_| adopts);
+        let tag = OwnerTag(Some(topics.mark.to_string()));
+        Self {
+            desired: Desired {
+                wanted: names.map(|name| (name.clone(), tag.clone())).collect(),
+                ..Desired::default()
+            },
+            candidates: topics.candidates.clone(),
+            mark: topics.mark.clone(),
+            watch: topics.watch.clone(),
+            asking: topics.asking.clone(),
+            scope: topics.scope.clone(),
+        }
+    }
+
+    fn arns(&self) -> BTreeSet<String> {
+        let wanted = |name: &String| self.desired.wanted.contains_key(name);
+        let all = self.candidates.values();
+        let wanted = all.filter(|(name, _)| wanted(name));
+        wanted.map(|(_, arn)| arn.clone()).collect()
+    }
+
+    /// Of what is not there, or carries anybody's mark, there is nothing to say here.
+    fn found(&self, observed: &Snapshot<ObservedTopic>) -> Seen<Self> {
+        let all = self.candidates.values();
+        let found = all.filter_map(|(name, arn)| {
+            let wanted = self.desired.wanted.get(name)?;
+            let unmarked = observed.get(arn).filter(|topic| topic.owner.0.is_none());
+            let found = Found {
+                id: arn.clone(),
+                value: unmarked.map_or_else(|| wanted.clone(), |topic| topic.owner.clone()),
+                holder: Holder::Us,
+                live: (),
+            };
+            Some((name.clone(), found))
+        });
+        found.collect()
+    }
+}
+
+impl Stage for TopicTags {
+    const NAME: &'static str = "topic tag";
+    type Key = String;
+    type Value = OwnerTag;
+    type Id = String;
+    type Live = ();
+
+    fn scope(&self) -> &str {
+        &self.scope
+    }
+
+    fn desired(&self) -> &Desired<String, OwnerTag> {
+        &self.desired
+    }
+
+    async fn observe(&self, _: &Ids) -> Result<Seen<Self>> {
+        let TenantWatch { trust, topics, .. } = &*self.watch;
+        trust.snapshot(&BTreeSet::new(), &self.asking).await?;
+        let observed = topics.snapshot(&self.arns(), &self.asking).await?;
+        Ok(self.found(&observed))
+    }
+
+    async fn confirm(&self, _: &BTreeSet<String>, _: &Ids) -> Result<Option<Seen<Self>>> {
+        let topics = &self.watch.topics;
+        if topics.is_fresh(self.asking.since) {
+            return Ok(None);
+        }
+        let observed = topics.confirm(&self.arns(), &self.asking).await?;
+        Ok(Some(self.found(&observed)))
+    }
+
+    fn operation(&self, _: &ChangeOf<Self>) -> Operation<'_> {
+        let account = &self.watch.account;
+        account.operation(&self.scope, "sns:TagResource")
+    }
+
+    async fn apply(&self, changes: &[ChangeOf<Self>], _: &Ids) -> Vec<Result<Applied>> {
+        let TenantWatch {
+            account, topics, ..
+        } = &*self.watch;
+        let mut outcomes = Vec::with_capacity(changes.len());
+        for change in changes {
+            let Change::Update { ours, .. } = change else {
+                continue;
+            };
+            let arn = ours.id();
+            let request = account.sns().tag_resource().resource_arn(arn);
+            let outcome = match tag(&self.mark) {
+                Ok(tag) => {
+                    let tagged = request.tags(tag).send().await.map(drop);
+                    tagged.map_err(|error| classify(&account.write("sns", "TagResource"), &error))
+                }
+                Err(error) => Err(error),
+            };
+            match (&outcome, topics.known(arn).remove(arn)) {
+                (Ok(()), Some(known)) => {
+                    let owner = OwnerTag(Some(self.mark.to_string()));
+                    let now = ObservedTopic {
+                        owner,
+                        ..(*known).clone()
+                    };
+                    topics.wrote(arn, Some(now));
+                }
+                _ => topics.doubt(arn),
+            }
+            outcomes.push(outcome.map(|()| Applied::Done));
         }
         outcomes
     }
@@ -280,12 +407,22 @@ pub struct Subscriptions {
     scope: String,
 }
 
+/// Whether a reader of mail who is not subscribed, and was known as this, is not to be invited by itself.
+/// With a topic that somebody deleted all went who heard it; whoever had left before wants to stay away.
+fn has_left(known: Option<SubscriptionState>, bare: bool) -> bool {
+    match known {
+        None | Some(SubscriptionState::Creating) => false,
+        Some(SubscriptionState::Pending | SubscriptionState::Confirmed) => !bare,
+        Some(SubscriptionState::Gone) => true,
+    }
+}
+
 #[derive(Default)]
 struct Memory {
     /// What status says, and what was made in this run. Others' are left alone.
     ledger: Ledger,
-    /// The severities whose topic was made in this run: nothing that was subscribed before still is.
-    anew: BTreeSet<Severity>,
+    /// The severities whose topic is not there, or was made in this run: nothing that was subscribed before still is.
+    bare: BTreeSet<Severity>,
 }
 
 impl Subscriptions {
@@ -299,7 +436,7 @@ impl Subscriptions {
     ) -> Self {
         let memory = Memory {
             ledger,
-            anew: BTreeSet::new(),
+            bare: BTreeSet::new(),
         };
         Self {
             desired,
@@ -326,10 +463,8 @@ impl Subscriptions {
     /// reads mail has left, or never answered.
     pub fn is_gone(&self, key: &SubscriptionKey) -> bool {
         let memory = self.memory();
-        let known = memory.ledger.get(key);
-        key.protocol == EMAIL
-            && !memory.anew.contains(&key.severity)
-            && known.is_some_and(|known| *known != SubscriptionState::Creating)
+        let known = memory.ledger.get(key).copied();
+        key.protocol == EMAIL && has_left(known, memory.bare.contains(&key.severity))
     }
 
     fn topic(&self, severity: Severity) -> &str {
@@ -489,12 +624,13 @@ impl Stage for Subscriptions {
     }
 
     async fn observe(&self, ids: &Ids) -> Result<Seen<Self>> {
-        let topics = self.topics.iter();
-        let anew = topics.filter(|(_, (name, _))| ids.is_new(Topics::NAME, name));
-        let anew: Vec<_> = anew.map(|(severity, _)| *severity).collect();
-        self.memory().anew.extend(anew);
         let arns = self.topics.values().map(|(_, arn)| arn.clone()).collect();
         let observed = self.watch.topics.snapshot(&arns, &self.asking).await?;
+        let bare = self.topics.iter().filter(|(_, (name, arn))| {
+            ids.is_new(Topics::NAME, name) || !observed.contains_key(arn)
+        });
+        let bare: Vec<_> = bare.map(|(severity, _)| *severity).collect();
+        self.memory().bare.extend(bare);
         Ok(self.found(&observed, ids))
     }
 
@@ -539,6 +675,16 @@ impl Stage for Subscriptions {
                 Change::Update { .. } => true,
             })
             .collect()
+    }
+
+    /// A pager is heard until the one that replaces it is: a new key may be mistyped, and nobody would know.
+    fn stays(&self, key: &SubscriptionKey, seen: &Seen<Self>) -> bool {
+        let waits = |wanted: &SubscriptionKey| {
+            wanted.protocol != EMAIL
+                && wanted.severity == key.severity
+                && seen.get(wanted).map(|found| found.live) != Some(SubscriptionState::Confirmed)
+        };
+        key.protocol != EMAIL && self.desired.wanted.keys().any(waits)
     }
 
     fn ready(&self, change: &ChangeOf<Self>, ids: &Ids) -> Result<()> {
@@ -589,6 +735,27 @@ mod tests {
                 !message.contains("canary") && message.starts_with("Invalid parameter"),
                 "{message}"
             );
+        }
+        let short = "https://events.pagerduty.com/integration/canary1/enqueue";
+        let said = "no such endpoint: canary1 at events.pagerduty.com";
+        assert_eq!(
+            redact(said, short, "hmac:1"),
+            "no such endpoint: … at events.pagerduty.com"
+        );
+    }
+
+    #[test]
+    fn whoever_has_left_is_not_invited_again_though_the_topic_is_made_again() {
+        use SubscriptionState::{Confirmed, Creating, Gone, Pending};
+        for (known, left, left_though_bare) in [
+            (None, false, false),
+            (Some(Creating), false, false),
+            (Some(Pending), true, false),
+            (Some(Confirmed), true, false),
+            (Some(Gone), true, true),
+        ] {
+            assert_eq!(has_left(known, false), left, "{known:?}");
+            assert_eq!(has_left(known, true), left_though_bare, "{known:?}");
         }
     }
 }

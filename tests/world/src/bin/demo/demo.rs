@@ -20,7 +20,7 @@ use crate::tenant::Tenant;
 /// What the cluster is called in the names of what is made.
 pub const CLUSTER: &str = "demo";
 /// How often Campanile looks at AWS here; a minute is usual.
-const POLL_INTERVAL: &str = "2s";
+const POLL_INTERVAL: &str = "1s";
 /// How long what is to end by itself may take to do so.
 const GRACE: Duration = Duration::from_secs(20);
 

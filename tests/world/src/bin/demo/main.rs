@@ -29,8 +29,8 @@ use tenant::Tenant;
 
 /// How many lines of the operator's log a failure quotes.
 const LOG_LINES: usize = 12;
-/// What the operator's log says of every look at what is as it should be.
-const ROUTINE: &str = "reconciled outcome=\"ok\"";
+/// What the operator's log says of a look at what is as it should be, and of a write that went well.
+const ROUTINE: [&str; 2] = ["reconciled outcome=\"ok\"", "outcome=\"ok\" trace_id="];
 /// What a shell says of a program that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
 
@@ -112,7 +112,8 @@ fn explain(demo: &Demo<'_>, error: &anyhow::Error) {
         return;
     };
     let log = operator.log_tail(LOG_LINES * 20);
-    let telling: Vec<_> = log.lines().filter(|line| !line.contains(ROUTINE)).collect();
+    let routine = |line: &&str| ROUTINE.iter().any(|words| line.contains(words));
+    let telling: Vec<_> = log.lines().filter(|line| !routine(line)).collect();
     let telling = &telling[telling.len().saturating_sub(LOG_LINES)..];
     screen.tail(
         "the end of the operator's log, without its routine:",

@@ -11,6 +11,8 @@ pub enum Sabotage {
     World,
     Operator,
     Trust,
+    Mail,
+    Binding,
     Alarm,
     Pager,
     Recovery,
@@ -23,10 +25,12 @@ pub enum Sabotage {
 
 impl Sabotage {
     /// All of them, in the order of the steps.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::World,
         Self::Operator,
         Self::Trust,
+        Self::Mail,
+        Self::Binding,
         Self::Alarm,
         Self::Pager,
         Self::Recovery,
@@ -43,6 +47,8 @@ impl Sabotage {
             Self::World => "world",
             Self::Operator => "operator",
             Self::Trust => "trust",
+            Self::Mail => "mail",
+            Self::Binding => "binding",
             Self::Alarm => "alarm",
             Self::Pager => "pager",
             Self::Recovery => "recovery",
@@ -60,6 +66,8 @@ impl Sabotage {
             Self::World => "the API server is killed as soon as it is up",
             Self::Operator => "the operator's RoleBinding is missing",
             Self::Trust => "the tenants' roles trust another ExternalId",
+            Self::Mail => "nobody reads mail",
+            Self::Binding => "the other Namespace is bound to the account after all",
             Self::Alarm => "the failures are those of another deployment",
             Self::Pager => "PagerDuty is unsubscribed and confirms nothing any more",
             Self::Recovery => "chat goes on failing",

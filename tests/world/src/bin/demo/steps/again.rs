@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::examples;
+use super::{examples, mail};
 use crate::demo::{Demo, in_repository};
 use crate::sabotage::Sabotage;
 
@@ -10,7 +10,8 @@ use crate::sabotage::Sabotage;
 pub async fn apply(demo: &Demo<'_>) -> Result<()> {
     demo.screen.step(
         "And it comes back",
-        "Nothing was left, so nothing is in the way: the same files make the same tenant again, under the same names.",
+        "Nothing was left, so nothing is in the way: the same files make the same tenant again, under the same names. \
+         The topics are new ones, so the readers are invited anew.",
     );
     if demo.breaks(Sabotage::Return) {
         demo.world.pagerduty.confirm_subscriptions(false);
@@ -18,5 +19,6 @@ pub async fn apply(demo: &Demo<'_>) -> Result<()> {
     let examples = in_repository("examples/")?;
     demo.kubectl(&["apply", "--server-side", "-f", &examples])
         .await?;
+    mail::confirmed(demo).await?;
     examples::healthy(demo).await
 }

@@ -17,7 +17,7 @@ pub async fn repaired(demo: &Demo<'_>) -> Result<()> {
     demo.screen.step(
         "An alarm is deleted behind Campanile's back",
         "Somebody tidies up in the AWS console. Campanile compares what CloudWatch has with what is declared, all the time, and puts \
-         the alarm back. Here it looks every 2 s; a minute is usual.",
+         the alarm back. Here it looks every second; a minute is usual.",
     );
     if demo.breaks(Sabotage::Drift) {
         demo.stop_operator().await?;
@@ -78,6 +78,35 @@ pub async fn repaired(demo: &Demo<'_>) -> Result<()> {
     demo.screen.proven(format!(
         "CloudWatch has {ALARM} again, and the AlarmSet is Applied"
     ));
+    told(demo).await
+}
+
+/// What happened stays readable: in the condition, and as an Event.
+async fn told(demo: &Demo<'_>) -> Result<()> {
+    let namespace = demo.tenant().namespace.as_str();
+    let path = "jsonpath={range .status.conditions[?(@.type==\"Drifted\")]}{.status} {.reason} {.message}{end}";
+    let args = ["get", "aset", SET, "-n", namespace, "-o", path];
+    let condition = demo.kubectl(&args).await?;
+    proof::ensure(
+        condition.starts_with("False DriftRepaired ")
+            && condition.contains(&format!("{ALARM}@prod was missing")),
+        format!("the condition Drifted says that {ALARM} was missing and was repaired"),
+        condition,
+    )?;
+    let about = format!("involvedObject.name={SET},reason=DriftRepaired");
+    let args = ["get", "events", "-n", namespace, "--field-selector", &about];
+    let tells = |text: &str| text.lines().filter(|line| line.contains(ALARM)).count();
+    let expected = format!("an Event tells of {ALARM}");
+    let events = demo
+        .until(&expected, &args, |text| {
+            (tells(text) > 0).then(|| text.to_owned())
+        })
+        .await?;
+    demo.screen.command(&typed("kubectl", &args));
+    demo.screen.output(&events);
+    proof::ensure(tells(&events) == 1, "it is one Event", events)?;
+    demo.screen
+        .proven("the condition Drifted and one Event tell what was found and what was done");
     Ok(())
 }
 

@@ -2,21 +2,69 @@
 
 use anyhow::Result;
 
+use super::mail;
 use crate::demo::{Demo, in_repository, typed};
 use crate::proof::{self, Look, Unproven};
 use crate::table::Row;
+use crate::tenant::Tenant;
 use crate::watch::Watch;
 
 /// How wide a column of the watch is shown.
 const WIDTH: usize = 14;
 
-/// Applies them all and follows them until every tenant is Healthy.
-pub async fn apply(demo: &Demo<'_>) -> Result<()> {
+/// The watch that follows the tenants, and how much of it was shown.
+pub struct Followed {
+    watch: Watch,
+    shown: usize,
+}
+
+impl Followed {
+    /// Shows every state that a tenant goes through, until each is as it `should` be.
+    async fn until(
+        &mut self,
+        demo: &Demo<'_>,
+        expected: &str,
+        should: impl Fn(&Tenant) -> &'static str,
+    ) -> Result<()> {
+        let screen = demo.screen;
+        let all_turned = proof::until(screen, demo.options.limit, expected, async || {
+            let states = changes(self.watch.rows());
+            for row in &states[self.shown..] {
+                if self.shown == 0 {
+                    screen.output(&lined_up(row.headings()));
+                }
+                screen.output(&lined_up(row.headings().map(|heading| row.cell(heading))));
+                self.shown += 1;
+            }
+            let mut tenants = demo.tenants.iter();
+            let all = tenants.all(|tenant| turned(&states, &tenant.name, should(tenant)));
+            Ok(match all {
+                true => Look::Seen(()),
+                false => Look::NotYet("nothing else".to_owned()),
+            })
+        })
+        .await;
+        let Err(error) = all_turned else {
+            return Ok(());
+        };
+        let wide = demo
+            .kubectl_quietly(&["get", "tobs,aset", "-A", "-o", "wide"])
+            .await?;
+        Err(match error.downcast::<Unproven>() {
+            Ok(Unproven { expected, .. }) => Unproven::error(expected, wide.stdout + &wide.stderr),
+            Err(error) => error,
+        })
+    }
+}
+
+/// Applies them all and follows them until everything is in place that Campanile can do by itself.
+pub async fn apply(demo: &Demo<'_>) -> Result<Followed> {
     let screen = demo.screen;
     screen.step(
         "examples/ are applied",
         "Two tenants, each in a Namespace and an AWS account of its own: vsu with the golden signals of its chat and its agents, \
-         smallapp with one EC2 instance. Their apps run already. Campanile makes topics, subscribes the pager and puts the alarms.",
+         smallapp with one EC2 instance. Their apps run already. Campanile makes topics, subscribes the pager, has AWS invite those \
+         who hear by mail, and puts the alarms.",
     );
     let watch = Watch::start(demo.world, "tobs", demo.options.limit).await?;
     let examples = in_repository("examples/")?;
@@ -24,42 +72,58 @@ pub async fn apply(demo: &Demo<'_>) -> Result<()> {
         .await?;
 
     screen.command(&typed("kubectl", &["get", "tobs", "-A", "--watch"]));
-    let mut shown = 0;
-    let expected = "every tenant turns from Applying to Healthy";
-    let all_turned = proof::until(screen, demo.options.limit, expected, async || {
-        let states = changes(watch.rows());
-        for row in &states[shown..] {
-            if shown == 0 {
-                screen.output(&lined_up(row.headings()));
-            }
-            screen.output(&lined_up(row.headings().map(|heading| row.cell(heading))));
-            shown += 1;
-        }
-        let all = demo
-            .tenants
-            .iter()
-            .all(|tenant| turned(&states, &tenant.name));
-        Ok(match all {
-            true => Look::Seen(()),
-            false => Look::NotYet("nothing else".to_owned()),
-        })
-    })
-    .await;
-    if let Err(error) = all_turned {
-        let wide = demo
-            .kubectl_quietly(&["get", "tobs,aset", "-A", "-o", "wide"])
-            .await?;
-        return Err(match error.downcast::<Unproven>() {
-            Ok(Unproven { expected, .. }) => Unproven::error(expected, wide.stdout + &wide.stderr),
-            Err(error) => error,
-        });
-    }
+    let mut followed = Followed { watch, shown: 0 };
+    let followed_tenant = demo.tenant();
+    let expected = "every tenant turns from Applying to Healthy, but for who waits for its readers";
+    let should = |tenant: &Tenant| match tenant == followed_tenant {
+        true => "Degraded",
+        false => "Healthy",
+    };
+    followed.until(demo, expected, should).await?;
     for tenant in demo.tenants {
+        let (name, health) = (&tenant.name, should(tenant));
         screen.proven(format!(
-            "{} was seen Applying, then Applied and Healthy",
-            tenant.name
+            "{name} was seen Applying, then Applied and {health}"
         ));
     }
+    Ok(followed)
+}
+
+/// The readers accept, and the tenant is well.
+pub async fn confirmed(demo: &Demo<'_>, mut followed: Followed) -> Result<()> {
+    let (screen, tenant) = (demo.screen, demo.tenant());
+    screen.step(
+        "The readers confirm",
+        "Everything is Applied and the alarms are watched, so nothing waits: not Flux, not Argo CD. But a message to somebody who has \
+         not confirmed reaches nobody. The tenant says so, in DeliveryReady and in HEALTH.",
+    );
+    let path = "jsonpath={range .status.conditions[?(@.type==\"DeliveryReady\")]}{.reason} {.message}{end}";
+    let args = [
+        "get",
+        "tobs",
+        &tenant.name,
+        "-n",
+        &tenant.namespace,
+        "-o",
+        path,
+    ];
+    // PagerDuty confirms by itself, within seconds.
+    let said = demo
+        .until(
+            "only the readers of mail have not confirmed",
+            &args,
+            |text| {
+                let waits = text.starts_with("PendingConfirmation ") && text.contains('@');
+                (waits && !text.contains("PagerDuty")).then(|| text.to_owned())
+            },
+        )
+        .await?;
+    screen.command(&typed("kubectl", &args));
+    screen.output(&said);
+    mail::confirmed(demo).await?;
+    screen.command(&typed("kubectl", &["get", "tobs", "-A", "--watch"]));
+    let expected = "every tenant is Applied and Healthy";
+    followed.until(demo, expected, |_| "Healthy").await?;
     healthy(demo).await
 }
 
@@ -87,14 +151,14 @@ fn lined_up<'a>(cells: impl Iterator<Item = &'a str>) -> String {
     cells.map(|cell| format!("{cell:<WIDTH$}")).collect()
 }
 
-/// Whether the watch saw this tenant first as Applying and, now, as Applied and Healthy.
-fn turned(rows: &[Row], name: &str) -> bool {
+/// Whether the watch saw this tenant first as Applying and, now, as Applied and of that health.
+fn turned(rows: &[Row], name: &str, health: &str) -> bool {
     let states: Vec<_> = rows.iter().filter(|row| row.cell("NAME") == name).collect();
     let applying = states.iter().any(|row| row.cell("READY") == "Applying");
     let is_now = states
         .last()
         .map(|row| (row.cell("READY"), row.cell("HEALTH")));
-    applying && is_now == Some(("Applied", "Healthy"))
+    applying && is_now == Some(("Applied", health))
 }
 
 /// Waits until everything is in place and nothing fires, and shows that.
@@ -142,6 +206,7 @@ mod tests {
             turned(
                 &changes(rows(&[&[heading], lines].concat().join("\n"))),
                 "vsu",
+                "Healthy",
             )
         };
         let applying = "vsu         vsu         Unknown    Applying   0s";

@@ -192,7 +192,9 @@ async fn unsubscribe(demo: &Demo<'_>) -> Result<()> {
             .topic_arn(topic)
             .send()
             .await?;
-        for subscription in listed.subscriptions() {
+        let pagers = listed.subscriptions().iter();
+        let pagers = pagers.filter(|subscription| subscription.protocol() != Some("email"));
+        for subscription in pagers {
             sns.unsubscribe()
                 .set_subscription_arn(subscription.subscription_arn.clone())
                 .send()

@@ -1,10 +1,12 @@
 //! The story, a step after the other.
 
 mod again;
+mod binding;
 mod deletion;
 mod drift;
 mod examples;
 mod incident;
+mod mail;
 mod operator;
 mod plan;
 mod stay;
@@ -28,7 +30,9 @@ pub async fn all(demo: &mut Demo<'_>, began: Instant, staying: &Cell<bool>) -> R
     let limit = demo.options.limit.max(AT_LEAST) * WAITS;
     ends(limit, world::prove(demo)).await?;
     ends(limit, operator::start(demo)).await?;
-    ends(limit, examples::apply(demo)).await?;
+    let watch = ends(limit, examples::apply(demo)).await?;
+    ends(limit, examples::confirmed(demo, watch)).await?;
+    ends(limit, binding::refused(demo)).await?;
     ends(limit, incident::fires(demo)).await?;
     ends(limit, incident::pages(demo)).await?;
     ends(limit, incident::ends(demo)).await?;
@@ -50,7 +54,7 @@ pub async fn all(demo: &mut Demo<'_>, began: Instant, staying: &Cell<bool>) -> R
 }
 
 /// For what nothing inside a step bounds, such as an AWS that does not answer.
-async fn ends(limit: Duration, step: impl Future<Output = Result<()>>) -> Result<()> {
+async fn ends<T>(limit: Duration, step: impl Future<Output = Result<T>>) -> Result<T> {
     match tokio::time::timeout(limit, step).await {
         Ok(told) => told,
         Err(_) => Err(Unproven::error(
