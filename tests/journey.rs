@@ -688,6 +688,65 @@ fn a_pager_that_is_replaced_or_rotated_is_the_only_one_that_hears() {
 }
 
 #[test]
+fn a_pager_whose_new_key_is_mistyped_goes_on_hearing() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "journey-mistyped").await;
+        let (old, new) = (KEY.replace("01", "10"), KEY.replace("01", "11"));
+        tenant.secret("pager", "key", &old).await;
+        tenant.tenant(with_pager(tenant.usual_spec())).await;
+        let _operator = tenant.operator().await;
+        let delivers = |tenant: &TenantObservability| tenant.holds("DeliveryReady");
+        let namespace = &tenant.namespace;
+        let well = tenant.until(namespace, "delivering", delivers).await;
+        let topic = &well.status.unwrap().topics[0].arn;
+        let endpoints = async || -> BTreeSet<String> {
+            let listed = tenant.sns().list_subscriptions_by_topic();
+            let listed = listed.topic_arn(topic).send().await.unwrap();
+            let all = listed.subscriptions().iter();
+            all.map(|it| it.endpoint().unwrap().to_owned()).collect()
+        };
+        let enqueue = |key: &str| format!("{}/integration/{key}/enqueue", world.pagerduty.url());
+
+        tenant.secret("pager", "key", "mistyped").await;
+        let pending = |tenant: &TenantObservability| {
+            let delivery = tenant.condition("DeliveryReady");
+            delivery.is_some_and(|delivery| delivery.reason == "PendingConfirmation")
+        };
+        tenant.until(namespace, "pending", pending).await;
+        let mark = world.aws.mark();
+        eventually("two more slow polls", || async {
+            let polls = world.aws.count_since(mark, |call| {
+                call.account == tenant.account && call.operation == "ListSubscriptionsByTopic"
+            });
+            if polls >= 4 {
+                Ok(())
+            } else {
+                Err(polls.to_string())
+            }
+        })
+        .await;
+        assert_eq!(
+            endpoints().await,
+            [enqueue(&old), enqueue("mistyped")].into(),
+            "the old one is heard until another is"
+        );
+
+        tenant.secret("pager", "key", &new).await;
+        tenant.until(namespace, "delivering again", delivers).await;
+        eventually("the old one to go", || async {
+            let endpoints = endpoints().await;
+            if endpoints.contains(&enqueue(&old)) {
+                Err(format!("{endpoints:?}"))
+            } else {
+                Ok(())
+            }
+        })
+        .await;
+        assert!(endpoints().await.contains(&enqueue(&new)));
+    });
+}
+
+#[test]
 fn a_lost_digest_key_leaves_no_pager_behind() {
     test(|world| async move {
         let tenant = Tenant::new(world, "journey-digests").await;
