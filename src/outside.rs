@@ -434,8 +434,8 @@ pub trait Polled: Send + Sync {
     fn keep(&self, uids: &HashSet<String>);
     /// Whether anybody does.
     fn is_held(&self) -> bool;
-    /// How old the last good read is; `None` if there was none.
-    fn age(&self) -> Option<Duration>;
+    /// How old the last good read is; if there was none, for how long there has been none.
+    fn age(&self) -> Duration;
     /// Whether the last read failed.
     fn is_failing(&self) -> bool;
     /// How often it is read.
@@ -497,8 +497,9 @@ impl<S: Source> Polled for Outside<S> {
         !self.state().holders.is_empty()
     }
 
-    fn age(&self) -> Option<Duration> {
-        self.state().succeeded.map(|at| at.elapsed())
+    fn age(&self) -> Duration {
+        let succeeded = self.state().succeeded;
+        succeeded.unwrap_or(self.opened).elapsed()
     }
 
     fn is_failing(&self) -> bool {

@@ -136,7 +136,7 @@ impl<W: Watch> Scopes<W> {
             ages.failing += usize::from(parts.iter().any(|part| part.is_failing()));
             let oldest = |rhythm| {
                 let parts = parts.iter().filter(|part| part.rhythm() == rhythm);
-                let oldest = parts.filter_map(|part| part.age()).max();
+                let oldest = parts.map(|part| part.age()).max();
                 oldest.unwrap_or_default()
             };
             ages.polled = ages.polled.max(oldest(Rhythm::Poll));

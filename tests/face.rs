@@ -123,6 +123,10 @@ fn probes_metrics_logs_and_a_clean_end() {
             r#"campanile_reconcile_duration_seconds_count{kind="TenantObservability"}"#,
             r#"campanile_outside_requests_total{service="cloudwatch",operation="PutMetricAlarm",outcome="ok"} 1"#,
             r#"campanile_outside_requests_total{service="sns",operation="CreateTopic",outcome="ok"} 2"#,
+            r#"campanile_outside_requests_total{service="sts",operation="AssumeRole",outcome="ok"}"#,
+            r#"campanile_mirrors{kind="AlarmSet"}"#,
+            r#"campanile_mirrors_failing{kind="TenantObservability"}"#,
+            r#"campanile_mirror_age_seconds{kind="AlarmSet",rhythm="poll"}"#,
             r#"campanile_objects{kind="AlarmSet",ready="Applied"} 1"#,
             r#"campanile_alarms{state="INSUFFICIENT_DATA"}"#,
         ] {

@@ -187,7 +187,6 @@ pub fn kstatus<K: Conditions>(object: &K) -> &'static str {
         () if is("Reconciling", "True") || is("Ready", "False") || is("Ready", "Unknown") => {
             "InProgress"
         }
-        () if object.conditions().is_empty() => "InProgress",
         () => "Current",
     }
 }

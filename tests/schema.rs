@@ -699,6 +699,11 @@ fn columns_are_blank_before_the_first_status() {
                 "NAME", "HEALTH", "ALARMS", "READY", "AGE", "ACCOUNT", "REGION", "MESSAGE"
             ]
         );
+        // Nobody has looked at them, and kstatus must not take them for what is as declared.
+        for object in ["tobs/schema-columns", "aset/golden"] {
+            let path = "jsonpath={.status.observedGeneration}";
+            assert_eq!(get(&[object, "-o", path]).await, "-1", "{object}");
+        }
         assert!(
             get(&["campanile"])
                 .await

@@ -252,7 +252,11 @@ impl TreatMissingData {
 #[serde(rename_all = "camelCase")]
 pub struct AlarmSetStatus {
     /// The generation that was attempted last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::attempted"
+    )]
     pub observed_generation: Option<i64>,
     /// The last value of the annotation `reconcile.fluxcd.io/requestedAt` that was acted on.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -18,8 +18,12 @@ pub use tenant_observability::{
     TopicEntry,
 };
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON,
+};
 use kube::CustomResourceExt;
+use serde::{Deserialize, Deserializer};
+use serde_json::json;
 
 /// The API group.
 pub const GROUP: &str = "campanile.dev";
@@ -37,7 +41,28 @@ pub const ACCOUNT_BINDING: &str = "campanile.dev/aws-account-id";
 
 /// All CustomResourceDefinitions, in the order in which they are printed and applied.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![TenantObservability::crd(), AlarmSet::crd()]
+    let mut crds = vec![TenantObservability::crd(), AlarmSet::crd()];
+    for version in crds.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
+        let schema = version.schema.as_mut();
+        let schema = schema.and_then(|schema| schema.open_api_v3_schema.as_mut());
+        let properties = schema.and_then(|schema| schema.properties.as_mut());
+        if let Some(status) = properties.and_then(|properties| properties.get_mut("status")) {
+            // Without it kstatus, and so Flux and Argo CD, takes an object that nobody has looked at yet
+            // for one that is as declared.
+            let unseen = json!({"observedGeneration": UNSEEN});
+            status.default = Some(JSON(unseen));
+        }
+    }
+    crds
+}
+
+/// What stands for the generation that was attempted last before any was.
+const UNSEEN: i64 = -1;
+
+/// The generation that was attempted last; none before the first status is written.
+fn attempted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    let read = Option::<i64>::deserialize(deserializer)?;
+    Ok(read.filter(|generation| *generation != UNSEEN))
 }
 
 #[cfg(test)]

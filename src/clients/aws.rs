@@ -362,10 +362,27 @@ impl Base {
         let sts = aws_sdk_sts::config::Builder::from(&config)
             .interceptor(Watch(self.observer.clone()))
             .build();
+        let asked = Instant::now();
         let caller = aws_sdk_sts::Client::from_conf(sts)
             .get_caller_identity()
             .send()
-            .await
+            .await;
+        // The SDK assumes the role on the way, where no interceptor sees it.
+        let refusal = caller.as_ref().err().and_then(assume_role_refusal);
+        let outcome = match refusal {
+            None if matches!(&caller, Ok(_) | Err(SdkError::ServiceError(_))) => "ok",
+            None => "no answer",
+            Some(Refusal { status: 500.., .. }) => "failing",
+            Some(Refusal { code, .. }) if code.contains("Throttl") => "throttled",
+            Some(_) => "denied",
+        };
+        (self.observer)(Request {
+            service: "sts",
+            operation: "AssumeRole",
+            outcome,
+            took: asked.elapsed(),
+        });
+        let caller = caller
             .map_err(|error| classify(&Call::read(identity, "sts", "GetCallerIdentity"), &error))?;
         match caller.account() {
             Some(account) if account == identity.account_id => Ok(config),
@@ -610,8 +627,9 @@ fn outcome(response: &HttpResponse) -> &'static str {
     }
 }
 
+/// When an attempt was sent; `None` while it has not been.
 #[derive(Debug)]
-struct Sent(Instant);
+struct Sent(Option<Instant>);
 
 impl Storable for Sent {
     type Storer = StoreReplace<Self>;
@@ -628,7 +646,18 @@ impl Intercept for Watch {
         _: &RuntimeComponents,
         bag: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        bag.interceptor_state().store_put(Sent(Instant::now()));
+        bag.interceptor_state().store_put(Sent(None));
+        Ok(())
+    }
+
+    fn read_before_transmit(
+        &self,
+        _: &aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        bag: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        bag.interceptor_state()
+            .store_put(Sent(Some(Instant::now())));
         Ok(())
     }
 
@@ -638,15 +667,14 @@ impl Intercept for Watch {
         _: &RuntimeComponents,
         bag: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        if let Some(metadata) = bag.load::<Metadata>() {
+        // Without credentials nothing is sent.
+        let sent = bag.load::<Sent>().and_then(|sent| sent.0);
+        if let (Some(metadata), Some(sent)) = (bag.load::<Metadata>(), sent) {
             self.0(Request {
                 service: &metadata.service().to_ascii_lowercase(),
                 operation: metadata.name(),
                 outcome: context.response().map_or("no answer", outcome),
-                took: bag
-                    .load::<Sent>()
-                    .map(|sent| sent.0.elapsed())
-                    .unwrap_or_default(),
+                took: sent.elapsed(),
             });
         }
         Ok(())

@@ -21,6 +21,8 @@ struct Memory {
     due: Option<Instant>,
     /// Since when the outside could not be read.
     unread: Option<Instant>,
+    /// Whether this process has ever read it.
+    read: bool,
     /// Since when what passes by itself has not passed.
     since: Option<Instant>,
     refused: HashMap<(&'static str, String), (Step, Error, Instant)>,
@@ -55,6 +57,7 @@ impl Backoff {
                 *memory = Memory {
                     generation,
                     unread: memory.unread,
+                    read: memory.read,
                     told: std::mem::take(&mut memory.told),
                     ..Memory::default()
                 };
@@ -89,14 +92,21 @@ impl Backoff {
         })
     }
 
-    /// Whether the outside could be read this time. Says for how long it could not.
+    /// Whether the outside could be read this time. Says for how long it could not; for ever, if this
+    /// process never could: nobody knows how old what status says is.
     pub fn read(&self, uid: &str, could: bool) -> Duration {
         self.with(uid, |memory| {
+            memory.read |= could;
             if could {
                 memory.unread = None;
                 return Duration::ZERO;
             }
-            memory.unread.get_or_insert_with(Instant::now).elapsed()
+            let since = *memory.unread.get_or_insert_with(Instant::now);
+            if memory.read {
+                since.elapsed()
+            } else {
+                Duration::MAX
+            }
         })
     }
 
@@ -244,6 +254,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_was_read_ages_until_it_is_read_again_whatever_is_edited() {
         let backoff = Backoff::default();
+        assert_eq!(backoff.read("u", false), Duration::MAX, "never read");
+        assert_eq!(backoff.read("u", true), Duration::ZERO);
         assert_eq!(backoff.read("u", false), Duration::ZERO);
         tokio::time::advance(Duration::from_secs(60)).await;
         backoff.begin("u", Some(2), false);

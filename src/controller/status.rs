@@ -309,7 +309,7 @@ mod tests {
             () if observed.is_some_and(|observed| observed != generation) => "InProgress",
             () if holds("Stalled") => "Failed",
             () if holds("Reconciling") => "InProgress",
-            () if not_ready || conditions.is_empty() => "InProgress",
+            () if not_ready => "InProgress",
             () => "Current",
         }
     }
@@ -481,9 +481,9 @@ mod tests {
         );
         assert_eq!(kstatus(&deleting, 2, Some(2), true), "Terminating");
         assert_eq!(
-            kstatus(&[], 1, None, false),
+            kstatus(&[], 1, Some(-1), false),
             "InProgress",
-            "before the first status write"
+            "before the first status write the schema says that nothing was attempted"
         );
     }
 
