@@ -416,7 +416,7 @@ fn topics_of_others_are_left_alone() {
         let delivery = conflict.condition("DeliveryReady").unwrap();
         assert_eq!(
             (delivery.status.as_str(), delivery.reason.as_str()),
-            ("False", "TopicMissing")
+            ("False", "TopicConflict")
         );
         // The one that nobody else has made is ours.
         let status = conflict.status.unwrap();

@@ -350,21 +350,30 @@ impl TenantObservability {
             seen.get(name)
                 .is_some_and(|found| found.holder == Holder::Us)
         };
+        let is_there = |name: &String| seen.contains_key(name);
+        // What happens to a topic outside is no reason to take the alarms off it: it is made again, or given
+        // back, and until then nobody else has that name in the tenant's own account.
+        let known: BTreeSet<_> = status.topics.iter().map(|topic| topic.severity).collect();
         status.topics = topics
             .candidates
             .iter()
-            .filter(|(_, (name, _))| topics.desired.wanted.contains_key(name) && is_ours(name))
+            .filter(|(_, (name, _))| topics.desired.wanted.contains_key(name))
+            .filter(|(severity, (name, _))| is_ours(name) || known.contains(severity))
             .map(|(severity, (_, arn))| TopicEntry {
                 severity: *severity,
                 arn: arn.clone(),
             })
             .collect();
-        let wanted_topics = topics.desired.wanted.keys();
-        let mut missing: Vec<_> = wanted_topics
-            .filter(|name| !is_ours(name))
-            .map(String::as_str)
-            .collect();
+        let not_ours = topics.desired.wanted.keys().filter(|name| !is_ours(name));
+        let (taken, missing): (Vec<_>, Vec<_>) = not_ours.partition(|name| is_there(name));
+        let taken: Vec<_> = taken.into_iter().map(String::as_str).collect();
+        let mut missing: Vec<_> = missing.into_iter().map(String::as_str).collect();
         missing.extend(topics.absent());
+        // Of who hears a topic that is not ours to look into, what was known last stands.
+        let is_taken = |key: &SubscriptionKey| {
+            let topic = topics.candidates.get(&key.severity);
+            topic.is_some_and(|(name, _)| taken.contains(&name.as_str()))
+        };
 
         // With a topic its subscriptions went by themselves.
         let has_topic = |key: &SubscriptionKey| {
@@ -377,13 +386,17 @@ impl TenantObservability {
             return Delivery::Unknown;
         };
         let Desired { wanted, held, .. } = &subscriptions.desired;
+        let made = subscriptions.made();
         let state = |key: &SubscriptionKey| match seen.get(key) {
             Some(found) => found.live,
+            None if is_taken(key) => made
+                .get(key)
+                .copied()
+                .unwrap_or(SubscriptionState::Creating),
             None if subscriptions.is_gone(key) => SubscriptionState::Gone,
             None => SubscriptionState::Creating,
         };
-        status.subscriptions = subscriptions
-            .made()
+        status.subscriptions = made
             .keys()
             .filter(|key| wanted.contains_key(key) || seen.contains_key(key) && has_topic(key))
             .map(|key| SubscriptionEntry {
@@ -394,15 +407,28 @@ impl TenantObservability {
             })
             .collect();
         let in_state = |state_wanted: SubscriptionState| {
-            let late = wanted.iter().filter(|(key, _)| state(key) == state_wanted);
+            let late = wanted.iter().filter(|(key, _)| !is_taken(key));
+            let late = late.filter(|(key, _)| state(key) == state_wanted);
             let late = late.map(|(key, to)| format!("{} ({})", to.recipient, key.severity));
             late.collect::<Vec<_>>().join(", ")
         };
         let held: Vec<_> = held.values().map(|error| error.message.clone()).collect();
-        if missing.is_empty() && held.is_empty() && wanted.is_empty() && !topics.has_named() {
+        if missing.is_empty()
+            && taken.is_empty()
+            && held.is_empty()
+            && wanted.is_empty()
+            && !topics.has_named()
+        {
             return Delivery::ToNobody;
         }
         let mut troubles = Vec::new();
+        if !taken.is_empty() {
+            let taken = taken.join(", ");
+            let says = format!(
+                "topic {taken} does not carry our mark, so who hears it is not looked after (see Ready)"
+            );
+            troubles.push(("TopicConflict", says));
+        }
         if !missing.is_empty() {
             let missing = missing.join(", ");
             troubles.push(("TopicMissing", format!("topic {missing} is not there")));
