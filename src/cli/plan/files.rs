@@ -134,6 +134,14 @@ impl Files {
             };
             Error::invalid(format!("{file}: {kind} {name}: {what}"))
         };
+        for (field, value) in [("name", &key.name), ("namespace", &key.namespace)] {
+            if !value.is_empty() && !is_subdomain(value) {
+                // It would stand in the paths of requests.
+                return Err(invalid(format!(
+                    "metadata.{field}: use small letters, digits, - and ., a letter or a digit first and last"
+                )));
+            }
+        }
         let read = match key.kind.as_str() {
             "Secret" if is_core => secret(&object),
             "Namespace" if is_core => namespace_of(&object),
@@ -268,6 +276,17 @@ fn secret(object: &Map<String, Json>) -> Result<Map<String, Json>, String> {
 }
 
 /// A Namespace, as far as it is looked at.
+/// Whether the API server would take it for a name: a DNS subdomain (RFC 1123).
+fn is_subdomain(text: &str) -> bool {
+    let label = |label: &str| {
+        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        label.bytes().all(|byte| inner(byte) || byte == b'-')
+            && label.bytes().next().is_some_and(inner)
+            && label.bytes().last().is_some_and(inner)
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
 fn namespace_of(object: &Map<String, Json>) -> Result<Map<String, Json>, String> {
     let mut namespace = only(object, &["apiVersion", "kind"]);
     let metadata = metadata(object)?;
@@ -413,6 +432,22 @@ spec:
             files.add_text(&format!("{number}.yaml"), text, "here", &Definitions::new())?;
         }
         Ok(files)
+    }
+
+    #[test]
+    fn names_are_such_as_may_stand_in_a_path() {
+        for (text, fits) in [
+            ("vsu", true),
+            ("a.b-c.0", true),
+            ("../../x", false),
+            ("Gold/x", false),
+            ("a..b", false),
+            ("-a", false),
+            ("x y", false),
+            ("", false),
+        ] {
+            assert_eq!(is_subdomain(text), fits, "{text}");
+        }
     }
 
     fn key(kind: &str, namespace: &str, name: &str) -> ObjectKey {
