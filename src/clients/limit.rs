@@ -18,7 +18,7 @@ use tokio::{
 
 /// In any such span at most a second's worth of requests is let through. More than a second: what
 /// leaves us evenly arrives with some tens of milliseconds of jitter, and the other side counts arrivals.
-const WINDOW: Duration = Duration::from_millis(1030);
+const WINDOW: Duration = Duration::from_millis(1020);
 
 /// A bucket that nobody has asked for this long is full again, and is dropped.
 const IDLE: Duration = Duration::from_secs(120);
@@ -134,6 +134,18 @@ impl Limiter {
                 Err(Wait::Until(at)) => sleep_until(at).await,
                 Err(Wait::ForEdits) => bucket.no_edits.notified().await,
             }
+        }
+    }
+
+    /// A request that took a token has been answered. The other side counts when it arrived, which nobody
+    /// here knows but that it was before now: so it counts from now, and however slow the way was, the one
+    /// that takes its place in the next window comes late enough.
+    pub fn landed(&self, account: &str, region: &str, operation: &str) {
+        let bucket = self.bucket(account, region, operation);
+        let mut state = bucket.state();
+        // Of several under way nobody knows which this was; the latest to begin keeps them in order.
+        if let Some(last) = state.starts.back_mut() {
+            *last = Instant::now();
         }
     }
 
@@ -483,6 +495,27 @@ mod tests {
         ] {
             let error = parse_rate(text).unwrap_err();
             assert!(error.contains(says), "{error}");
+        }
+    }
+
+    /// One after the other, each on its way for as long as it likes, and seen by the other side at any
+    /// moment of that.
+    #[tokio::test(start_paused = true)]
+    async fn however_slow_the_way_no_second_sees_too_many_arrive() {
+        let limiter = Limiter::new(&BTreeMap::new());
+        let (api, mut arrived) = ("cloudwatch:PutMetricAlarm", Vec::new());
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..300 {
+            limiter.take("1", "r", api, Urgency::Edit).await;
+            let (there, back) = (random.u64(0..900), random.u64(0..50));
+            tokio::time::sleep(Duration::from_millis(there)).await;
+            arrived.push(Instant::now());
+            tokio::time::sleep(Duration::from_millis(back)).await;
+            limiter.landed("1", "r", api);
+        }
+        for four in arrived.windows(4) {
+            let took = four[3] - four[0];
+            assert!(took >= Duration::from_secs(1), "{took:?}");
         }
     }
 

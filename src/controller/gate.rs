@@ -214,6 +214,13 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
 
     fn leave(&self, operation: Operation<'_>, step: &Step, outcome: &Result<Applied>) {
         self.audit(operation, step, outcome);
+        let Operation {
+            account,
+            region,
+            api,
+            ..
+        } = operation;
+        self.context.limiter.landed(account, region, api);
         let backoff = &self.context.backoff;
         let Err(error) = outcome else {
             backoff.allowed(&self.uid, operation.scope);
