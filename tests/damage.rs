@@ -868,7 +868,7 @@ fn a_topic_without_our_tag_is_left_alone_and_said_so() {
             Look::topic(topic, 0).times(&tenant, mark, 3).await;
             assert_eq!(tenant.writes_since(mark), [], "{what}");
             let actions = tenant.alarms().await[&name].alarm_actions().to_vec();
-            assert_eq!(actions, [topic.clone()], "{what}");
+            assert_eq!(actions, [topic], "{what}");
             tag(&ours).await;
             tenant
                 .ready::<TenantObservability>(namespace, "Applied")
