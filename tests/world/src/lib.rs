@@ -11,6 +11,7 @@ pub mod port;
 pub mod process;
 mod run_dir;
 mod server;
+pub mod slack;
 mod world;
 
 pub use aws::OPERATOR_ACCOUNT;

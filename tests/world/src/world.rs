@@ -14,6 +14,7 @@ use crate::kubernetes::{Kubernetes, ServiceAccount};
 use crate::pagerduty::PagerDuty;
 use crate::process::Process;
 use crate::run_dir::RunDir;
+use crate::slack::Slack;
 
 /// Who the operator is in the cluster, as the chart installs it.
 pub const OPERATOR: ServiceAccount<'static> = ServiceAccount {
@@ -56,6 +57,8 @@ pub struct World {
     pub aws: Aws,
     /// PagerDuty's Events API.
     pub pagerduty: PagerDuty,
+    /// Slack, all workspaces of it.
+    pub slack: Slack,
     operator_kubeconfig: PathBuf,
     operators: AtomicUsize,
     run_dir: RunDir,
@@ -85,15 +88,17 @@ impl World {
             async { kubernetes.await.context("Kubernetes does not start") },
             async { Aws::start(&path).await.context("AWS does not start") },
             async { PagerDuty::start().await.context("PagerDuty does not start") },
+            async { Slack::start().await.context("Slack does not start") },
         );
         if started.is_err() {
             run_dir.keep();
         }
-        let ((kubernetes, operator_kubeconfig), aws, pagerduty) = started?;
+        let ((kubernetes, operator_kubeconfig), aws, pagerduty, slack) = started?;
         Ok(Self {
             kubernetes,
             aws,
             pagerduty,
+            slack,
             operator_kubeconfig,
             operators: AtomicUsize::new(0),
             run_dir,
@@ -122,6 +127,7 @@ impl World {
             ("AWS_REGION", OPERATOR_REGION.to_owned()),
             ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
             ("PAGERDUTY_EVENTS_URL", self.pagerduty.url()),
+            ("SLACK_API_URL", self.slack.api_url()),
             ("HOME", home),
             ("RUST_BACKTRACE", "1".to_owned()),
         ]

@@ -91,6 +91,52 @@ struct Common {
     #[serde(rename = "OKActions")]
     ok_actions: Vec<String>,
     insufficient_data_actions: Vec<String>,
+    action_configuration: Option<ActionConfiguration>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct ActionConfiguration {
+    alarm_tags_propagation: Option<TagsPropagation>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct TagsPropagation {
+    enabled: Option<bool>,
+    included_tag_keys: Option<Vec<String>>,
+    excluded_tag_keys: Option<Vec<String>>,
+}
+
+impl TagsPropagation {
+    fn check(&self) -> Checked {
+        if self.enabled.is_none() {
+            return Err("The parameter Enabled is required".to_owned());
+        }
+        if self.included_tag_keys.is_some() && self.excluded_tag_keys.is_some() {
+            return Err(
+                "IncludedTagKeys and ExcludedTagKeys cannot be specified together".to_owned(),
+            );
+        }
+        let lists = [
+            ("includedTagKeys", &self.included_tag_keys),
+            ("excludedTagKeys", &self.excluded_tag_keys),
+        ];
+        for (field, keys) in lists {
+            let Some(keys) = keys else { continue };
+            if !(1..=50).contains(&keys.len()) {
+                return Err(constraint(
+                    field,
+                    "[..]",
+                    "Member must have length between 1 and 50",
+                ));
+            }
+            for key in keys {
+                length(field, Some(key), 1, 128)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -165,6 +211,10 @@ impl Common {
         }
         if let Some(description) = &self.alarm_description {
             length("alarmDescription", Some(description), 0, 1024)?;
+        }
+        let configuration = self.action_configuration.as_ref();
+        if let Some(tags) = configuration.and_then(|each| each.alarm_tags_propagation.as_ref()) {
+            tags.check()?;
         }
         let lists = [
             ("alarmActions", &self.alarm_actions),
@@ -806,6 +856,10 @@ mod tests {
         form
     }
 
+    fn propagating(tags: &Value) -> Value {
+        json!({"ActionConfiguration": {"AlarmTagsPropagation": tags}})
+    }
+
     #[test]
     fn the_legal_forms_pass() {
         let legal = [
@@ -831,6 +885,11 @@ mod tests {
                 metric(),
                 &json!({"AlarmActions": [TOPIC], "OKActions": [TOPIC], "TreatMissingData": "ignore"}),
             ),
+            with(metric(), &propagating(&json!({"Enabled": true}))),
+            with(
+                metric(),
+                &propagating(&json!({"Enabled": true, "IncludedTagKeys": ["a", "b"]})),
+            ),
             math(),
             anomaly(),
             json!({"AlarmName": "a", "EvaluationCriteria": {"PromQLCriteria": {"Query": "up == 0"}}, "EvaluationInterval": 60}),
@@ -851,6 +910,33 @@ mod tests {
             .map(|number| json!({"Name": format!("d{number}"), "Value": "v"}))
             .collect();
         let cases = [
+            (
+                with(metric(), &propagating(&json!({"IncludedTagKeys": ["a"]}))),
+                "Enabled",
+            ),
+            (
+                with(
+                    metric(),
+                    &propagating(&json!({"Enabled": true, "IncludedTagKeys": []})),
+                ),
+                "includedTagKeys",
+            ),
+            (
+                with(
+                    metric(),
+                    &propagating(&json!({"Enabled": true, "ExcludedTagKeys": ["x".repeat(129)]})),
+                ),
+                "excludedTagKeys",
+            ),
+            (
+                with(
+                    metric(),
+                    &propagating(
+                        &json!({"Enabled": true, "IncludedTagKeys": ["a"], "ExcludedTagKeys": ["b"]}),
+                    ),
+                ),
+                "together",
+            ),
             (with(metric(), &json!({"AlarmName": null})), "alarmName"),
             (with(metric(), &json!({"AlarmName": ""})), "alarmName"),
             (

@@ -12,6 +12,9 @@ pub(super) type Answer = Response<Full<Bytes>>;
 
 pub(super) const QUERY_ERROR: HeaderName = HeaderName::from_static("x-amzn-query-error");
 
+/// The content type of awsJson1.1.
+pub(super) const JSON: &str = "application/x-amz-json-1.1";
+
 /// A refusal, whatever the protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
@@ -95,7 +98,7 @@ impl Fault {
             }
             Protocol::Json => {
                 let body = serde_json::json!({"__type": code, "message": message}).to_string();
-                let mut answer = reply(*status, "application/x-amz-json-1.1", body);
+                let mut answer = reply(*status, JSON, body);
                 if let Ok(value) = HeaderValue::try_from(code) {
                     answer.headers_mut().insert("x-amzn-errortype", value);
                 }

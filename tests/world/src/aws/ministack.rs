@@ -10,12 +10,16 @@ use anyhow::{Context, Result, bail};
 use crate::process::Process;
 use crate::{install, port};
 
-const SOURCES: [(&str, &str); 5] = [
+const SOURCES: [(&str, &str); 9] = [
     ("launch.py", include_str!("emulator/launch.py")),
     ("patch.py", include_str!("emulator/patch.py")),
     ("alarms.py", include_str!("emulator/alarms.py")),
     ("metrics.py", include_str!("emulator/metrics.py")),
     ("topics.py", include_str!("emulator/topics.py")),
+    ("transitions.py", include_str!("emulator/transitions.py")),
+    ("rules.py", include_str!("emulator/rules.py")),
+    ("destinations.py", include_str!("emulator/destinations.py")),
+    ("delivery.py", include_str!("emulator/delivery.py")),
 ];
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// Somebody else may take the port between our finding it free and the emulator's taking it.

@@ -1,14 +1,17 @@
 //! AWS: an emulator (MiniStack) behind a proxy of ours that knows who may call, counts what is called, refuses what AWS refuses
 //! and makes trouble when told to.
 //!
-//! Who holds what: the emulator and the patches in `emulator/` keep alarms, topics and subscriptions; the proxy keeps identities,
-//! roles, the record of calls, the troubles and the rates. An account is twelve digits; an access key that *is* twelve digits is
-//! that account's, every other key must have come from AssumeRole.
+//! Who holds what: the emulator and the patches in `emulator/` keep alarms, topics and subscriptions, rules, targets, connections
+//! and API destinations, and deliver; the proxy keeps identities, the roles that are assumed, the record of calls, the troubles and
+//! the rates. An account is twelve digits; an access key that *is* twelve digits is that account's, every other key must have come
+//! from AssumeRole.
 
 mod alarm_form;
 mod answer;
 mod calls;
 mod cbor;
+mod delivery;
+mod event_form;
 mod identity;
 mod ministack;
 mod pages;
@@ -17,6 +20,7 @@ mod rates;
 mod request;
 mod sts;
 mod trouble;
+mod watch;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +30,7 @@ use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_sdk_cloudwatch::config::{Credentials, SharedCredentialsProvider};
 
 pub use calls::{By, Call, Mark};
+pub use delivery::{DeadLetter, Delivery, Outcome};
 pub use identity::Trust;
 pub use trouble::Trouble;
 
@@ -93,7 +98,8 @@ impl Aws {
     /// `account` meet `trouble` until [`Aws::allow`]. The world's own clients never do.
     ///
     /// # Panics
-    /// If it is [`Trouble::ShortPages`] for an operation whose pages cannot be made shorter: no test may believe that they were.
+    /// If it is [`Trouble::ShortPages`] for an operation whose pages cannot be made shorter, [`Trouble::FailEntries`] for one
+    /// without entries, or anything but [`Trouble::Deny`] for `iam:PassRole`: no test may believe that it was met.
     pub fn trouble(&self, account: &str, operation: &str, trouble: Trouble) {
         self.make_trouble(account, operation, trouble, None);
     }
@@ -108,10 +114,21 @@ impl Aws {
             !matches!(trouble, Trouble::ShortPages(_)) || pages::can_be_short(operation),
             "the pages of {operation} cannot be made shorter"
         );
+        let entries = ["PutTargets", "RemoveTargets", "PutEvents"];
+        let name = operation.rsplit(':').next().unwrap_or(operation);
+        assert!(
+            !matches!(trouble, Trouble::FailEntries(..)) || entries.contains(&name),
+            "{operation} has no entries that fail"
+        );
+        assert!(
+            name != "PassRole" || trouble == Trouble::Deny,
+            "a permission that comes with other calls can be denied, and nothing else"
+        );
         self.proxy.troubles().set(account, operation, trouble, left);
     }
 
-    /// Takes the permission for `operation` away in `account`.
+    /// Takes the permission for `operation` away in `account`. `iam:PassRole` is asked for by PutTargets and PutRule where they name
+    /// a role.
     pub fn deny(&self, account: &str, operation: &str) {
         self.trouble(account, operation, Trouble::Deny);
     }
@@ -123,7 +140,7 @@ impl Aws {
 
     /// Keeps `account` to AWS's published quotas until [`Aws::lift_rates`]: in any second, as many calls of an operation in a Region
     /// as AWS grants, and every one above that is refused as [`Trouble::Throttle`] refuses. Stricter than AWS, which lets a burst
-    /// through now and then. For CloudWatch and SNS; the world's own clients are not counted. The numbers are in `rates.rs`.
+    /// through now and then. For CloudWatch, SNS and EventBridge; the world's own clients are not counted. The numbers are in `rates.rs`.
     pub fn limit_rates(&self, account: &str) {
         self.proxy.rates().limit(account);
     }
@@ -195,6 +212,72 @@ impl Aws {
         aws_sdk_sns::Client::new(&self.config(account, region))
     }
 
+    /// An EventBridge client of the world's own in `account`.
+    pub fn eventbridge(&self, account: &str, region: &str) -> aws_sdk_eventbridge::Client {
+        aws_sdk_eventbridge::Client::new(&self.config(account, region))
+    }
+
+    /// Looks for `secret` in every request from now on, the world's own included: in its path, headers and body, as it stands and
+    /// out of JSON, forms, percent signs, base64 and CBOR.
+    ///
+    /// # Panics
+    /// If it is shorter than eight bytes.
+    pub fn watch_for(&self, secret: &str) {
+        self.proxy.watch().add(secret);
+    }
+
+    /// The requests in which `secret` was since [`Aws::watch_for`], each as `222233334444 events:CreateConnection`: the account is
+    /// empty where the caller was not recognised.
+    ///
+    /// # Panics
+    /// If nobody has asked to look for it.
+    pub fn seen(&self, secret: &str) -> Vec<String> {
+        self.proxy.watch().seen(secret)
+    }
+
+    /// Makes the role in `account` that EventBridge can assume to call any API destination of the account, and says its ARN. Targets
+    /// with any other role are not called.
+    pub async fn events_role(&self, account: &str) -> Result<String> {
+        let role = format!("arn:aws:iam::{account}:role/campanile-events");
+        self.tell("allow", serde_json::json!({"role": role}))
+            .await?;
+        Ok(role)
+    }
+
+    /// Deletes that role, or takes its trust in EventBridge away: what is to be delivered from now on is not.
+    pub async fn remove_events_role(&self, role_arn: &str) -> Result<()> {
+        let role = serde_json::json!({"role": role_arn});
+        self.tell("forbid", role).await.map(drop)
+    }
+
+    /// What became of every event that met a rule in `account` whose target is an API destination, in the order in which they came.
+    pub async fn deliveries(&self, account: &str) -> Result<Vec<Delivery>> {
+        let answer = self
+            .ask("deliveries", serde_json::json!({"account": account}))
+            .await?;
+        Ok(serde_json::from_value(answer["deliveries"].clone())?)
+    }
+
+    /// Makes an SQS queue that takes what the rules of its account cannot deliver, and says its ARN.
+    pub async fn dead_letter_queue(
+        &self,
+        account: &str,
+        region: &str,
+        name: &str,
+    ) -> Result<String> {
+        let queue = serde_json::json!({"account": account, "region": region, "name": name});
+        let answer = self.ask("queue", queue).await?;
+        Ok(serde_json::from_value(answer["arn"].clone())?)
+    }
+
+    /// What is in that queue. It stays there.
+    pub async fn dead_letters(&self, queue_arn: &str) -> Result<Vec<DeadLetter>> {
+        let answer = self
+            .ask("messages", serde_json::json!({"arn": queue_arn}))
+            .await?;
+        Ok(serde_json::from_value(answer["messages"].clone())?)
+    }
+
     /// Lets CloudWatch look at its clock: every alarm of every account is evaluated, and data that stayed away counts as missing.
     /// By itself an alarm is evaluated when it is put and when data is put in its account and Region, so that tests decide.
     pub async fn evaluate_alarms(&self) -> Result<()> {
@@ -232,15 +315,19 @@ impl Aws {
 
     /// Does something that no AWS call does; how many things it was done to.
     async fn tell(&self, what: &'static str, whom: serde_json::Value) -> Result<u64> {
-        let proxy = Arc::clone(&self.proxy);
-        let answer = self
-            .server
-            .run(async move { proxy.tell(what, &whom).await })
-            .await?;
+        let answer = self.ask(what, whom).await?;
         Ok(answer
             .get("done")
             .and_then(serde_json::Value::as_u64)
             .unwrap_or_default())
+    }
+
+    /// The same, with all that is answered.
+    async fn ask(&self, what: &'static str, of: serde_json::Value) -> Result<serde_json::Value> {
+        let proxy = Arc::clone(&self.proxy);
+        self.server
+            .run(async move { proxy.tell(what, &of).await })
+            .await
     }
 }
 

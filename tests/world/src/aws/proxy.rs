@@ -16,13 +16,14 @@ use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 
-use super::answer::{Answer, Fault, QUERY_ERROR};
+use super::answer::{Answer, Fault, JSON, QUERY_ERROR, reply};
 use super::calls::{self, Call, Calls};
 use super::identity::{Identities, Identity};
 use super::rates::Rates;
 use super::request::{Credential, Protocol, Request};
 use super::trouble::{Met, Trouble, Troubles};
-use super::{alarm_form, cbor, pages, sts};
+use super::watch::Watch;
+use super::{alarm_form, cbor, event_form, pages, sts};
 
 pub(super) struct Proxy {
     upstream: String,
@@ -31,6 +32,7 @@ pub(super) struct Proxy {
     calls: Calls,
     troubles: Troubles,
     rates: Rates,
+    watch: Watch,
 }
 
 /// The connection ends without an answer.
@@ -54,6 +56,7 @@ impl Proxy {
             calls: Calls::default(),
             troubles: Troubles::default(),
             rates: Rates::default(),
+            watch: Watch::default(),
         })
     }
 
@@ -71,6 +74,10 @@ impl Proxy {
 
     pub(super) fn rates(&self) -> &Rates {
         &self.rates
+    }
+
+    pub(super) fn watch(&self) -> &Watch {
+        &self.watch
     }
 
     pub(super) async fn serve(self: Arc<Self>, listener: TcpListener) {
@@ -106,32 +113,36 @@ impl Proxy {
                 request.credential.clone().unwrap_or_default(),
             ),
         };
+        let name = format!(
+            "{} {}:{}",
+            identity.account, request.service, request.operation
+        );
+        self.watch
+            .look(&parts.uri.to_string(), &parts.headers, &body, &name);
         let Met { trouble, page } = self.meet(&request, &identity.account, &credential.region);
         let resource = request.resource(&identity.account, &credential.region);
         let result = match caller {
             Err(fault) => Err(fault),
-            Ok(_) => match self
-                .refusal(
-                    &request,
-                    &identity,
-                    &credential,
-                    &resource,
-                    trouble.as_ref(),
-                )
-                .await
-            {
-                Some(fault) => Err(fault),
-                None => {
-                    let path = parts.uri.path_and_query();
-                    let path = path.map_or("/", |path| path.as_str());
-                    let (path, body) = match page {
-                        Some(size) => pages::shorten(&request.operation, path, &body, size),
-                        None => (path.to_owned(), body),
-                    };
-                    self.done(&request, &identity, &credential, &parts, &path, body)
-                        .await
+            Ok(_) => {
+                let trouble = trouble.as_ref();
+                let refusal = self.refusal(&request, &identity, &credential, &resource, trouble);
+                match (refusal.await, trouble) {
+                    (Some(fault), _) => Err(fault),
+                    (None, Some(Trouble::FailEntries(code, message))) => {
+                        Ok((failed_entries(&request, code, message), None))
+                    }
+                    (None, _) => {
+                        let path = parts.uri.path_and_query();
+                        let path = path.map_or("/", |path| path.as_str());
+                        let (path, body) = match page {
+                            Some(size) => pages::shorten(&request.operation, path, &body, size),
+                            None => (path.to_owned(), body),
+                        };
+                        self.done(&request, &identity, &credential, &parts, &path, body)
+                            .await
+                    }
                 }
-            },
+            }
         };
         let (answer, error) = match result {
             Ok((answer, error)) => (answer, error),
@@ -233,12 +244,27 @@ impl Proxy {
                 return Some(Fault::new(*status, code, message));
             }
             Some(Trouble::Delay(time)) => tokio::time::sleep(*time).await,
-            Some(Trouble::CutAfterCommit | Trouble::ShortPages(_)) | None => {}
+            Some(Trouble::CutAfterCommit | Trouble::ShortPages(_) | Trouble::FailEntries(..))
+            | None => {}
         }
         if calls::is_write(&request.operation)
             && self.identities.is_read_only(&credential.access_key_id)
         {
             return Some(denied());
+        }
+        if let Some(fault) = self.passing(request, identity) {
+            return Some(fault);
+        }
+        if request.service == "events" {
+            let Some(body) = &request.json else {
+                return Some(Fault::new(
+                    400,
+                    "SerializationException",
+                    "the body is not JSON",
+                ));
+            };
+            let refusal = event_form::check(&request.operation, body).err()?;
+            return Some(Fault::new(400, refusal.code, refusal.message));
         }
         if request.protocol != Protocol::Cbor {
             return None;
@@ -252,6 +278,19 @@ impl Proxy {
         };
         let illegal = alarm_form::check(&request.operation, body, &credential.region).err()?;
         Some(Fault::new(400, "ValidationError", illegal))
+    }
+
+    /// Whether it may hand the roles to the service that it names.
+    fn passing(&self, request: &Request, identity: &Identity) -> Option<Fault> {
+        let role = *request.passed_roles().first()?;
+        let met = match request.by {
+            calls::By::Client => self
+                .troubles
+                .meet(&identity.account, "iam", "PassRole", false),
+            calls::By::World | calls::By::Link => Met::default(),
+        };
+        (met.trouble == Some(Trouble::Deny))
+            .then(|| Fault::denied(request.protocol, &identity.arn, "iam", "PassRole", role))
     }
 
     /// Does what is asked: the answer, and its error code if it is one.
@@ -341,6 +380,33 @@ impl Proxy {
             .await?;
         Ok(answer.error_for_status()?.json().await?)
     }
+}
+
+/// The answer in which every entry of the request has failed.
+fn failed_entries(request: &Request, code: &str, message: &str) -> Answer {
+    let list = |key: &str| {
+        let entries = request
+            .json
+            .as_ref()
+            .and_then(|body| body.get(key)?.as_array());
+        entries.into_iter().flatten()
+    };
+    let failed: Vec<_> = list("Targets")
+        .filter_map(|target| target.get("Id"))
+        .chain(list("Ids"))
+        .map(|id| serde_json::json!({"TargetId": id, "ErrorCode": code, "ErrorMessage": message}))
+        .chain(
+            list("Entries")
+                .map(|_| serde_json::json!({"ErrorCode": code, "ErrorMessage": message})),
+        )
+        .collect();
+    let key = if request.operation == "PutEvents" {
+        "Entries"
+    } else {
+        "FailedEntries"
+    };
+    let body = serde_json::json!({"FailedEntryCount": failed.len(), key: failed});
+    reply(200, JSON, body.to_string())
 }
 
 fn error_code(answer: &hyper::Response<Bytes>, protocol: Protocol) -> Option<String> {

@@ -10,7 +10,8 @@ const SECOND: Duration = Duration::from_secs(1);
 ///
 /// CloudWatch: the table "Amazon CloudWatch endpoints and quotas" of the AWS General Reference. SNS: the API reference, which gives
 /// the figure at each listing, at Subscribe and Unsubscribe, and for tagging; what it gives none for counts as a listing, and
-/// publishing has the quota of the smallest Regions.
+/// publishing has the quota of the smallest Regions. EventBridge: the table "Amazon EventBridge endpoints and quotas" of the AWS
+/// General Reference; all of its control plane shares one figure, and PutEvents has that of the smallest Regions.
 fn quota(service: &str, operation: &str) -> Option<usize> {
     Some(match (service, operation) {
         (
@@ -39,8 +40,19 @@ fn quota(service: &str, operation: &str) -> Option<usize> {
         ("sns", "Subscribe" | "Unsubscribe") => 100,
         ("sns", "Publish" | "PublishBatch") => 300,
         ("sns", _) => 30,
+        ("events", "PutEvents") => 400,
+        ("events", _) => 50,
         _ => return None,
     })
+}
+
+/// What counts together with `operation`.
+fn counted_as<'a>(service: &str, operation: &'a str) -> &'a str {
+    if service == "events" && operation != "PutEvents" {
+        "the control plane"
+    } else {
+        operation
+    }
 }
 
 /// The moments of the last second in which a request was let through. Those that were refused cost nothing, as in AWS.
@@ -66,7 +78,7 @@ impl Window {
     }
 }
 
-/// Region, service and operation.
+/// Region, service, and what counts together.
 type Key = (String, String, String);
 
 /// The accounts whose requests are counted. AWS lets a burst through now and then; this never does.
@@ -100,7 +112,8 @@ impl Rates {
         else {
             return false;
         };
-        let key = [region, service, operation].map(str::to_owned).into();
+        let counted = counted_as(service, operation);
+        let key = [region, service, counted].map(str::to_owned).into();
         !windows.entry(key).or_default().admits(limit, now)
     }
 }
@@ -220,6 +233,18 @@ mod tests {
     }
 
     #[test]
+    fn all_of_the_control_plane_of_eventbridge_counts_together() {
+        let (rates, now) = (Rates::default(), Instant::now());
+        rates.limit("1");
+        let exceeded = |operation: &str| rates.exceeded("1", "a", "events", operation, now);
+        let refused = (0..30)
+            .flat_map(|_| ["ListRules", "PutTargets"])
+            .filter(|operation| exceeded(operation));
+        assert_eq!(refused.count(), 10);
+        assert!(exceeded("CreateConnection") && !exceeded("PutEvents"));
+    }
+
+    #[test]
     fn the_quotas_are_those_that_are_published() {
         let table = [
             ("cloudwatch", "PutMetricAlarm", Some(3)),
@@ -233,6 +258,9 @@ mod tests {
             ("sns", "ListTagsForResource", Some(30)),
             ("sns", "CreateTopic", Some(30)),
             ("sns", "TagResource", Some(10)),
+            ("events", "PutRule", Some(50)),
+            ("events", "ListApiDestinations", Some(50)),
+            ("events", "PutEvents", Some(400)),
             ("sts", "AssumeRole", None),
         ];
         for (service, operation, expected) in table {

@@ -75,6 +75,8 @@ pub(super) struct Request {
     pub(super) form: BTreeMap<String, String>,
     /// The body of a CBOR request.
     pub(super) cbor: Option<serde_json::Value>,
+    /// The body of a JSON request.
+    pub(super) json: Option<serde_json::Value>,
     /// Whether it asks for more of a listing that began with another request.
     pub(super) later_page: bool,
 }
@@ -124,9 +126,12 @@ impl Request {
         let cbor = (protocol == Protocol::Cbor)
             .then(|| cbor::read(body))
             .flatten();
+        let json = (protocol == Protocol::Json)
+            .then(|| serde_json::from_slice(body).ok())
+            .flatten();
         let later_page = match protocol {
             Protocol::Cbor => cbor.as_ref().is_some_and(has_token),
-            Protocol::Json => serde_json::from_slice(body).is_ok_and(|body| has_token(&body)),
+            Protocol::Json => json.as_ref().is_some_and(has_token),
             Protocol::Query | Protocol::Rest => {
                 form.get("NextToken").is_some_and(|token| !token.is_empty())
             }
@@ -138,6 +143,7 @@ impl Request {
             operation,
             token: header("x-amz-security-token").map(str::to_owned),
             cbor,
+            json,
             later_page,
             form,
             credential,
@@ -171,8 +177,44 @@ impl Request {
         Some((account.to_owned(), credential))
     }
 
+    /// The roles that it hands to the service, for which IAM asks for `iam:PassRole` as well.
+    pub(super) fn passed_roles(&self) -> Vec<&str> {
+        let Some(body) = self.json.as_ref().filter(|_| self.service == "events") else {
+            return Vec::new();
+        };
+        let targets = body.get("Targets").and_then(serde_json::Value::as_array);
+        let targets = targets.into_iter().flatten();
+        std::iter::once(body)
+            .chain(targets)
+            .filter_map(|holder| holder.get("RoleArn")?.as_str())
+            .collect()
+    }
+
+    /// What EventBridge's are about.
+    fn event_resource(&self, account: &str, region: &str) -> String {
+        let text = |key: &str| self.json.as_ref()?.get(key)?.as_str();
+        let kind = if self.operation.ends_with("Connection") {
+            "connection"
+        } else if self.operation.ends_with("ApiDestination") {
+            "api-destination"
+        } else {
+            "rule"
+        };
+        match text("ResourceARN") {
+            Some(arn) => arn.to_owned(),
+            None => text("Rule")
+                .or_else(|| text("Name"))
+                .map_or_else(String::new, |name| {
+                    format!("arn:aws:events:{region}:{account}:{kind}/{name}")
+                }),
+        }
+    }
+
     /// What it is about, as far as that is one thing.
     pub(super) fn resource(&self, account: &str, region: &str) -> String {
+        if self.service == "events" {
+            return self.event_resource(account, region);
+        }
         const IN_FORMS: [&str; 6] = [
             "TopicArn",
             "SubscriptionArn",
@@ -233,5 +275,69 @@ fn iam_name(service: &str) -> &str {
         "AWSEvents" => "events",
         "Logs_20140328" => "logs",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_call_of_eventbridge_is_about_and_whom_it_passes_is_read() {
+        let read = |operation: &str, body: &'static str| {
+            let request = hyper::Request::post("/")
+                .header("x-amz-target", format!("AWSEvents.{operation}"))
+                .header(
+                    AUTHORIZATION,
+                    "AWS4-HMAC-SHA256 Credential=1/20000101/r/events/aws4_request, Signature=0",
+                );
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            Request::read(&parts, &Bytes::from_static(body.as_bytes()))
+        };
+        let arn = |name: &str| format!("arn:aws:events:r:1:{name}");
+        let cases = [
+            (
+                "PutRule",
+                "{\"Name\":\"a\",\"RoleArn\":\"x\"}",
+                arn("rule/a"),
+                vec!["x"],
+            ),
+            (
+                "PutTargets",
+                "{\"Rule\":\"a\",\"Targets\":[{\"Id\":\"1\"},{\"RoleArn\":\"y\"}]}",
+                arn("rule/a"),
+                vec!["y"],
+            ),
+            (
+                "UpdateConnection",
+                "{\"Name\":\"a\"}",
+                arn("connection/a"),
+                vec![],
+            ),
+            (
+                "CreateApiDestination",
+                "{\"Name\":\"a\"}",
+                arn("api-destination/a"),
+                vec![],
+            ),
+            (
+                "TagResource",
+                "{\"ResourceARN\":\"arn\"}",
+                "arn".to_owned(),
+                vec![],
+            ),
+            ("ListRules", "{\"NextToken\":\"a\"}", String::new(), vec![]),
+            ("ListRules", "no JSON", String::new(), vec![]),
+        ];
+        for (operation, body, resource, roles) in cases {
+            let request = read(operation, body);
+            assert_eq!(
+                (request.service.as_str(), request.operation.as_str()),
+                ("events", operation)
+            );
+            assert_eq!(request.resource("1", "r"), resource, "{operation}");
+            assert_eq!(request.passed_roles(), roles, "{operation}");
+            assert_eq!(request.later_page, body.contains("NextToken"), "{body}");
+        }
     }
 }

@@ -24,12 +24,16 @@ pub enum Trouble {
     Answer(u16, String, String),
     /// A page holds at most so many entries (at least one), and a NextToken leads to the rest. It stands beside any other trouble of
     /// the operation, so that few entries make a listing that breaks off. Only for DescribeAlarms, DescribeAlarmHistory,
-    /// ListSubscriptionsByTopic, ListSubscriptions and ListTopics: the other listings of CloudWatch and SNS the emulator answers in
-    /// one page, and those of other services come in pages of their own size.
+    /// ListSubscriptionsByTopic, ListSubscriptions, ListTopics, ListRules, ListTargetsByRule, ListConnections and
+    /// ListApiDestinations: the other listings of CloudWatch and SNS the emulator answers in one page, and those of other services
+    /// come in pages of their own size.
     ShortPages(usize),
     /// The first page comes, but what carries a NextToken is answered with HTTP 500, whatever the service. First pages do not use it
     /// up.
     FailLaterPages,
+    /// Nothing is done, and the answer is HTTP 200 with every entry failed for this code and message. Only for PutTargets,
+    /// RemoveTargets and PutEvents.
+    FailEntries(String, String),
 }
 
 struct Active {

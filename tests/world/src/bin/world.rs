@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
 use campanile_world::aws::Trust;
+use campanile_world::slack::ALL_SCOPES;
 use campanile_world::{OPERATOR_REGION, Options, World, install, port};
 
 #[tokio::main]
@@ -67,6 +68,14 @@ fn print(world: &World) -> Result<()> {
     println!("# PagerDuty: what it was sent");
     println!("curl {}/record", world.pagerduty.url());
     println!();
+    let campus = world.slack.workspace("campus");
+    let channel = campus.create_channel("alarms");
+    println!("# Slack: a bot's token, a webhook to #alarms, and what was posted");
+    println!("export SLACK_API_URL={}", world.slack.api_url());
+    println!("export SLACK_BOT_TOKEN={}", campus.bot(&ALL_SCOPES));
+    println!("export SLACK_WEBHOOK_URL={}", campus.webhook(&channel));
+    println!("curl {}/record", world.slack.url());
+    println!();
     println!(
         "# The operator, with the rights that the chart grants and nothing else of this shell"
     );
@@ -76,7 +85,7 @@ fn print(world: &World) -> Result<()> {
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     println!(
-        "env -i {} \\\n  target/debug/campanile run --cluster-name world --metrics-addr 127.0.0.1:{}",
+        "env -i {} \\\n  target/debug/campanile run --cluster-name world --allow-private-endpoints --metrics-addr 127.0.0.1:{}",
         environment.join(" \\\n  "),
         port::free()?
     );

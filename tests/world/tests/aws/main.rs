@@ -5,11 +5,17 @@
     reason = "clippy lets only the test functions themselves unwrap"
 )]
 
+mod alarm_events;
 mod alarms;
+mod deliveries;
+mod destinations;
 mod firing;
 mod pages;
+mod path;
 mod rates;
+mod receiver;
 mod roles;
+mod rules;
 mod topics;
 mod troubles;
 

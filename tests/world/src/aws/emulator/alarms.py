@@ -7,10 +7,12 @@ import json
 import time
 
 import metrics
+import transitions
 from ministack.core import iam_evaluator
 from ministack.core.responses import get_account_id, get_region, new_uuid, request_scope
 from ministack.services import cloudwatch, sns
 from patch import replace
+from transitions import moment
 
 LISTS = ("AlarmActions", "OKActions", "InsufficientDataActions")
 ACTIONS = {"ALARM": "AlarmActions", "OK": "OKActions", "INSUFFICIENT_DATA": "InsufficientDataActions"}
@@ -21,6 +23,10 @@ COMPARED = {
     "LessThanThreshold": ("less than", lambda value, threshold: value < threshold),
     "LessThanOrEqualToThreshold": ("less than or equal to", lambda value, threshold: value <= threshold),
 }
+# By ARN, the state that an alarm leaves: its own record has the next one by the time it acts.
+left = {}
+# By name, what a composite alarm is being put with.
+put_now = {}
 REGIONS = {
     "us-east-1": "US East (N. Virginia)",
     "us-east-2": "US East (Ohio)",
@@ -32,11 +38,13 @@ REGIONS = {
 
 
 def install():
-    global their_put, their_put_composite, their_set_state, their_tag_check
+    global their_put, their_put_composite, their_set_state, their_tag_check, their_transition, their_delete
     their_put = replace(cloudwatch, "_put_metric_alarm", put_metric_alarm)
     their_put_composite = replace(cloudwatch, "_put_composite_alarm", put_composite_alarm)
     their_set_state = replace(cloudwatch, "_set_alarm_state", set_alarm_state)
     their_tag_check = replace(cloudwatch, "_validate_alarm_tag_arn", check_tagged)
+    their_transition = replace(cloudwatch, "_transition_composite", turn_composite)
+    their_delete = replace(cloudwatch, "_delete_alarms", delete_alarms)
     replace(cloudwatch, "_evaluate_alarm", evaluate)
     replace(cloudwatch, "_evaluate_all_alarms", evaluate_all)
     replace(cloudwatch, "_dispatch_alarm_actions", act)
@@ -76,6 +84,7 @@ def put_metric_alarm(params, request, is_cbor, is_json=False):
         tags = {tag["Key"]: tag["Value"] for tag in request.get("Tags") or []}
         if tags:
             cloudwatch._resource_tags[alarm["AlarmArn"]] = tags
+    transitions.changed_configuration(alarm, "update" if before else "create", before)
     evaluate(alarm)
     return cloudwatch._cbor_ok({}) if is_cbor else cloudwatch._json_ok({})
 
@@ -90,23 +99,55 @@ def initial_state():
 
 
 def put_composite_alarm(params, request, is_cbor, is_json=False):
+    if not (is_cbor or is_json):
+        return their_put_composite(params, request, is_cbor, is_json)
+    name = request.get("AlarmName")
+    before = cloudwatch._composite_alarms.get(name)
+    put_now[name] = request
     answer = their_put_composite(params, request, is_cbor, is_json)
-    alarm = cloudwatch._composite_alarms.get(request.get("AlarmName"))
-    if alarm and answer[0] == 200:
-        if "AlarmDescription" not in request:
-            alarm.pop("AlarmDescription", None)
-        suppressor = {key: value for key, value in request.items() if key.startswith("ActionsSuppressor")}
-        alarm |= {key: value for key, value in suppressor.items() if value is not None}
+    put_now.pop(name)
+    alarm = cloudwatch._composite_alarms.get(name)
+    if alarm is not before:
+        complete(alarm, request)
+        transitions.changed_configuration(alarm, "update" if before else "create", before)
     return answer
 
 
+def complete(alarm, request):
+    """What the emulator forgets of a composite alarm, or makes up."""
+    if request.get("AlarmDescription") is None:
+        alarm.pop("AlarmDescription", None)
+    forgotten = ("ActionConfiguration", "ActionsSuppressor", "ActionsSuppressorWaitPeriod", "ActionsSuppressorExtensionPeriod")
+    alarm |= {key: request[key] for key in forgotten if request.get(key) is not None}
+
+
+def turn_composite(alarm, state, *rest):
+    """Also when it is put, in the midst of that."""
+    if alarm["AlarmName"] in put_now:
+        complete(alarm, put_now[alarm["AlarmName"]])
+    left[alarm["AlarmArn"]] = transitions.state_of(alarm)
+    return their_transition(alarm, state, *rest)
+
+
 def set_alarm_state(params, request, is_cbor, is_json=False):
-    name = request.get("AlarmName")
-    alarm = cloudwatch._alarms.get(name) or cloudwatch._composite_alarms.get(name) or {}
-    before = alarm.get("StateValue")
-    answer = their_set_state(params, request, is_cbor, is_json)
-    if answer[0] == 200 and alarm.get("StateValue") != before:
-        alarm["StateUpdatedTimestamp"] = alarm["StateTransitionedTimestamp"] = now()
+    name = request.get("AlarmName") if is_cbor or is_json else cloudwatch._p(params, "AlarmName")
+    alarm = cloudwatch._alarms.get(name) or cloudwatch._composite_alarms.get(name)
+    if alarm:
+        left[alarm["AlarmArn"]] = transitions.state_of(alarm)
+        # The data of the last evaluation say nothing of a state that was set.
+        alarm.pop("StateReasonData", None)
+    return their_set_state(params, request, is_cbor, is_json)
+
+
+def delete_alarms(params, request, is_cbor, is_json=False):
+    if not (is_cbor or is_json):
+        return their_delete(params, request, is_cbor, is_json)
+    stores = (cloudwatch._alarms, cloudwatch._composite_alarms)
+    asked = [(store, store[name]) for name in request.get("AlarmNames") or [] for store in stores if name in store]
+    answer = their_delete(params, request, is_cbor, is_json)
+    for store, alarm in asked:
+        if alarm["AlarmName"] not in store:
+            transitions.changed_configuration(alarm, "delete")
     return answer
 
 
@@ -214,14 +255,10 @@ def reason_data_of(alarm, found, period):
     return json.dumps({key: value for key, value in data.items() if value is not None}, separators=(",", ":"))
 
 
-def moment(epoch):
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(epoch)) + f".{int(epoch * 1000) % 1000:03d}+0000"
-
-
 def turn(alarm, state, reason, reason_data):
     before = alarm["StateValue"]
+    left[alarm["AlarmArn"]] = transitions.state_of(alarm)
     alarm |= {"StateValue": state, "StateReason": reason, "StateReasonData": reason_data}
-    alarm["StateUpdatedTimestamp"] = alarm["StateTransitionedTimestamp"] = now()
     cloudwatch._record_history(alarm["AlarmName"], before, state, reason, reason_data=json.loads(reason_data))
     act(alarm, before, state, reason)
     cloudwatch._evaluate_parent_alarms(alarm)
@@ -231,6 +268,12 @@ def turn(alarm, state, reason, reason_data):
 
 
 def act(alarm, before, state, reason):
+    """What every transition comes to. Who listens to EventBridge hears of it even if the alarm's own actions are disabled."""
+    alarm["StateUpdatedTimestamp"] = alarm["StateTransitionedTimestamp"] = now()
+    previous = left.pop(alarm["AlarmArn"])
+    # A composite alarm that is made "turns" to the state in which it begins.
+    if state != before:
+        transitions.changed_state(alarm, previous)
     if not alarm.get("ActionsEnabled", True):
         return
     for action in alarm.get(ACTIONS[state]) or []:

@@ -8,6 +8,9 @@ import json
 import os
 
 import alarms
+import delivery
+import destinations
+import rules
 import topics
 from ministack import app
 from ministack.services import sns
@@ -18,6 +21,11 @@ DEEDS = {
     "evaluate": alarms.evaluate_everything,
     "confirm": topics.confirm,
     "unsubscribe": topics.unsubscribe_mail,
+    "allow": delivery.allow,
+    "forbid": delivery.forbid,
+    "deliveries": delivery.of_account,
+    "queue": delivery.make_queue,
+    "messages": delivery.messages_of,
 }
 
 
@@ -38,7 +46,7 @@ async def application(scope, receive, send):
 
 # The links in SNS messages have to lead to the proxy: only it knows that a confirmation belongs to the topic's account.
 sns._HOST, sns._PORT = os.environ["PUBLIC_HOST"], os.environ["PUBLIC_PORT"]
-alarms.install()
-topics.install()
+for patch in (alarms, topics, rules, destinations, delivery):
+    patch.install()
 app.app = application
 app.main()
