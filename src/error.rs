@@ -9,6 +9,8 @@ pub enum On {
     Tenant,
     /// A Secret, or a key of one.
     Secret,
+    /// A SlackChannel that is not there, or that nothing gets into yet.
+    Channel,
     /// Something that an earlier stage of the same object could not make, which says why.
     Prerequisite,
 }
@@ -100,6 +102,8 @@ pub struct Error {
     pub class: Class,
     /// For people; ends up in conditions. Never holds a secret.
     pub message: String,
+    /// How long the other side asks us to wait, where it says so.
+    pub wait: Option<Duration>,
 }
 
 /// The result of whatever can fail against the outside.
@@ -111,6 +115,16 @@ impl Error {
         Self {
             class,
             message: message.into(),
+            wait: None,
+        }
+    }
+
+    /// The same, not to be tried again before the other side's time is over.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        Self {
+            wait: Some(wait),
+            ..self
         }
     }
 

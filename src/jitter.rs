@@ -1,6 +1,6 @@
 //! Delays, spread so that what happened together does not happen together again.
 
-use crate::error::Class;
+use crate::error::{Class, Error};
 use std::time::Duration;
 
 /// The delay before the next try: fully spread where it doubles, by a tenth where it is fixed.
@@ -9,7 +9,21 @@ pub fn jittered(class: Class, failures: u32) -> Option<Duration> {
     jittered_by(fastrand::f64(), class, failures)
 }
 
+/// The same after an error, which may say itself how long the other side asks us to wait.
+pub fn after(error: &Error, failures: u32) -> Option<Duration> {
+    after_by(fastrand::f64(), error, failures)
+}
+
 /// The same, for whoever has rolled the dice (from 0 to 1) before.
+pub fn after_by(dice: f64, error: &Error, failures: u32) -> Option<Duration> {
+    match error.wait {
+        // Never sooner, and those who were told the same not all at once.
+        Some(wait) => Some(wait.mul_f64(1.0 + 0.2 * dice)),
+        None => jittered_by(dice, error.class, failures),
+    }
+}
+
+/// As [`jittered`], for whoever has rolled the dice (from 0 to 1) before.
 pub fn jittered_by(dice: f64, class: Class, failures: u32) -> Option<Duration> {
     const SHORTEST: Duration = Duration::from_secs(1);
     // A status that says how far it is must not be rewritten more often.
@@ -53,5 +67,15 @@ mod tests {
             assert!((3240..=3960).contains(&delay), "{delay}");
         }
         assert_eq!(jittered(Class::Invalid, 1), None);
+    }
+
+    #[test]
+    fn the_other_sides_time_goes_before_ours() {
+        let wait = Duration::from_secs(30);
+        let error = Error::new(Class::Throttled, "ratelimited").after(wait);
+        for _ in 0..100 {
+            let delay = after(&error, 9).unwrap();
+            assert!((wait..=wait.mul_f64(1.2)).contains(&delay), "{delay:?}");
+        }
     }
 }

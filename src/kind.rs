@@ -3,70 +3,73 @@
 
 use crate::{
     api::{ACCOUNT_BINDING, DeletionPolicy, DriftEntry, DriftPolicy, Target},
-    clients::aws::{Account, Identity},
+    clients::Clients,
     error::{Class, Error, On, Result},
-    mark::{Cluster, Mark},
+    installation::Installation,
     outside::{Asking, Holder, Polled, Waker},
     plan::Step,
     scopes::Scopes,
-    secret::Digester,
-    stage::{Failure, Gate, Lane, Origin, Report, Run, drive},
+    stage::{Gate, Lane, Origin, Report, Run, drive},
     surroundings::{Purpose, Surroundings},
 };
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{Resource, ResourceExt};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeSet, fmt::Debug, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt::{Debug, Display},
+    future::Future,
+    hash::Hash,
+    sync::Arc,
+    time::Duration,
+};
 
-/// What does not change while this process runs.
-#[derive(Clone, Debug)]
-pub struct Installation {
-    /// Which installation of Campanile this is.
-    pub cluster: Cluster,
-    /// The role to assume where a tenant names none.
-    pub tenant_role_name: String,
-    /// Where PagerDuty takes events: scheme and host, no trailing slash.
-    pub pagerduty_events_url: String,
-    /// Digests of secrets.
-    pub digester: Digester,
-    /// Whether a namespace may act only in the account that its annotation names.
-    pub require_account_binding: bool,
-}
-
-impl Installation {
-    /// What a namespace's roles must ask for as `sts:ExternalId`. Not a tenant's to choose.
-    pub fn external_id(&self, namespace: &str) -> String {
-        format!("{}/{namespace}", self.cluster.name)
+/// Where an object acts, as its status records it: an AWS account and Region, Slack by a token.
+pub trait Site: Clone + Debug + Display + PartialEq + Send + Sync + 'static {
+    /// Whether both mean the same place; the way there may be another.
+    fn same_place(&self, other: &Self) -> bool;
+    /// What tells places apart, whatever the way there.
+    fn place(&self) -> String;
+    /// The AWS account, where it is in one.
+    fn account(&self) -> Option<&str> {
+        None
     }
-
-    /// Who we are in a place, on behalf of a namespace.
-    pub fn identity(&self, target: &Target, namespace: &str) -> Identity {
-        Identity {
-            role_arn: target.role_arn.clone(),
-            external_id: self.external_id(namespace),
-            account_id: target.account_id.clone(),
-            region: target.region.clone(),
-        }
-    }
-
-    /// The mark of an object.
-    pub fn mark<K: Kind>(&self, object: &K) -> Mark {
-        Mark::of(
-            &self.cluster,
-            K::KIND,
-            &object.namespace().unwrap_or_default(),
-            &object.name_any(),
-        )
+    /// The Region, where it is in one.
+    fn region(&self) -> Option<&str> {
+        None
     }
 }
+
+impl Site for Target {
+    fn same_place(&self, other: &Self) -> bool {
+        self.place() == other.place()
+    }
+
+    fn place(&self) -> String {
+        format!("{}/{}/{}", self.account_id, self.region, self.prefix)
+    }
+
+    fn account(&self) -> Option<&str> {
+        Some(&self.account_id)
+    }
+
+    fn region(&self) -> Option<&str> {
+        Some(&self.region)
+    }
+}
+
+/// Where the objects of a kind act.
+pub type TargetOf<K> = <<K as Kind>::Status as Status>::Target;
+
+/// What opens the way to where the objects of a kind act.
+pub type AccessOf<K> = <<K as Kind>::Watch as Watch>::Access;
 
 /// The part of status that all kinds have.
 pub struct Common<'a> {
-    /// Where things were made.
-    pub targets: &'a mut Vec<Target>,
     /// The conditions.
     pub conditions: &'a mut Vec<Condition>,
     /// The generation that was attempted last.
@@ -83,12 +86,12 @@ pub struct Common<'a> {
 
 /// A kind's status.
 pub trait Status: Clone + Debug + Default + PartialEq + Serialize + Send + Sync + 'static {
+    /// Where it acts.
+    type Target: Site;
     /// The part that all kinds have.
     fn common(&mut self) -> Common<'_>;
     /// Where things were made.
-    fn targets(&mut self) -> &mut Vec<Target> {
-        self.common().targets
-    }
+    fn targets(&mut self) -> &mut Vec<Self::Target>;
     /// The conditions.
     fn conditions(&mut self) -> &mut Vec<Condition> {
         self.common().conditions
@@ -108,8 +111,15 @@ pub struct Policies {
 
 /// What is watched of one scope for one kind.
 pub trait Watch: Send + Sync + Sized + 'static {
-    /// Nothing is read yet.
-    fn open(account: Arc<Account>, installation: &Installation, waker: &Waker) -> Self;
+    /// What opens it and tells scopes apart: a role and an external id, a token.
+    type Access: Clone + Eq + Hash + Send + Sync + 'static;
+    /// Makes sure that it leads where it says. What is watched there has not been read yet.
+    fn open(
+        access: &Self::Access,
+        clients: &Clients,
+        installation: &Installation,
+        waker: &Waker,
+    ) -> impl Future<Output = Result<Self>> + Send;
     /// Its parts, each with a rhythm of its own.
     fn parts(&self) -> Vec<&dyn Polled>;
 }
@@ -161,8 +171,8 @@ pub struct Findings {
 
 /// Where an object is carried out, and with what.
 pub struct Place<'a, K: Kind> {
-    /// The account and Region.
-    pub target: &'a Target,
+    /// The account and Region, or what stands for them.
+    pub target: &'a TargetOf<K>,
     /// What is watched there, and clients that act there.
     pub watch: Arc<K::Watch>,
     /// Who asks, and how fresh the answers must be.
@@ -202,20 +212,29 @@ pub trait Kind:
     /// What the spec says about how it is carried out.
     fn policies(&self) -> Policies;
     /// What the keys begin with that it wants to know of, in a place.
-    fn interest(&self, target: &Target, installation: &Installation) -> BTreeSet<String>;
+    fn interest(&self, target: &TargetOf<Self>, installation: &Installation) -> BTreeSet<String>;
     /// Reads what the spec refers to. Fails only if nothing at all can be done without it.
     fn dereference(
         &self,
         around: &Surroundings<'_>,
     ) -> impl Future<Output = Result<Self::Inputs>> + Send;
     /// Where the object acts; `None` if nowhere.
-    fn target(&self, inputs: &Self::Inputs, installation: &Installation) -> Option<Target>;
+    fn target(&self, inputs: &Self::Inputs, installation: &Installation) -> Option<TargetOf<Self>>;
+    /// What opens the way there. Without the inputs, where the object is being deleted and they are gone.
+    fn access(
+        &self,
+        target: &TargetOf<Self>,
+        inputs: Result<&Self::Inputs, &Error>,
+        installation: &Installation,
+    ) -> Result<AccessOf<Self>>;
     /// Its stages in one place.
     fn lanes(&self, place: &Place<'_, Self>) -> Self::Lanes;
     /// What status says of an object that was never looked at before.
     fn first_sight(_status: &mut Self::Status) {}
     /// Notes in status that a thing is about to be made which would be made twice if we forgot.
     fn intend(status: &mut Self::Status, step: &Step);
+    /// Notes in status what the outside calls the thing that was made.
+    fn record(_status: &mut Self::Status, _step: &Step, _id: &str) {}
     /// What status says of an object wherever it stands. Pure.
     fn introduce(&self, _status: &mut Self::Status, _installation: &Installation) {}
     /// Writes what was found into status: everything but what all kinds have. Pure.
@@ -230,7 +249,9 @@ pub trait Kind:
 /// What came of an object in one place.
 pub struct PlaceOutcome<K: Kind> {
     /// Where.
-    pub target: Target,
+    pub target: TargetOf<K>,
+    /// What led there, or would have.
+    pub access: Result<AccessOf<K>>,
     /// Whether this is where the object belongs now, and not a place that it left.
     pub current: bool,
     /// Its stages as they were at the end; the error if one could not even get there.
@@ -288,19 +309,20 @@ impl<K: Kind> Outcome<K> {
         !matches!(self.inputs, Some(Err(_))) && !self.places.iter().any(blind)
     }
 
-    /// As which classes of error what failed is to be tried again. What failed for want of another thing
-    /// goes with that one.
-    pub fn again(&self) -> impl Iterator<Item = Class> {
+    /// As which errors what failed is to be tried again. What failed for want of another thing goes with
+    /// that one.
+    pub fn again(&self) -> impl Iterator<Item = Error> {
         let inputs = self.inputs.iter().filter_map(|read| read.as_ref().err());
-        let inputs = inputs.map(|error| error.class);
         let places = self.places.iter().flat_map(|place| {
-            let unreachable = place.lanes.as_ref().err().map(|error| error.class);
-            let failed = place.report.failed.iter().map(Failure::again);
+            let unreachable = place.lanes.as_ref().err().cloned();
+            let failed = place.report.failed.iter().map(|failure| Error {
+                class: failure.again(),
+                ..failure.error.clone()
+            });
             unreachable.into_iter().chain(failed)
         });
-        inputs
-            .chain(places)
-            .filter(|class| *class != Class::Waiting(On::Prerequisite))
+        let all = inputs.cloned().chain(places);
+        all.filter(|error| error.class != Class::Waiting(On::Prerequisite))
     }
 
     /// Everything that failed, in the order in which it did; the key is absent where it concerns more than one thing.
@@ -323,12 +345,13 @@ impl<K: Kind> Outcome<K> {
 }
 
 /// A place to go to.
-#[derive(Clone, Debug)]
-pub struct Destination {
+pub struct Destination<K: Kind> {
     /// Where, by the role that the object or its tenant names now.
-    pub target: Target,
+    pub target: TargetOf<K>,
+    /// What opens the way there.
+    pub access: Result<AccessOf<K>>,
     /// The same place by the role that led there before, for cleaning up where the new one does not.
-    pub before: Option<Target>,
+    pub before: Option<(TargetOf<K>, Result<AccessOf<K>>)>,
     /// Whether the object belongs there now.
     pub current: bool,
 }
@@ -338,7 +361,7 @@ pub struct Prepared<K: Kind> {
     /// As in [`Outcome::inputs`].
     pub inputs: Option<Result<K::Inputs>>,
     /// Every place where it acts or has acted.
-    pub destinations: Vec<Destination>,
+    pub destinations: Vec<Destination<K>>,
 }
 
 /// The first half of a run: nothing but reads of the cluster.
@@ -353,21 +376,19 @@ pub async fn prepare<K: Kind>(object: &K, around: &Surroundings<'_>) -> Prepared
         .ok()
         .and_then(|inputs| object.target(inputs, around.installation));
     let deleting = object.meta().deletion_timestamp.is_some();
-    let left = |target: Target, before: Option<Target>| Destination {
+    let access = |target: &TargetOf<K>| object.access(target, read.as_ref(), around.installation);
+    let go = |target: TargetOf<K>, before: Option<TargetOf<K>>, current: bool| Destination {
+        access: access(&target),
+        before: before.map(|before| (before.clone(), access(&before))),
         target,
-        before,
-        current: false,
+        current,
     };
     let mut destinations = Vec::new();
     if let Some(target) = belongs.clone().filter(|_| !deleting) {
-        destinations.push(Destination {
-            target,
-            before: None,
-            current: true,
-        });
+        destinations.push(go(target, None, true));
     }
     if let Some(target) = belongs.clone().filter(|_| deleting && wiped) {
-        destinations.push(left(target, None));
+        destinations.push(go(target, None, false));
     }
     for known in recorded {
         match &belongs {
@@ -375,12 +396,12 @@ pub async fn prepare<K: Kind>(object: &K, around: &Surroundings<'_>) -> Prepared
             Some(target) if target.same_place(&known) => {
                 if deleting {
                     let before = (*target != known).then_some(known);
-                    destinations.push(left(target.clone(), before));
+                    destinations.push(go(target.clone(), before, false));
                 }
             }
             // Without the tenant nobody can say that the object does not belong there any more.
             None if !deleting && read.is_err() => {}
-            _ => destinations.push(left(known, None)),
+            _ => destinations.push(go(known, None, false)),
         }
     }
     // Where status was lost, only what it refers to says where it was: not to know is not to be nowhere.
@@ -400,17 +421,25 @@ pub struct Means<'a, K: Kind> {
     /// The cluster.
     pub around: &'a Surroundings<'a>,
     /// What every write passes; without it nothing is written.
-    pub gate: Option<&'a dyn Gate>,
+    pub gate: Option<&'a dyn Arrival<TargetOf<K>>>,
     /// Who asks, and how fresh the answers must be.
     pub asking: Asking,
 }
 
+/// A gate that is told of a place before the first write there.
+pub trait Arrival<T>: Gate {
+    /// Records in status that this place is about to be written to. It has been reached, so what is
+    /// made there can be cleaned up by the same way.
+    fn arrive<'a>(&'a self, target: &'a T) -> BoxFuture<'a, Result<()>>;
+}
+
 impl<K: Kind> Means<'_, K> {
     /// Whether a namespace may act in an account at all. What a tenant writes into its spec does not say that.
-    async fn admit(&self, namespace: &str, target: &Target) -> Result<()> {
-        if !self.around.installation.require_account_binding {
+    async fn admit(&self, namespace: &str, target: &TargetOf<K>) -> Result<()> {
+        let bound = self.around.installation.require_account_binding;
+        let Some(account) = target.account().filter(|_| bound) else {
             return Ok(());
-        }
+        };
         let found = self.around.namespace(namespace).await?;
         let Some(found) = found else {
             // What is planned for a namespace that is not there yet is judged when it is.
@@ -420,7 +449,7 @@ impl<K: Kind> Means<'_, K> {
             };
         };
         let bound = found.annotations().get(ACCOUNT_BINDING);
-        if bound == Some(&target.account_id) {
+        if bound.is_some_and(|bound| bound == account) {
             return Ok(());
         }
         let bound = bound.map_or("no account".to_owned(), |bound| {
@@ -429,34 +458,47 @@ impl<K: Kind> Means<'_, K> {
         Err(Error::new(
             Class::Denied,
             format!(
-                "Namespace {namespace} is bound to {bound}, not to {}: nothing is done there. If it is to be, the platform team annotates the Namespace with {ACCOUNT_BINDING}={}",
-                target.account_id, target.account_id
+                "Namespace {namespace} is bound to {bound}, not to {account}: nothing is done there. If it is to be, the platform team annotates the Namespace with {ACCOUNT_BINDING}={account}"
             ),
         ))
     }
 
-    /// What is watched in a place, by whichever role leads there; and that place, with that role.
-    async fn reach(
-        &self,
-        destination: &Destination,
-        namespace: &str,
-    ) -> (Target, Result<Arc<K::Watch>>) {
-        if let Err(refused) = self.admit(namespace, &destination.target).await {
-            return (destination.target.clone(), Err(refused));
-        }
-        let go = async |target: &Target| {
-            let identity = self.around.installation.identity(target, namespace);
-            self.scopes.reach(&identity).await
+    /// What is watched in a place, by whichever way leads there; and that place, with that way.
+    async fn reach(&self, destination: &Destination<K>, namespace: &str) -> Reached<K> {
+        let Destination {
+            target,
+            access,
+            before,
+            current,
+        } = destination;
+        let go = async |access: &Result<AccessOf<K>>| {
+            let access = match access {
+                Ok(access) => access.clone(),
+                // What is to be cleaned up may outlive the Secret by which it was made.
+                Err(error) => {
+                    let known = self.scopes.remembered(&self.asking.uid);
+                    known.filter(|_| !current).ok_or_else(|| error.clone())?
+                }
+            };
+            let watch = self.scopes.reach(&access).await?;
+            Ok((access, watch))
         };
-        let reached = go(&destination.target).await;
-        if let (Err(_), Some(before)) = (&reached, &destination.before)
-            && let Ok(watch) = go(before).await
+        let reached = match self.admit(namespace, target).await {
+            Ok(()) => go(access).await,
+            Err(refused) => Err(refused),
+        };
+        if let (Err(_), Some((before, access))) = (&reached, before)
+            && self.admit(namespace, before).await.is_ok()
+            && let Ok(reached) = go(access).await
         {
-            return (before.clone(), Ok(watch));
+            return (before.clone(), Ok(reached));
         }
-        (destination.target.clone(), reached)
+        (target.clone(), reached)
     }
 }
+
+/// A place, and what opened the way there with what is watched there.
+type Reached<K> = (TargetOf<K>, Result<(AccessOf<K>, Arc<<K as Kind>::Watch>)>);
 
 /// The second half: observes, plans, and through the gate, if there is one, applies.
 pub async fn carry_out<K: Kind>(
@@ -483,11 +525,16 @@ pub async fn carry_out<K: Kind>(
     let mut places = Vec::new();
     for destination in &prepared.destinations {
         let current = destination.current;
-        let mut run = means.gate.map_or_else(Run::plan, Run::through);
-        let (target, watch) = means.reach(destination, &namespace).await;
+        let mut run = match means.gate {
+            Some(gate) => Run::through(gate),
+            None => Run::plan(),
+        };
+        let (target, reached) = means.reach(destination, &namespace).await;
+        let access = reached.as_ref().map(|(access, _)| access.clone());
+        let access = access.map_err(Clone::clone);
         let mut wanted = None;
         let lanes = async {
-            let mut watch = watch?;
+            let (access, mut watch) = reached?;
             if let Some(gate) = means.gate {
                 gate.arrive(&target).await?;
             }
@@ -497,10 +544,9 @@ pub async fn carry_out<K: Kind>(
                     name: object.name_any(),
                     interest: object.interest(&target, installation),
                 };
-                let identity = installation.identity(&target, &namespace);
                 watch = means
                     .scopes
-                    .hold(&identity, watch, &means.asking.uid, &holder);
+                    .hold(&access, watch, &means.asking.uid, &holder);
             }
             let mut lanes = object.lanes(&Place {
                 target: &target,
@@ -525,6 +571,7 @@ pub async fn carry_out<K: Kind>(
         let report = run.report;
         places.push(PlaceOutcome {
             target,
+            access,
             current,
             lanes,
             report,
@@ -539,15 +586,8 @@ pub async fn carry_out<K: Kind>(
 }
 
 /// A digest of all that is wanted in a place.
-fn digest(target: &Target, lanes: &mut impl Lanes) -> String {
-    let Target {
-        account_id,
-        region,
-        prefix,
-        role_arn: _,
-    } = target;
-    let place = format!("{account_id}/{region}/{prefix}\n");
-    let mut digest = Sha256::new_with_prefix(place);
+fn digest(target: &impl Site, lanes: &mut impl Lanes) -> String {
+    let mut digest = Sha256::new_with_prefix(format!("{}\n", target.place()));
     for lane in lanes.row() {
         lane.digest(&mut digest);
     }

@@ -13,6 +13,7 @@
 //! | [`error`] | what went wrong, for the person who reads it, and what is done about it (pure) |
 //! | [`plan`] | the difference between desired and observed (pure) |
 //! | [`secret`] | secrets that cannot be printed, and digests that stand in for them (pure) |
+//! | [`installation`] | what does not change while this process runs (pure) |
 //! | [`jitter`] | delays, spread (pure but for its dice) |
 //! | [`mirror`] | what is observed of one scope: snapshots, stamps (pure) |
 //! | [`outside`], [`scopes`] | the outside as a source of events: who reads it when, who is woken; a scope's life |
@@ -21,7 +22,8 @@
 //! | [`kind`] | what the kinds have in common, and how one object is carried out |
 //! | [`alarms`] | AlarmSet: CloudWatch alarms |
 //! | [`tenant`] | TenantObservability: SNS topics, subscriptions, the health roll-up |
-//! | [`clients`] | the outside systems' clients: AWS, the Kubernetes API |
+//! | [`slack`] | SlackChannel: channels, and the messages in them |
+//! | [`clients`] | the outside systems' clients: AWS, Slack, the Kubernetes API |
 //! | [`controller`] | who is woken when, the one reconcile, the gate, conditions, backoff, the lease |
 //! | [`telemetry`] | logs, metrics, probes |
 //! | [`cli`] | `run`, `plan`, `crds` |
@@ -32,6 +34,7 @@ pub mod cli;
 pub mod clients;
 pub mod controller;
 pub mod error;
+pub mod installation;
 pub mod jitter;
 pub mod kind;
 pub mod mark;
@@ -41,6 +44,7 @@ pub mod outside;
 pub mod plan;
 pub mod scopes;
 pub mod secret;
+pub mod slack;
 pub mod stage;
 pub mod surroundings;
 pub mod telemetry;

@@ -3,7 +3,7 @@
 //! `campanile:<cluster>/<uid>/<kind>/<namespace>/<name>`. It is the whole last line of an alarm's
 //! description (one bulk read brings it) and the tag [`TAG`] on everything that has tags.
 
-use crate::{mirror::Mirrored, plan::Value};
+use crate::plan::Value;
 use std::fmt;
 
 /// The tag key that carries the mark.
@@ -76,12 +76,6 @@ impl fmt::Display for Mark {
 /// The tag by which a thing says whose it is; `None` where it has no such tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnerTag(pub Option<String>);
-
-impl Mirrored for OwnerTag {
-    fn is_alike(&self, other: &Self) -> bool {
-        self == other
-    }
-}
 
 impl Value for OwnerTag {
     fn covers(&self, seen: &Self) -> bool {

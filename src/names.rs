@@ -1,6 +1,6 @@
 //! Names in the outside systems: functions of the object alone, injective and bounded.
 
-use crate::api::Severity;
+use crate::api::{AlarmState, Severity};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 
@@ -58,6 +58,44 @@ pub fn severity_of_topic(name: &str) -> Option<Severity> {
     all.find(|known| known.to_string() == severity)
 }
 
+/// What everything of a tenant's begins with but its alarms. `_` cannot be in a tenant's name, so that
+/// tenant `vsu` never finds what is tenant `vsu-2`'s.
+pub fn tenant_prefix(tenant: &str) -> String {
+    format!("campanile_{tenant}_")
+}
+
+/// An EventBridge rule's name, at most 64 characters: `campanile_<tenant>_<severity>_<hash>`. The hash
+/// tells the states apart too.
+pub fn rule(
+    cluster: &str,
+    namespace: &str,
+    tenant: &str,
+    severity: Severity,
+    state: AlarmState,
+) -> String {
+    let hash = hash(&format!("{cluster}/{namespace}/{}", state.as_str()));
+    format!("{}{severity}_{hash}", tenant_prefix(tenant))
+}
+
+/// The name of the EventBridge connection of a SlackChannel object, and of its API destination, at most 64
+/// characters: `campanile_<tenant>_slack_<hash>`.
+pub fn slack_path(cluster: &str, namespace: &str, tenant: &str, channel: &str) -> String {
+    let hash = hash(&format!("{cluster}/{namespace}/{channel}"));
+    format!("{}slack_{hash}", tenant_prefix(tenant))
+}
+
+/// What a rule calls its target for a SlackChannel object: the object's name, which fits into the 64
+/// characters that EventBridge gives it unless somebody found a way around the schema.
+pub fn rule_target(channel: &str) -> String {
+    /// `[.\-_A-Za-z0-9]{1,64}` (EventBridge's `TargetId`).
+    const LONGEST: usize = 64;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    if !channel.is_empty() && channel.len() <= LONGEST && channel.bytes().all(plain) {
+        return channel.to_owned();
+    }
+    format!("channel_{}", hash(channel))
+}
+
 /// Whether a topic's name is of the form that ours have, whoever made it.
 pub fn is_called_as_ours(arn: &str) -> bool {
     arn.rsplit(':')
@@ -67,7 +105,12 @@ pub fn is_called_as_ours(arn: &str) -> bool {
 
 /// 8 hexadecimal characters that tell clusters and namespaces apart where their names have no room.
 fn place(cluster: &str, namespace: &str) -> String {
-    let hash = Sha256::digest(format!("{cluster}/{namespace}"));
+    hash(&format!("{cluster}/{namespace}"))
+}
+
+/// 8 hexadecimal characters.
+fn hash(text: &str) -> String {
+    let hash = Sha256::digest(text);
     hash.iter()
         .take(4)
         .map(|byte| format!("{byte:02x}"))
@@ -127,14 +170,74 @@ mod tests {
             Some(&longest(32)),
         );
         assert!(name.len() <= 255, "{}", name.len());
-        let name = topic(&longest(32), &longest(63), &longest(36), Severity::Critical);
+        let (cluster, namespace, tenant) = (&longest(32), &longest(63), &longest(36));
+        let state = AlarmState::InsufficientData;
+        for severity in Severity::ALL {
+            for name in [
+                topic(cluster, namespace, tenant, severity),
+                rule(cluster, namespace, tenant, severity, state),
+            ] {
+                assert!(name.len() <= 64, "{name}: {}", name.len());
+            }
+        }
+        let name = slack_path(cluster, namespace, tenant, &longest(63));
         assert!(name.len() <= 64, "{}", name.len());
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        assert!(name.bytes().all(plain), "{name}");
+    }
+
+    #[test]
+    fn a_target_is_called_as_its_channel_where_that_fits() {
+        let long = "x".repeat(65);
+        for (channel, plain) in [
+            ("vsu-alerts", true),
+            (&"x".repeat(64), true),
+            (&long, false),
+            ("", false),
+            ("a b", false),
+            ("é", false),
+        ] {
+            let name = rule_target(channel);
+            assert_eq!(name == channel, plain, "{channel}");
+            assert!((1..=64).contains(&name.len()) && name.is_ascii());
+        }
+        assert_ne!(rule_target(&long), rule_target(&format!("{long}x")));
     }
 
     #[test]
     fn a_prefix_does_not_reach_another_tenant() {
         let other = alarm("eu", "vsu-2", Severity::Info, "s", "a", None);
         assert!(!other.starts_with(&alarm_prefix("eu", "vsu")));
+        let other = slack_path("eu", "ns", "vsu-2", "alerts");
+        assert!(!other.starts_with(&tenant_prefix("vsu")));
+    }
+
+    /// Whatever tells two of them apart tells their names apart.
+    #[test]
+    fn names_on_the_way_to_slack_are_told_apart() {
+        let mut names = BTreeSet::new();
+        let mut count = 0;
+        for cluster in ["eu", "us"] {
+            for namespace in ["a", "b"] {
+                for tenant in ["vsu", "vsu-2"] {
+                    for severity in Severity::ALL {
+                        for state in [
+                            AlarmState::Alarm,
+                            AlarmState::Ok,
+                            AlarmState::InsufficientData,
+                        ] {
+                            names.insert(rule(cluster, namespace, tenant, severity, state));
+                            count += 1;
+                        }
+                    }
+                    for channel in ["one", "two"] {
+                        names.insert(slack_path(cluster, namespace, tenant, channel));
+                        count += 1;
+                    }
+                }
+            }
+        }
+        assert_eq!(names.len(), count);
     }
 
     fn label(limit: usize) -> impl Strategy<Value = String> {

@@ -4,7 +4,7 @@
 use crate::{
     clients::limit::Urgency,
     error::{Class, Error, Result},
-    jitter::{jittered_by, spread_by},
+    jitter::{after_by, spread_by},
     mirror::{Mirror, Mirrored},
 };
 use futures::future::BoxFuture;
@@ -338,7 +338,11 @@ impl<S: Source> Outside<S> {
                 } else {
                     Class::Failing
                 };
-                jittered_by(dice, class, *failures).unwrap_or(usual)
+                let error = Error {
+                    class,
+                    ..error.clone()
+                };
+                after_by(dice, &error, *failures).unwrap_or(usual)
             }
             Standing::Never | Standing::Good => {
                 let unsettled = state

@@ -2,9 +2,10 @@
 //! object holds it, closed when the last one lets go.
 
 use crate::{
-    clients::aws::{Accounts, Identity},
+    clients::Clients,
     error::Result,
-    kind::{Installation, Watch},
+    installation::Installation,
+    kind::Watch,
     outside::{Holder, Rhythm, Tempo, Waker},
 };
 use futures::FutureExt;
@@ -17,14 +18,18 @@ use std::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The scopes of one kind.
-pub struct Scopes<W> {
-    accounts: Arc<Accounts>,
+pub struct Scopes<W: Watch> {
+    clients: Clients,
     installation: Installation,
     waker: Waker,
     /// `None` where nobody polls: a plan looks once.
     tempo: Option<Tempo>,
-    open: Mutex<HashMap<Identity, Scope<W>>>,
+    open: Mutex<Open<W>>,
+    /// What opened the way for each object the last time.
+    remembered: Mutex<HashMap<String, W::Access>>,
 }
+
+type Open<W> = HashMap<<W as Watch>::Access, Scope<W>>;
 
 struct Scope<W> {
     watch: Arc<W>,
@@ -48,34 +53,45 @@ pub struct Ages {
 impl<W: Watch> Scopes<W> {
     /// No scope is open.
     pub fn new(
-        accounts: Arc<Accounts>,
+        clients: Clients,
         installation: Installation,
         tempo: Option<Tempo>,
         waker: Waker,
     ) -> Self {
         Self {
-            accounts,
+            clients,
             installation,
             waker,
             tempo,
             open: Mutex::default(),
+            remembered: Mutex::default(),
         }
     }
 
-    fn open(&self) -> MutexGuard<'_, HashMap<Identity, Scope<W>>> {
+    fn open(&self) -> MutexGuard<'_, Open<W>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is watched by this identity, once it is certain that it leads where it says.
-    pub async fn reach(&self, identity: &Identity) -> Result<Arc<W>> {
-        if let Some(scope) = self.open().get(identity) {
+    /// What opened the way for an object the last time, if this process has been there.
+    pub fn remembered(&self, uid: &str) -> Option<W::Access> {
+        self.memory().get(uid).cloned()
+    }
+
+    fn memory(&self) -> MutexGuard<'_, HashMap<String, W::Access>> {
+        let memory = self.remembered.lock();
+        memory.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is watched by this way, once it is certain that it leads where it says.
+    pub async fn reach(&self, access: &W::Access) -> Result<Arc<W>> {
+        if let Some(scope) = self.open().get(access) {
             return Ok(scope.watch.clone());
         }
-        let account = self.accounts.get(identity).await?;
+        let watch = W::open(access, &self.clients, &self.installation, &self.waker).await?;
         let mut open = self.open();
         // Somebody else may have been faster.
-        let scope = open.entry(identity.clone()).or_insert_with(|| Scope {
-            watch: Arc::new(W::open(account, &self.installation, &self.waker)),
+        let scope = open.entry(access.clone()).or_insert_with(|| Scope {
+            watch: Arc::new(watch),
             polling: None,
         });
         Ok(scope.watch.clone())
@@ -83,10 +99,11 @@ impl<W: Watch> Scopes<W> {
 
     /// The object with this UID wants to know of changes in this scope, which has been reached as
     /// `reached`. Answers with what is watched from now on.
-    pub fn hold(&self, identity: &Identity, reached: Arc<W>, uid: &str, holder: &Holder) -> Arc<W> {
+    pub fn hold(&self, access: &W::Access, reached: Arc<W>, uid: &str, holder: &Holder) -> Arc<W> {
+        self.memory().insert(uid.to_owned(), access.clone());
         let mut open = self.open();
         // It may have been closed, and even opened anew, since it was reached.
-        let scope = open.entry(identity.clone()).or_insert(Scope {
+        let scope = open.entry(access.clone()).or_insert(Scope {
             watch: reached,
             polling: None,
         });
@@ -105,18 +122,25 @@ impl<W: Watch> Scopes<W> {
     }
 
     /// The object does not want to know of any scope any more but of this one. Closes what nobody holds.
-    pub fn release(&self, uid: &str, but: Option<&Identity>) {
-        self.open().retain(|identity, scope| {
+    pub fn release(&self, uid: &str, but: Option<&W::Access>) {
+        self.open().retain(|access, scope| {
             let parts = scope.watch.parts();
-            if but != Some(identity) {
+            if but != Some(access) {
                 parts.iter().for_each(|part| part.release(uid));
             }
             parts.iter().any(|part| part.is_held())
         });
     }
 
-    /// Lets go of all objects but these. Their deletion may have been missed.
+    /// The object is gone.
+    pub fn forget(&self, uid: &str) {
+        self.memory().remove(uid);
+        self.release(uid, None);
+    }
+
+    /// Forgets all objects but these. Their deletion may have been missed.
     pub fn keep(&self, uids: &HashSet<String>) {
+        self.memory().retain(|uid, _| uids.contains(uid));
         self.open().retain(|_, scope| {
             let parts = scope.watch.parts();
             parts.iter().for_each(|part| part.keep(uids));
@@ -166,14 +190,9 @@ async fn poll<W: Watch>(watch: Arc<W>, part: usize, tempo: Tempo) {
 mod tests {
     use super::*;
     use crate::{
-        clients::{
-            aws::Account,
-            limit::{Limiter, Urgency},
-        },
-        mark::Cluster,
+        clients::limit::{Limiter, Urgency},
         mirror::Mirrored,
         outside::{Outside, Polled, ReadOf, Source},
-        secret::Digester,
     };
     use std::{
         collections::{BTreeMap, BTreeSet},
@@ -208,8 +227,15 @@ mod tests {
     struct One(Outside<Counted>);
 
     impl Watch for One {
-        fn open(_: Arc<Account>, _: &Installation, waker: &Waker) -> Self {
-            Self(Outside::new(Counted, waker.clone()))
+        type Access = &'static str;
+
+        async fn open(
+            _: &&'static str,
+            _: &Clients,
+            _: &Installation,
+            waker: &Waker,
+        ) -> Result<Self> {
+            Ok(Self(Outside::new(Counted, waker.clone())))
         }
 
         fn parts(&self) -> Vec<&dyn Polled> {
@@ -217,48 +243,31 @@ mod tests {
         }
     }
 
-    fn identity(namespace: &str) -> Identity {
-        Identity {
-            role_arn: "arn:aws:iam::222233334444:role/campanile".into(),
-            external_id: format!("eu/{namespace}"),
-            account_id: "222233334444".into(),
-            region: "us-east-2".into(),
-        }
-    }
-
-    /// A scope is polled while somebody holds it, and no longer; the same role with another external id
-    /// is another scope.
+    /// A scope is polled while somebody holds it, and no longer; another
+    /// way in is another scope.
     #[tokio::test(start_paused = true)]
     async fn a_scope_lives_as_long_as_somebody_holds_it() {
-        let installation = Installation {
-            cluster: Cluster {
-                name: "eu".into(),
-                uid: "0a1b2c3d".into(),
-            },
-            tenant_role_name: "campanile".into(),
-            pagerduty_events_url: "https://events.pagerduty.com".into(),
-            digester: Digester::new(b"key").unwrap(),
-            require_account_binding: true,
-        };
+        let installation = Installation::sample();
         let limiter = Arc::new(Limiter::new(&BTreeMap::new()));
-        let accounts = Accounts::from_environment("eu", limiter, Arc::new(|_| {})).await;
+        let clients = Clients::from_environment(&installation, limiter, Arc::new(|_| {}));
+        let clients = clients.await.unwrap();
         let minute = Duration::from_secs(60);
         let tempo = Tempo {
             poll: minute,
             slow: minute,
         };
         let waker: Waker = Arc::new(|_| {});
-        let scopes = Scopes::<One>::new(Arc::new(accounts), installation, Some(tempo), waker);
+        let scopes = Scopes::<One>::new(clients, installation, Some(tempo), waker);
         let holder = |name: &str| Holder {
             namespace: "ns".into(),
             name: name.into(),
             interest: BTreeSet::new(),
         };
         let watch = || Arc::new(One(Outside::new(Counted, Arc::new(|_| {}))));
-        let first = scopes.hold(&identity("a"), watch(), "1", &holder("one"));
-        let second = scopes.hold(&identity("a"), watch(), "2", &holder("two"));
+        let first = scopes.hold(&"a", watch(), "1", &holder("one"));
+        let second = scopes.hold(&"a", watch(), "2", &holder("two"));
         assert!(Arc::ptr_eq(&first, &second), "one scope for both");
-        let other = scopes.hold(&identity("b"), watch(), "3", &holder("three"));
+        let other = scopes.hold(&"b", watch(), "3", &holder("three"));
         assert!(!Arc::ptr_eq(&first, &other));
         assert_eq!(scopes.ages().open, 2);
         let polls = async || {
@@ -269,10 +278,10 @@ mod tests {
         let both = polls().await;
         assert!((8..=12).contains(&both), "{both}");
         scopes.release("3", None);
-        scopes.release("1", Some(&identity("a")));
+        scopes.release("1", Some(&"a"));
         let one = polls().await;
         assert!((4..=6).contains(&one), "{one}");
-        scopes.release("1", Some(&identity("b")));
+        scopes.release("1", Some(&"b"));
         assert_eq!(scopes.ages().open, 1, "the other object still holds it");
         scopes.release("2", None);
         assert_eq!((scopes.ages().open, polls().await), (0, 0));

@@ -2,7 +2,7 @@
 //! passes one gate. Deletion is the same with nothing desired, a plan is the same without a gate.
 
 use crate::{
-    api::{AdoptionPolicy, DriftPolicy, Target},
+    api::{AdoptionPolicy, DriftPolicy},
     error::{Class, Error, On, Result},
     plan::{self, Change, Desired, Found, Holder, Step, Value, Verb},
 };
@@ -73,6 +73,13 @@ pub trait Stage: Send + Sync {
         Self: Sized,
     {
         Ok(())
+    }
+    /// Why nobody but a person can make a change, where that is so: it is told and not even tried. Pure.
+    fn objection(&self, _change: &ChangeOf<Self>) -> Option<Error>
+    where
+        Self: Sized,
+    {
+        None
     }
     /// The call that makes a change.
     fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_>
@@ -165,9 +172,6 @@ impl Ids {
 
 /// What every outside write passes. In `plan` there is none.
 pub trait Gate: Send + Sync {
-    /// Records in status that this place is about to be written to. It has been reached, so what is
-    /// made there can be cleaned up by the same way.
-    fn arrive<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<()>>;
     /// May these changes be written now, in one call? Lease still held, not shutting down, no newer
     /// generation, and the quota allows it; it waits for the latter.
     fn enter<'a>(
@@ -177,6 +181,9 @@ pub trait Gate: Send + Sync {
     ) -> BoxFuture<'a, Result<()>>;
     /// Records in status that this thing is about to be made. Only for stages with a ledger.
     fn intend<'a>(&'a self, step: &'a Step) -> BoxFuture<'a, Result<()>>;
+    /// Records in status what the outside calls the thing that has been made. Only for stages with a
+    /// ledger. Where that fails, what was intended still stands there.
+    fn record<'a>(&'a self, step: &'a Step, id: &'a str) -> BoxFuture<'a, ()>;
     /// A change's outcome.
     fn leave(&self, operation: Operation<'_>, step: &Step, outcome: &Result<Applied>);
     /// The refusal, where this very change, or any in this scope, was refused so lately that it is not
@@ -443,6 +450,10 @@ impl<S: Stage> Typed<S> {
             let outcomes = outcomes.into_iter().chain(repeat_with(unknown));
             for ((step, change), outcome) in steps.iter().zip(batch).zip(outcomes) {
                 gate.leave(operation, step, &outcome);
+                if let (true, Verb::Create, Ok(Applied::Id(id))) = (S::LEDGER, step.verb, &outcome)
+                {
+                    gate.record(step, id).await;
+                }
                 match outcome {
                     Ok(applied) => {
                         run.report.made.push(step.clone());
@@ -516,6 +527,13 @@ impl<S: Stage> Lane for Typed<S> {
             let (mut creates, mut updates) = (Vec::new(), Vec::new());
             for change in changes {
                 let step = Step::of(S::NAME, &change);
+                if let Some(error) = self.stage.objection(&change) {
+                    if change.verb() != Verb::Delete {
+                        self.unmade.insert(self.stage.identity(change.key()));
+                    }
+                    Self::tell(Some(step.key), error, run);
+                    continue;
+                }
                 run.report.planned.push(step.clone());
                 if step.verb != Verb::Conflict && matches!(run.origin, Origin::Outside(_)) {
                     run.report.drift.push(step);
@@ -551,7 +569,8 @@ impl<S: Stage> Lane for Typed<S> {
                 }
             }
             let held = self.stage.desired().held.keys();
-            self.unmade = held.map(|key| self.stage.identity(key)).collect();
+            let held = held.map(|key| self.stage.identity(key));
+            self.unmade.extend(held);
             let wanted: BTreeMap<_, _> = creates
                 .iter()
                 .map(|change| (change.key().to_string(), self.stage.identity(change.key())))

@@ -3,10 +3,13 @@
 
 use crate::{
     clients::kubernetes,
-    error::{Error, Result},
-    kind::Installation,
+    error::{Class, Error, On, Result},
+    installation::Installation,
 };
-use k8s_openapi::{NamespaceResourceScope, api::core::v1::Namespace};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{Namespace, Secret as KubeSecret},
+};
 use kube::{Api, Resource, ResourceExt, api::ListParams, core::PartialObjectMeta};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value as Json, json};
@@ -196,6 +199,29 @@ impl<'a> Surroundings<'a> {
             None => Ok(there),
             Some(manifest) => over(&key, manifest, there.as_ref()).map(Some),
         }
+    }
+
+    /// The text under a key of a Secret. What waits for it says what to do.
+    pub async fn secret(&self, namespace: &str, name: &str, key: &str) -> Result<String> {
+        let waiting = |message: String| Error::new(Class::Waiting(On::Secret), message);
+        let secret = self.get::<KubeSecret>(namespace, name).await?;
+        let secret = secret.ok_or_else(|| {
+            waiting(format!(
+                "Secret {namespace}/{name} does not exist: create it with the key {key}"
+            ))
+        })?;
+        let data = secret.data.unwrap_or_default();
+        let bytes = data.get(key).ok_or_else(|| {
+            waiting(format!(
+                "Secret {namespace}/{name} has no key {key}: add it, or correct the reference"
+            ))
+        })?;
+        let text = std::str::from_utf8(&bytes.0).map_err(|_| {
+            waiting(format!(
+                "key {key} of Secret {namespace}/{name} is not text"
+            ))
+        })?;
+        Ok(text.to_owned())
     }
 
     /// One object as it is in the cluster.

@@ -1,21 +1,25 @@
 //! The alarms of one scope: read in bulk, by name, and their tags one by one.
 
-use super::desired::{Configuration, Live, Observed, Statistic};
+use super::{
+    desired::{Configuration, Live, Observed, Statistic},
+    tags::{AlarmTags, TagsInEvents},
+};
 use crate::{
     api::AlarmState,
     clients::{
-        aws::{Account, Turns, classify},
+        Clients,
+        aws::{Account, Identity, Turns, classify},
         limit::Urgency,
     },
     error::{Class, Error, Result},
-    kind::{Installation, Watch},
-    mark::{OwnerTag, TAG},
+    installation::Installation,
+    kind::Watch,
     names,
     outside::{Outside, Polled, ReadOf, Rhythm, Source, Waker},
 };
 use aws_sdk_cloudwatch::{
     operation::describe_alarms::builders::DescribeAlarmsFluentBuilder,
-    types::{AlarmType, CompositeAlarm, MetricAlarm, StateValue},
+    types::{ActionConfiguration, AlarmType, CompositeAlarm, MetricAlarm, StateValue},
 };
 use jiff::Timestamp;
 use std::{
@@ -32,27 +36,35 @@ pub struct AlarmWatch {
     pub account: Arc<Account>,
     /// All alarms of this installation there.
     pub alarms: Arc<Outside<Alarms>>,
-    /// Their tags.
-    pub tags: Outside<OwnerTags>,
+    /// Those of their tags that are ours to set.
+    pub tags: Outside<HeldTags>,
 }
 
 impl Watch for AlarmWatch {
-    fn open(account: Arc<Account>, installation: &Installation, waker: &Waker) -> Self {
+    type Access = Identity;
+
+    async fn open(
+        access: &Identity,
+        clients: &Clients,
+        installation: &Installation,
+        waker: &Waker,
+    ) -> Result<Self> {
+        let account = clients.aws.get(access).await?;
         let alarms = Alarms {
             turns: account.turns(),
             account: account.clone(),
             prefix: names::alarms_prefix(&installation.cluster.name),
         };
         let alarms = Arc::new(Outside::new(alarms, waker.clone()));
-        let tags = OwnerTags {
+        let tags = HeldTags {
             account: account.clone(),
             alarms: alarms.clone(),
         };
-        Self {
+        Ok(Self {
             account,
             alarms,
             tags: Outside::new(tags, waker.clone()),
-        }
+        })
     }
 
     fn parts(&self) -> Vec<&dyn Polled> {
@@ -153,14 +165,14 @@ impl Source for Alarms {
     }
 }
 
-/// The owner's tags of the alarms that somebody holds. There is no bulk read of them.
-pub struct OwnerTags {
+/// The tags, as far as they are ours to set, of the alarms that somebody holds. There is no bulk read of them.
+pub struct HeldTags {
     account: Arc<Account>,
     alarms: Arc<Outside<Alarms>>,
 }
 
-impl OwnerTags {
-    async fn find(&self, name: &str, urgency: Urgency) -> Result<Option<OwnerTag>> {
+impl HeldTags {
+    async fn find(&self, name: &str, urgency: Urgency) -> Result<Option<AlarmTags>> {
         let call = self
             .account
             .read("cloudwatch", "ListTagsForResource", urgency)
@@ -182,14 +194,14 @@ impl OwnerTags {
             }
             Err(error) => return Err(classify(&call, &error)),
         };
-        let tag = tags.tags().iter().find(|tag| tag.key() == Some(TAG));
-        let owner = tag.map(|tag| tag.value().unwrap_or_default().to_owned());
-        Ok(Some(OwnerTag(owner)))
+        let pairs = tags.tags().iter();
+        let pairs = pairs.filter_map(|tag| Some((tag.key()?, tag.value().unwrap_or_default())));
+        Ok(Some(AlarmTags::among(pairs)))
     }
 }
 
-impl Source for OwnerTags {
-    type Value = OwnerTag;
+impl Source for HeldTags {
+    type Value = AlarmTags;
     const ENUMERATES: bool = false;
     const RHYTHM: Rhythm = Rhythm::Slow;
 
@@ -202,8 +214,8 @@ impl Source for OwnerTags {
     async fn read_some(&self, keys: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
         let mut found = BTreeMap::new();
         for name in keys {
-            if let Some(tag) = self.find(name, urgency).await? {
-                found.insert(name.clone(), tag);
+            if let Some(tags) = self.find(name, urgency).await? {
+                found.insert(name.clone(), tags);
             }
         }
         Ok(found)
@@ -268,7 +280,7 @@ fn live(
 }
 
 /// What DescribeAlarms says, with what AWS leaves out where it is unset in the form in which we compare.
-fn configuration(alarm: &MetricAlarm) -> Configuration {
+pub(super) fn configuration(alarm: &MetricAlarm) -> Configuration {
     let evaluation_periods = alarm.evaluation_periods().unwrap_or_default();
     let mut foreign_fields = Vec::new();
     if let Some(unit) = alarm.unit() {
@@ -322,7 +334,25 @@ fn configuration(alarm: &MetricAlarm) -> Configuration {
         actions_enabled: alarm.actions_enabled().unwrap_or(true),
         alarm_actions: alarm.alarm_actions().iter().cloned().collect(),
         ok_actions: alarm.ok_actions().iter().cloned().collect(),
+        tags_in_events: tags_in_events(alarm.action_configuration()),
         foreign_fields,
+    }
+}
+
+/// Which tags travel, by what DescribeAlarms says of it, which may be nothing.
+fn tags_in_events(actions: Option<&ActionConfiguration>) -> TagsInEvents {
+    let propagation = actions.and_then(ActionConfiguration::alarm_tags_propagation);
+    let Some(propagation) = propagation.filter(|tags| tags.enabled() == Some(true)) else {
+        return TagsInEvents::Off;
+    };
+    let keys = |keys: &[String]| keys.iter().cloned().collect();
+    match (
+        propagation.included_tag_keys(),
+        propagation.excluded_tag_keys(),
+    ) {
+        ([], []) => TagsInEvents::All,
+        ([], excluded) => TagsInEvents::AllBut(keys(excluded)),
+        (included, _) => TagsInEvents::Only(keys(included)),
     }
 }
 
@@ -345,7 +375,50 @@ mod tests {
         assert_eq!(seen.datapoints_to_alarm, 3);
         assert_eq!(seen.treat_missing_data, "missing");
         assert!(seen.actions_enabled);
+        assert_eq!(seen.tags_in_events, TagsInEvents::Off);
         assert_eq!(seen.foreign_fields, Vec::<String>::new());
+    }
+
+    #[test]
+    fn tags_travel_only_where_that_is_said() {
+        let propagation = || sdk::AlarmTagsPropagation::builder();
+        let keys = |keys: &[&str]| Some(keys.iter().map(|key| (*key).to_owned()).collect());
+        let ours = ["campanile-set", "campanile-alarm", "campanile-environment"];
+        for (propagation, expected) in [
+            (None, TagsInEvents::Off),
+            (Some(propagation()), TagsInEvents::Off),
+            (
+                Some(
+                    propagation()
+                        .enabled(false)
+                        .set_included_tag_keys(keys(&ours)),
+                ),
+                TagsInEvents::Off,
+            ),
+            (
+                Some(
+                    propagation()
+                        .enabled(true)
+                        .set_included_tag_keys(keys(&ours))
+                        .set_excluded_tag_keys(keys(&[])),
+                ),
+                TagsInEvents::ours(),
+            ),
+            (
+                Some(
+                    propagation()
+                        .enabled(true)
+                        .set_included_tag_keys(keys(&[]))
+                        .set_excluded_tag_keys(keys(&[])),
+                ),
+                TagsInEvents::All,
+            ),
+        ] {
+            let actions = sdk::ActionConfiguration::builder()
+                .set_alarm_tags_propagation(propagation.map(|tags| tags.build()));
+            assert_eq!(tags_in_events(Some(&actions.build())), expected);
+        }
+        assert_eq!(tags_in_events(None), TagsInEvents::Off);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! From an AlarmSet and its tenant to the alarms that CloudWatch should have. Pure.
 
+use super::tags::{AlarmTags, TagsInEvents};
 use crate::{
     api::{Alarm, AlarmSet, AlarmState, Environment, Severity, TenantObservability},
     error::{Class, Error},
@@ -50,6 +51,8 @@ pub struct Configuration {
     pub alarm_actions: BTreeSet<String>,
     /// What happens when it stops.
     pub ok_actions: BTreeSet<String>,
+    /// Which of its tags travel in its events.
+    pub tags_in_events: TagsInEvents,
     /// What is set that we never set: unit, metrics, other actions. Always empty in ours.
     pub foreign_fields: Vec<String>,
 }
@@ -105,6 +108,7 @@ impl Value for Configuration {
             actions_enabled,
             alarm_actions,
             ok_actions,
+            tags_in_events,
             foreign_fields,
         } = self;
         let list = |items: &BTreeSet<String>| items.iter().cloned().collect::<Vec<_>>().join(", ");
@@ -131,6 +135,7 @@ impl Value for Configuration {
             ("actionsEnabled", actions_enabled.to_string()),
             ("alarmActions", list(alarm_actions)),
             ("okActions", list(ok_actions)),
+            ("alarm tags in events", tags_in_events.to_string()),
             ("other", foreign_fields.join(", ")),
         ]
     }
@@ -202,6 +207,8 @@ pub struct Member {
 pub struct Wanted {
     /// By name in CloudWatch.
     pub alarms: Desired<String, Configuration>,
+    /// The tags of each alarm that is to be there.
+    pub tags: BTreeMap<String, AlarmTags>,
     /// What each of them is in the spec, those that cannot be made included.
     pub members: BTreeMap<String, Member>,
 }
@@ -233,6 +240,7 @@ pub fn desired(
                 environment: environment.map(str::to_owned),
                 severity: alarm.severity,
             };
+            let tags = AlarmTags::of(mark, &set.name_any(), &member);
             wanted.members.insert(name.clone(), member);
             match configuration(set, alarm, &slot, topics, mark) {
                 _ if wanted.alarms.wanted.len() >= LIMIT => {
@@ -242,7 +250,10 @@ pub fn desired(
                     );
                     wanted.alarms.held.insert(name, Error::invalid(message));
                 }
-                Ok(configuration) => drop(wanted.alarms.wanted.insert(name, configuration)),
+                Ok(configuration) => {
+                    wanted.tags.insert(name.clone(), tags);
+                    wanted.alarms.wanted.insert(name, configuration);
+                }
                 Err(error) => drop(wanted.alarms.held.insert(name, error)),
             }
         }
@@ -342,6 +353,7 @@ fn configuration(
         actions_enabled: true,
         alarm_actions: actions.clone(),
         ok_actions: actions,
+        tags_in_events: TagsInEvents::ours(),
         foreign_fields: Vec::new(),
     })
 }
@@ -349,7 +361,11 @@ fn configuration(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{api::AlarmSetSpec, mark::Cluster};
+    use crate::{
+        api::AlarmSetSpec,
+        mark::Cluster,
+        plan::{Step, diff, tell},
+    };
     use serde_json::json;
 
     fn tenant() -> TenantObservability {
@@ -440,8 +456,73 @@ mod tests {
     }
 
     #[test]
+    fn each_alarm_carries_what_it_is_in_the_spec() {
+        let owner = (
+            "campanile.dev/owner",
+            "campanile:eu/0a1b2c3d/AlarmSet/vsu/golden",
+        );
+        let (set_tag, alarm) = (("campanile-set", "golden"), ("campanile-alarm", "p95"));
+        for (environments, expected) in [
+            (
+                json!(["*"]),
+                vec![("@pilot", Some("pilot")), ("@prod", Some("prod"))],
+            ),
+            (json!(null), vec![("", None)]),
+        ] {
+            let wanted = wanted(&set(environments, json!({})));
+            let names = wanted.alarms.wanted.keys();
+            assert!(names.eq(wanted.tags.keys()));
+            for ((name, tags), (end, environment)) in wanted.tags.iter().zip(expected) {
+                assert_eq!(*name, format!("campanile/eu/vsu/warning/golden/p95{end}"));
+                let mut all = vec![owner, set_tag, alarm];
+                all.extend(environment.map(|name| ("campanile-environment", name)));
+                assert_eq!(tags.pairs().collect::<Vec<_>>(), all);
+                let alarm = &wanted.alarms.wanted[name];
+                assert_eq!(alarm.tags_in_events, TagsInEvents::ours());
+            }
+        }
+    }
+
+    /// An alarm that was made before its tags travelled is put once, and the plan says why.
+    #[test]
+    fn an_alarm_whose_tags_do_not_travel_is_updated() {
+        let wanted = wanted(&set(json!(null), json!({})));
+        let (name, right) = wanted.alarms.wanted.first_key_value().unwrap();
+        for (was, told) in [
+            (TagsInEvents::ours(), None),
+            (TagsInEvents::Off, Some("unset")),
+            (TagsInEvents::All, Some("all")),
+            (
+                TagsInEvents::Only(["campanile-alarm".to_owned()].into()),
+                Some("campanile-alarm"),
+            ),
+        ] {
+            let found = Found {
+                id: (),
+                value: Configuration {
+                    tags_in_events: was,
+                    ..right.clone()
+                },
+                holder: Holder::Us,
+                live: (),
+            };
+            let changes = diff(&wanted.alarms, &[(name.clone(), found)].into());
+            let steps = changes
+                .iter()
+                .map(|change| tell(&Step::of("alarm", change)));
+            let told = told.map(|was| {
+                format!(
+                    "alarm {name}: alarm tags in events was {was}, wanted campanile-alarm, campanile-environment, campanile-set"
+                )
+            });
+            assert_eq!(steps.collect::<Vec<_>>(), Vec::from_iter(told));
+        }
+    }
+
+    #[test]
     fn an_unknown_environment_holds_only_its_own_alarms() {
         let wanted = wanted(&set(json!(["prod", "stage"]), json!({})));
+        assert!(wanted.tags.keys().eq(wanted.alarms.wanted.keys()));
         assert_eq!(
             wanted.alarms.wanted.keys().collect::<Vec<_>>(),
             ["campanile/eu/vsu/warning/golden/p95@prod"]

@@ -4,11 +4,14 @@ pub mod cloudwatch;
 pub mod desired;
 pub mod report;
 pub mod stages;
+pub mod tags;
 
 use crate::{
     api::{AlarmSet, AlarmSetStatus, AlarmState, Severity, Target, TenantObservability},
+    clients::aws::Identity,
     error::{Class, Error, On, Result},
-    kind::{Common, Findings, Installation, Kind, Lanes, Moment, Outcome, Place, Policies, Status},
+    installation::Installation,
+    kind::{Common, Findings, Kind, Lanes, Moment, Outcome, Place, Policies, Status},
     names,
     plan::{Holder, Step},
     stage::{Lane, Stage as _, Typed},
@@ -62,9 +65,10 @@ impl Lanes for Row {
 }
 
 impl Status for AlarmSetStatus {
+    type Target = Target;
+
     fn common(&mut self) -> Common<'_> {
         Common {
-            targets: &mut self.targets,
             conditions: &mut self.conditions,
             observed_generation: &mut self.observed_generation,
             last_handled_reconcile_at: &mut self.last_handled_reconcile_at,
@@ -72,6 +76,10 @@ impl Status for AlarmSetStatus {
             drift: &mut self.drift,
             drift_count: &mut self.drift_count,
         }
+    }
+
+    fn targets(&mut self) -> &mut Vec<Target> {
+        &mut self.targets
     }
 }
 
@@ -153,6 +161,15 @@ impl Kind for AlarmSet {
         Some(tenant::desired::target(aws, prefix, installation))
     }
 
+    fn access(
+        &self,
+        target: &Target,
+        _: Result<&Inputs, &Error>,
+        installation: &Installation,
+    ) -> Result<Identity> {
+        Ok(installation.identity(target, &self.namespace().unwrap_or_default()))
+    }
+
     fn lanes(&self, place: &Place<'_, Self>) -> Row {
         let mark = place.installation.mark(self);
         let wanted = place.inputs.map_or_else(Wanted::default, |inputs| {
@@ -160,7 +177,7 @@ impl Kind for AlarmSet {
             desired::desired(cluster, self, &inputs.tenant, &inputs.topics, &mark)
         });
         let alarms = Alarms::new(
-            wanted.alarms.clone(),
+            &wanted,
             place.target.prefix.clone(),
             self.interest(place.target, place.installation),
             mark,

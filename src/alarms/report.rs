@@ -121,7 +121,10 @@ fn reason(error: &Error) -> &'static str {
 mod tests {
     use super::*;
     use crate::{
-        alarms::desired::{Configuration, Live},
+        alarms::{
+            desired::{Configuration, Live},
+            tags::TagsInEvents,
+        },
         api::Severity,
         plan::Found,
         stage::Failure,
@@ -143,6 +146,7 @@ mod tests {
             actions_enabled: true,
             alarm_actions: Default::default(),
             ok_actions: Default::default(),
+            tags_in_events: TagsInEvents::ours(),
             foreign_fields: vec![],
         }
     }

@@ -149,14 +149,6 @@ pub struct Target {
     pub prefix: String,
 }
 
-impl Target {
-    /// Whether both mean the same place; the role by which one gets there may change.
-    pub fn same_place(&self, other: &Self) -> bool {
-        (&self.account_id, &self.region, &self.prefix)
-            == (&other.account_id, &other.region, &other.prefix)
-    }
-}
-
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "account {}, {}", self.account_id, self.region)

@@ -2,6 +2,7 @@
 
 mod alarm_set;
 mod common;
+mod slack_channel;
 mod tenant_observability;
 
 pub use alarm_set::{
@@ -11,6 +12,10 @@ pub use alarm_set::{
 pub use common::{
     AdoptionPolicy, DeletionPolicy, DriftChange, DriftEntry, DriftPolicy, KeyRef, NameRef,
     Severity, Target,
+};
+pub use slack_channel::{
+    Creating, SlackChannel, SlackChannelSpec, SlackChannelStatus, SlackTarget, Visibility,
+    Workspace,
 };
 pub use tenant_observability::{
     Aws, Environment, Health, Links, Notify, PagerDuty, Recipients, SubscriptionEntry,
@@ -39,9 +44,17 @@ pub const RECONCILE_REQUESTED: &str = "reconcile.fluxcd.io/requestedAt";
 /// can set it.
 pub const ACCOUNT_BINDING: &str = "campanile.dev/aws-account-id";
 
+/// The annotation of a Namespace that lets its SlackChannels use the operator's own token, for channels
+/// whose names begin with its value. Only the platform team can set it.
+pub const SLACK_PREFIX: &str = "campanile.dev/slack-channel-prefix";
+
 /// All CustomResourceDefinitions, in the order in which they are printed and applied.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    let mut crds = vec![TenantObservability::crd(), AlarmSet::crd()];
+    let mut crds = vec![
+        TenantObservability::crd(),
+        AlarmSet::crd(),
+        SlackChannel::crd(),
+    ];
     for version in crds.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
         let schema = version.schema.as_mut();
         let schema = schema.and_then(|schema| schema.open_api_v3_schema.as_mut());
@@ -129,9 +142,15 @@ mod tests {
         let read: AlarmSetSpec = serde_json::from_value(set.clone()).unwrap();
         assert_eq!(serde_json::to_value(&read).unwrap(), set);
 
+        let channel = serde_json::json!({"channel": "vsu_alerts"});
+        let read: SlackChannelSpec = serde_json::from_value(channel.clone()).unwrap();
+        assert_eq!(read.deletion_policy, DeletionPolicy::Orphan);
+        assert_eq!(serde_json::to_value(&read).unwrap(), channel);
+
         for status in [
             serde_json::to_value(TenantObservabilityStatus::default()).unwrap(),
             serde_json::to_value(AlarmSetStatus::default()).unwrap(),
+            serde_json::to_value(SlackChannelStatus::default()).unwrap(),
         ] {
             assert_eq!(status, serde_json::json!({}));
         }

@@ -1,7 +1,8 @@
 //! TenantObservability: a tenant, its account, its environments and who hears what.
 
 use super::common::{
-    AdoptionPolicy, DeletionPolicy, DriftEntry, DriftPolicy, KeyRef, Severity, Target, is_default,
+    AdoptionPolicy, DeletionPolicy, DriftEntry, DriftPolicy, KeyRef, NameRef, Severity, Target,
+    is_default,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -45,10 +46,31 @@ use std::fmt;
         self.notify.?warning.?topicArns.orValue([]), self.notify.?info.?topicArns.orValue([])].all(topics, \
         topics.all(topic, topic.split(':').size() != 6 || topic.split(':')[3] == self.aws.region))")
         .message("topicArns: CloudWatch can only notify topics of the tenant's own Region"),
+    validation = Rule::new("!has(self.eventBridge) || has(self.aws)")
+        .message("eventBridge is about the tenant's account: add the aws block, or remove eventBridge"),
+    validation = Rule::new("!has(self.notify) || has(self.eventBridge) || (size(self.notify.?critical.?slack.orValue([])) == 0 \
+        && size(self.notify.?warning.?slack.orValue([])) == 0 && size(self.notify.?info.?slack.orValue([])) == 0)")
+        .message("alarms reach Slack through EventBridge, which has to assume a role for that: add eventBridge.invokeRoleArn, or remove notify's slack"),
+    validation = Rule::new("!has(self.aws) || !has(self.eventBridge) || self.eventBridge.invokeRoleArn.split(':').size() < 6 || \
+        self.eventBridge.invokeRoleArn.split(':')[4] == self.aws.accountId")
+        .message("eventBridge.invokeRoleArn must be a role of aws.accountId"),
+    validation = Rule::new("!has(self.aws) || !has(self.eventBridge) || !has(self.eventBridge.deadLetterQueueArn) || \
+        self.eventBridge.deadLetterQueueArn.split(':').size() != 6 || \
+        (self.eventBridge.deadLetterQueueArn.split(':')[3] == self.aws.region && self.eventBridge.deadLetterQueueArn.split(':')[4] == self.aws.accountId)")
+        .message("eventBridge.deadLetterQueueArn must be a queue of aws.accountId, in aws.region"),
     validation = Rule::new("!has(oldSelf.aws) || has(self.aws)")
         .message("aws cannot be removed while things exist in that account: delete this object and make a new one")
 )]
 pub struct TenantObservabilitySpec {
+    /// What people call the tenant. Left out: the object's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(
+        validation = Rule::new(r"self.matches('^[^\\pC\\s]([^\\pC]*[^\\pC\\s])?$')")
+            .message("displayName is one line of text, without spaces around it")
+    )]
+    pub display_name: Option<String>,
+
     /// The tenant's environments. An AlarmSet makes each of its alarms once per environment that it names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
@@ -62,6 +84,10 @@ pub struct TenantObservabilitySpec {
     /// Who hears which severity. An SNS topic is made for each severity that is listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify: Option<Notify>,
+
+    /// How EventBridge calls Slack. Needed where a severity lists Slack channels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_bridge: Option<EventBridge>,
 
     /// Nothing is read or written outside while true; status keeps what was known last. A deletion
     /// is carried out all the same. Left out: false.
@@ -147,6 +173,29 @@ pub struct Aws {
     pub role_arn: Option<String>,
 }
 
+/// How EventBridge calls Slack.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct EventBridge {
+    /// The role that EventBridge assumes to call the API destination, in the tenant's account. It trusts
+    /// `events.amazonaws.com` and may do `events:InvokeApiDestination`.
+    #[schemars(length(max = 600))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]+$')")
+            .message("invokeRoleArn is the ARN of a role, as in arn:aws:iam::222233334444:role/campanile-events")
+    )]
+    pub invoke_role_arn: String,
+
+    /// A queue for what could not be delivered, in the tenant's account and Region. Left out: it is dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 160))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^arn:aws[a-z-]*:sqs:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,80}$')")
+            .message("deadLetterQueueArn is the ARN of a standard SQS queue, as in arn:aws:sqs:us-east-2:222233334444:campanile-dlq; EventBridge cannot use a FIFO queue here")
+    )]
+    pub dead_letter_queue_arn: Option<String>,
+}
+
 /// Who hears which severity.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -213,6 +262,12 @@ pub struct Recipients {
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub emails: Vec<String>,
 
+    /// Channels in Slack, by their SlackChannel objects.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub slack: Vec<SlackRecipient>,
+
     /// Topics that exist already and hear the alarms beside ours, in the tenant's Region. They stay
     /// as they are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -267,6 +322,16 @@ pub struct PagerDuty {
     pub name: String,
     /// Where the integration key is.
     pub integration_key_secret_ref: KeyRef,
+}
+
+/// A channel in Slack. As a whole it is one item of a set: what tells such items apart is not a plain field,
+/// so they cannot be a map.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
+pub struct SlackRecipient {
+    /// The SlackChannel, in this namespace.
+    pub channel_ref: NameRef,
 }
 
 /// What the roll-up says.
@@ -325,6 +390,10 @@ pub struct TenantObservabilityStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub subscriptions: Vec<SubscriptionEntry>,
+    /// The ways into Slack that Campanile has made, or is about to make.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub slack_paths: Vec<SlackPathEntry>,
     /// What differs outside from what was applied, at most 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
@@ -343,6 +412,22 @@ pub struct TenantObservabilityStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub conditions: Vec<Condition>,
+}
+
+impl TenantObservabilityStatus {
+    /// An entry of `slack_paths`: by a webhook, or else by a bot's token. `secret`: a digest of what
+    /// EventBridge was given last.
+    pub fn slack_path(channel: &str, webhook: bool, secret: Option<String>) -> SlackPathEntry {
+        SlackPathEntry {
+            channel: channel.to_owned(),
+            via: if webhook {
+                SlackVia::Webhook
+            } else {
+                SlackVia::BotToken
+            },
+            secret,
+        }
+    }
 }
 
 /// Where a person looks at what Campanile made.
@@ -392,10 +477,57 @@ pub enum SubscriptionState {
     Gone,
 }
 
+/// A way for alarms into Slack: an EventBridge connection and an API destination.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SlackPathEntry {
+    /// The SlackChannel object.
+    pub channel: String,
+    /// How messages get in.
+    pub via: SlackVia,
+    /// A digest of the webhook's URL or of the token that EventBridge was given last. Absent while it was
+    /// given none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+}
+
+/// How messages get into a channel.
+#[derive(
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord,
+)]
+pub enum SlackVia {
+    /// By an incoming webhook.
+    Webhook,
+    /// As a bot, by its token.
+    BotToken,
+}
+
+impl SlackPathEntry {
+    /// Whether messages get in by an incoming webhook.
+    pub fn is_webhook(&self) -> bool {
+        self.via == SlackVia::Webhook
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    /// Server-side apply takes a list of objects for a set only if each of them is a whole.
+    #[test]
+    fn a_slack_recipient_is_one_item_of_a_set() {
+        use kube::CustomResourceExt;
+        let crd = serde_json::to_value(TenantObservability::crd()).unwrap();
+        let recipients = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/notify/properties/critical/properties");
+        let list = &recipients.unwrap()["slack"];
+        assert_eq!(
+            (&list["x-kubernetes-list-type"], &list["maxItems"]),
+            (&json!("set"), &json!(5))
+        );
+        assert_eq!(list["items"]["x-kubernetes-map-type"], "atomic");
+        assert_eq!(list["items"]["required"], json!(["channelRef"]));
+    }
 
     #[test]
     fn a_severity_that_is_null_is_listed_with_nobody() {

@@ -8,16 +8,20 @@ use crate::{
     clients::{
         kubernetes,
         limit::{self, Limiter},
+        slack,
     },
     error::{Class, Error, Result},
-    kind::Installation,
+    installation::Installation,
     mark::Cluster,
-    secret::Digester,
+    secret::{Digester, Secret},
 };
 use clap::{Args, Parser, Subcommand};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt};
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
+
+/// Where the operator's own bot token is.
+const SLACK_TOKEN: &str = "SLACK_BOT_TOKEN";
 
 /// Keeps the observability of many tenants, each in its own AWS account, as declared.
 #[derive(Parser, Debug)]
@@ -96,9 +100,34 @@ struct InstallationArgs {
     /// Where PagerDuty takes events.
     #[arg(long, env = "PAGERDUTY_EVENTS_URL", default_value = "https://events.pagerduty.com", value_parser = base_url)]
     pagerduty_events_url: String,
+
+    /// Where Slack's Web API is.
+    #[arg(long, env = "SLACK_API_URL", default_value = "https://slack.com/api", value_parser = base_url)]
+    slack_api_url: String,
+
+    /// Let webhook URLs of Secrets lead anywhere, to private addresses and without TLS too. For tests.
+    #[arg(long, env = "CAMPANILE_ALLOW_PRIVATE_ENDPOINTS", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    allow_private_endpoints: bool,
+
+    /// After how long a deletion lets go of what it cannot reach any more: its role is gone, its token revoked.
+    #[arg(long, env = "CAMPANILE_RELEASE_AFTER", default_value = "24h", value_parser = duration)]
+    release_after: Duration,
 }
 
 impl InstallationArgs {
+    /// The operator's own bot token. From the environment alone: a command line is for everybody to read.
+    fn slack_token(&self) -> Result<Option<Secret>> {
+        let Ok(text) = std::env::var(SLACK_TOKEN) else {
+            return Ok(None);
+        };
+        if text.trim().is_empty() {
+            return Ok(None);
+        }
+        let read = slack::bot_token(&text);
+        read.map(Some)
+            .map_err(|wrong| Error::invalid(format!("{SLACK_TOKEN}: {wrong}")))
+    }
+
     fn limiter(&self) -> Limiter {
         Limiter::new(&self.aws_rate.iter().cloned().collect())
     }
@@ -121,8 +150,12 @@ impl InstallationArgs {
             },
             tenant_role_name: self.tenant_role_name.clone(),
             pagerduty_events_url: self.pagerduty_events_url.clone(),
+            slack_api_url: self.slack_api_url.clone(),
+            slack_token: self.slack_token()?,
             digester,
             require_account_binding: self.require_account_binding,
+            allow_private_endpoints: self.allow_private_endpoints,
+            release_after: self.release_after,
         })
     }
 }
@@ -149,7 +182,7 @@ fn base_url(text: &str) -> std::result::Result<String, String> {
 }
 
 /// A duration as people write it: `60s`, `10m`, `24h`, `500ms`.
-fn duration(text: &str) -> std::result::Result<std::time::Duration, String> {
+fn duration(text: &str) -> std::result::Result<Duration, String> {
     let at = text
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());
@@ -166,7 +199,7 @@ fn duration(text: &str) -> std::result::Result<std::time::Duration, String> {
     };
     match milliseconds {
         Some(0) => Err("must be more than zero".into()),
-        Some(milliseconds) => Ok(std::time::Duration::from_millis(milliseconds)),
+        Some(milliseconds) => Ok(Duration::from_millis(milliseconds)),
         None => Err("use a number and a unit: 500ms, 60s, 10m, 24h".into()),
     }
 }

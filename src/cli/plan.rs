@@ -8,11 +8,12 @@ mod text;
 
 use super::InstallationArgs;
 use crate::{
-    api::{AlarmSet, DeletionPolicy, FINALIZER, TenantObservability},
-    clients::{aws::Accounts, kubernetes, limit::Urgency},
+    api::{AlarmSet, DeletionPolicy, FINALIZER, SlackChannel, TenantObservability},
+    clients::{Clients, kubernetes, limit::Urgency},
     controller::secrets,
     error::{Class, Error, Result},
-    kind::{self, Installation, Kind, Means, Status, Watch},
+    installation::Installation,
+    kind::{self, Kind, Means, Status, Watch},
     outside::{Asking, Freshness},
     scopes::Scopes,
     secret::Digester,
@@ -21,7 +22,7 @@ use crate::{
 };
 use clap::{Args, ValueEnum};
 use files::{Definitions, Files};
-use finding::{Fate, Finding, Tally};
+use finding::{Fate, Finding, Spot, Tally};
 use futures::{StreamExt, stream};
 use kube::{Api, Client, ResourceExt, api::ListParams};
 use std::{
@@ -60,7 +61,7 @@ pub struct Plan {
     #[arg(short, long, value_enum, default_value = "text")]
     output: Format,
 
-    /// Only these objects: `tobs/vsu`, `alarmset/golden-signals`. Left out: all of both kinds.
+    /// Only these objects: `tobs/vsu`, `alarmset/golden-signals`. Left out: all of all kinds.
     #[arg(value_name = "KIND/NAME", conflicts_with = "all_namespaces", value_parser = object)]
     objects: Vec<Wanted>,
 }
@@ -88,9 +89,10 @@ fn object(text: &str) -> std::result::Result<Wanted, String> {
     let kind = match kind.to_ascii_lowercase().as_str() {
         "tobs" | "tenantobservability" | "tenantobservabilities" => TenantObservability::KIND,
         "aset" | "alarmset" | "alarmsets" => AlarmSet::KIND,
+        "slc" | "slackchannel" | "slackchannels" => SlackChannel::KIND,
         other => {
             return Err(format!(
-                "{other} is not one of tobs (tenantobservability) and aset (alarmset)"
+                "{other} is not one of tobs (tenantobservability), aset (alarmset) and slc (slackchannel)"
             ));
         }
     };
@@ -110,7 +112,7 @@ struct Scene<'a> {
     files: &'a Files,
     installation: &'a Installation,
     around: Surroundings<'a>,
-    accounts: Arc<Accounts>,
+    clients: Clients,
     freshness: Freshness,
     since: Instant,
 }
@@ -148,8 +150,7 @@ impl Plan {
         let digester = self.digester(&client).await?;
         let installation = self.installation.installation(&client, digester).await?;
         let limiter = Arc::new(self.installation.limiter());
-        let cluster = &installation.cluster.name;
-        let accounts = Accounts::from_environment(cluster, limiter, Arc::new(|_| {})).await;
+        let clients = Clients::from_environment(&installation, limiter, Arc::new(|_| {})).await?;
         let around = Surroundings::new(&client, &installation, Purpose::Plan);
         let scene = Scene {
             client: &client,
@@ -157,7 +158,7 @@ impl Plan {
             files: &files,
             installation: &installation,
             around: around.with(&files.overlay),
-            accounts: Arc::new(accounts),
+            clients,
             freshness: if self.all_namespaces {
                 Freshness::Known
             } else {
@@ -171,7 +172,9 @@ impl Plan {
             tally: Tally::default(),
         };
         // To the end, so that the second kind finds the roles assumed.
-        let (tenants, sets) = (scene.scopes(), scene.scopes());
+        let (channels, tenants, sets) = (scene.scopes(), scene.scopes(), scene.scopes());
+        self.kind::<SlackChannel>(&scene, &channels, &mut findings)
+            .await?;
         self.kind::<TenantObservability>(&scene, &tenants, &mut findings)
             .await?;
         self.kind::<AlarmSet>(&scene, &sets, &mut findings).await?;
@@ -293,8 +296,8 @@ impl Plan {
 impl Scene<'_> {
     /// What is watched for one kind; nobody polls, each scope is read once.
     fn scopes<W: Watch>(&self) -> Scopes<W> {
-        let (accounts, installation) = (self.accounts.clone(), self.installation.clone());
-        Scopes::new(accounts, installation, None, Arc::new(|_| {}))
+        let (clients, installation) = (self.clients.clone(), self.installation.clone());
+        Scopes::new(clients, installation, None, Arc::new(|_| {}))
     }
 
     /// What would become of an object.
@@ -347,8 +350,8 @@ impl Scene<'_> {
         }
         let policies = object.policies();
         if deleting && policies.deletion == DeletionPolicy::Orphan {
-            let targets = status.targets().clone();
-            return Finding::of(key, deleting, Fate::LetGo(targets));
+            let spots = status.targets().iter().map(Spot::of).collect();
+            return Finding::of(key, deleting, Fate::LetGo(spots));
         }
         if policies.suspend && !deleting {
             return Finding::of(key, deleting, Fate::Suspended);
@@ -422,6 +425,7 @@ mod tests {
             );
         }
         assert_eq!(object("tobs/vsu").unwrap().kind, "TenantObservability");
+        assert_eq!(object("slc/alerts").unwrap().kind, "SlackChannel");
         for text in ["golden", "aset/", "pod/x"] {
             assert!(object(text).is_err(), "{text}");
         }

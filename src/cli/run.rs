@@ -2,10 +2,7 @@
 
 use super::{InstallationArgs, duration};
 use crate::{
-    clients::{
-        aws::{Accounts, Observer},
-        kubernetes,
-    },
+    clients::{Clients, aws::Observer, kubernetes},
     controller::{self, Context, backoff::Backoff, lease, pools::Pools, secrets},
     error::{Error, Result},
     outside::Tempo,
@@ -108,8 +105,7 @@ impl Run {
                 );
             });
             let limiter = Arc::new(self.installation.limiter());
-            let name = &installation.cluster.name;
-            let accounts = Accounts::from_environment(name, limiter.clone(), observer).await;
+            let clients = Clients::from_environment(&installation, limiter, observer).await?;
             tracing::info!(
                 cluster = installation.cluster.name,
                 uid = installation.cluster.uid,
@@ -118,8 +114,7 @@ impl Run {
             let context = Arc::new(Context {
                 client,
                 installation,
-                accounts: Arc::new(accounts),
-                limiter,
+                clients,
                 pools: Pools::default(),
                 backoff: Backoff::default(),
                 lease: held.clone(),

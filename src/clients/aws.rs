@@ -100,6 +100,7 @@ impl Turns {
 #[derive(Clone)]
 struct Clients {
     cloudwatch: aws_sdk_cloudwatch::Client,
+    eventbridge: aws_sdk_eventbridge::Client,
     sns: aws_sdk_sns::Client,
 }
 
@@ -113,12 +114,17 @@ impl Clients {
             .retry_partition(partition.clone())
             .interceptor(Watch(observer.clone()))
             .build();
+        let eventbridge = aws_sdk_eventbridge::config::Builder::from(config)
+            .retry_partition(partition.clone())
+            .interceptor(Watch(observer.clone()))
+            .build();
         let sns = aws_sdk_sns::config::Builder::from(config)
             .retry_partition(partition)
             .interceptor(Watch(observer.clone()))
             .build();
         Self {
             cloudwatch: aws_sdk_cloudwatch::Client::from_conf(cloudwatch),
+            eventbridge: aws_sdk_eventbridge::Client::from_conf(eventbridge),
             sns: aws_sdk_sns::Client::from_conf(sns),
         }
     }
@@ -134,6 +140,38 @@ impl fmt::Debug for Account {
 }
 
 impl Account {
+    /// An account for tests, whose services are all at one URL and let as many requests through.
+    #[cfg(test)]
+    pub fn at(url: &str, rates: &std::collections::BTreeMap<String, f64>) -> Arc<Self> {
+        let identity = Identity {
+            role_arn: "arn:aws:iam::222233334444:role/campanile".into(),
+            external_id: "eu/ns".into(),
+            account_id: "222233334444".into(),
+            region: "us-east-2".into(),
+        };
+        let credentials = aws_sdk_sts::config::Credentials::new("id", "key", None, None, "test");
+        let config = SdkConfig::builder()
+            .behavior_version(aws_config::BehaviorVersion::v2026_01_12())
+            .region(Region::new(identity.region.clone()))
+            .endpoint_url(url)
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .retry_config(RetryConfig::disabled())
+            .build();
+        let base = Base {
+            config: config.clone(),
+            session_name: "campanile-eu".into(),
+            observer: Arc::new(|_| {}),
+            limiter: Arc::new(Limiter::new(rates)),
+        };
+        Arc::new(Self {
+            clients: RwLock::new(Clients::new(&identity, &config, &base.observer)),
+            identity,
+            base: Arc::new(base),
+            refusal: watch::Sender::new(None),
+            checked: std::sync::Mutex::new(Instant::now()),
+        })
+    }
+
     fn clients(&self) -> Clients {
         let clients = self.clients.read();
         clients.unwrap_or_else(PoisonError::into_inner).clone()
@@ -142,6 +180,11 @@ impl Account {
     /// CloudWatch.
     pub fn cloudwatch(&self) -> aws_sdk_cloudwatch::Client {
         self.clients().cloudwatch
+    }
+
+    /// EventBridge.
+    pub fn eventbridge(&self) -> aws_sdk_eventbridge::Client {
+        self.clients().eventbridge
     }
 
     /// SNS.
@@ -489,6 +532,16 @@ where
     )
 }
 
+/// What it means that an answer which was otherwise good names one thing that could not be done: code and
+/// text as AWS gave them.
+pub fn failed_entry(call: &Call<'_>, code: &str, text: &str) -> Error {
+    match code {
+        // EventBridge's own fault has no status of its own here.
+        "InternalException" | "InternalFailure" => answered(call, 500, code, text),
+        _ => answered(call, 400, code, text),
+    }
+}
+
 /// What a refusal means: code and text as AWS gave them, the status for answers without a code.
 fn answered(call: &Call<'_>, status: u16, code: &str, text: &str) -> Error {
     let Call {
@@ -501,9 +554,16 @@ fn answered(call: &Call<'_>, status: u16, code: &str, text: &str) -> Error {
         "{service}:{operation} in account {}, {}",
         identity.account_id, identity.region
     );
+    // Two writers on one thing: AWS says it of an alarm as an error of validation, and elsewhere with 400 or
+    // 429, but it passes.
+    let busy = code.contains("ConcurrentModification")
+        || code.contains("ConcurrentAccess")
+        || text.contains("is in progress");
+    // Of things, not of requests: it is no matter of waiting.
+    let quota = matches!(code, "LimitExceeded" | "LimitExceededException");
     let throttled = code.contains("Throttl")
         || matches!(code, "RequestLimitExceeded" | "TooManyRequestsException")
-        || status == 429;
+        || status == 429 && !busy && !quota;
     let denied = code.contains("AccessDenied")
         || code.contains("AuthorizationError")
         || code.contains("NotAuthorized")
@@ -513,10 +573,6 @@ fn answered(call: &Call<'_>, status: u16, code: &str, text: &str) -> Error {
             "InvalidClientTokenId" | "UnrecognizedClientException" | "SignatureDoesNotMatch"
         )
         || matches!(status, 401 | 403) && code.is_empty();
-    // Two writers on one alarm: AWS says it as an error of validation, but it passes.
-    let busy = code.contains("ConcurrentModification")
-        || code.contains("ConcurrentAccess")
-        || text.contains("is in progress");
     if throttled {
         Error::new(
             Class::Throttled,
@@ -539,6 +595,14 @@ fn answered(call: &Call<'_>, status: u16, code: &str, text: &str) -> Error {
                 code.into()
             }
         ))
+    } else if quota {
+        Error::new(
+            Class::Rejected,
+            format!(
+                "AWS refused {operation}: {code}: {text}. A quota of account {} in {} is used up: have it raised, or remove something there",
+                identity.account_id, identity.region
+            ),
+        )
     } else {
         Error::new(
             Class::Rejected,
@@ -710,7 +774,13 @@ mod tests {
                 Class::Failing,
             ),
             (400, "LimitExceeded", "quota", Class::Rejected),
+            (400, "LimitExceededException", "quota", Class::Rejected),
+            (429, "LimitExceededException", "quota", Class::Rejected),
             (409, "ConcurrentModificationException", "", Class::Failing),
+            (400, "ConcurrentModificationException", "", Class::Failing),
+            (429, "ConcurrentModificationException", "", Class::Failing),
+            (400, "ManagedRuleException", "", Class::Rejected),
+            (400, "InvalidEventPatternException", "", Class::Rejected),
             (500, "InternalServiceFault", "", Class::Failing),
             (503, "", "", Class::Failing),
         ] {
@@ -724,6 +794,30 @@ mod tests {
         assert!(denied.message.contains(
             "Allow cloudwatch:PutMetricAlarm to arn:aws:iam::222233334444:role/campanile"
         ));
+    }
+
+    #[test]
+    fn an_entry_that_failed_is_told_with_its_code() {
+        let identity = Identity {
+            role_arn: "arn:aws:iam::222233334444:role/campanile".into(),
+            external_id: "eu/vsu".into(),
+            account_id: "222233334444".into(),
+            region: "us-east-2".into(),
+        };
+        let call = Call::write(&identity, "events", "PutTargets");
+        for (code, class) in [
+            ("ConcurrentModificationException", Class::Failing),
+            ("InternalException", Class::Failing),
+            ("ThrottlingException", Class::Throttled),
+            ("AccessDeniedException", Class::Denied),
+            ("LimitExceededException", Class::Rejected),
+            ("ResourceNotFoundException", Class::Rejected),
+            ("", Class::Rejected),
+        ] {
+            let error = failed_entry(&call, code, "so it is");
+            assert_eq!(error.class, class, "{code}");
+            assert!(error.message.contains(code) && error.message.contains("so it is"));
+        }
     }
 
     /// What STS answers while credentials are fetched arrives as a failure to send.

@@ -1,8 +1,8 @@
-//! How fast we ask AWS: no faster than it lets us, counted the way it counts, and in the background
-//! never so fast that an edit would have to wait for it.
+//! How fast we ask the outside: no faster than it lets us, counted the way it counts, and in the
+//! background never so fast that an edit would have to wait for it.
 //!
-//! AWS counts requests per account, Region and API, whoever sends them, so a [`Limiter`] is shared by
-//! all of the process. There is no task behind it: who waits is the first of a queue and sleeps until
+//! AWS counts requests per account, Region and API, whoever sends them; Slack per app and workspace
+//! (which is a token), and method. So a [`Limiter`] is shared by all of the process. There is no task behind it: who waits is the first of a queue and sleeps until
 //! its turn, and a wait that is given up leaves the queue. As with any fair queue, one that waits
 //! must go on being polled, or those behind it wait too.
 
@@ -62,6 +62,34 @@ const PUBLISHED: &[(&str, f64)] = &[
 
 /// SNS's other actions: what the same page gives to its lists.
 const SNS: f64 = 30.0;
+
+/// What Slack lets one app send to one workspace, in requests per minute, by method: tier 2 is 20, tier 3
+/// is 50, tier 4 is 100; `auth.test` and `chat.getPermalink` have limits of their own, of "hundreds".
+/// "Web API rate limits" (<https://docs.slack.dev/apis/web-api/rate-limits>) and the methods' pages.
+/// What is not here is of tier 2.
+const SLACK: &[(&str, f64)] = &[
+    ("slack:auth.test", 100.0),
+    ("slack:chat.getPermalink", 100.0),
+    ("slack:conversations.info", 50.0),
+    ("slack:conversations.invite", 50.0),
+    ("slack:conversations.join", 50.0),
+    ("slack:conversations.members", 100.0),
+    ("slack:users.lookupByEmail", 50.0),
+];
+
+/// Of the methods of Slack in general: tier 2.
+const SLACK_TIER_2: f64 = 20.0;
+
+/// So many requests to Slack may go at once, in the time that so many take on the average: what Slack counts
+/// is minutes, of which each holds a whole number of such times for every tier.
+const SLACK_BURST: usize = 5;
+
+/// One a second and channel, by the same page; and by a webhook.
+const SLACK_POSTS: [&str; 2] = ["slack:chat.postMessage", "slack:webhook"];
+
+/// An edit counts by tier 3, whatever the channel. They come one by one, since those of one message are
+/// never more than one a second.
+const SLACK_EDITS: (&str, f64) = ("slack:chat.update", 50.0);
 
 /// Where AWS publishes nothing, or nothing that we know: low enough for every control API that we
 /// know of whose calls are not in [`PUBLISHED`].
@@ -169,17 +197,25 @@ impl Limiter {
         let bare = operation.split_once(':').map(|(_, bare)| bare);
         let asked = self.rates.get(operation);
         let asked = asked.or_else(|| self.rates.get(bare?));
-        Pace::of(asked.copied().unwrap_or_else(|| published(operation)))
+        asked.map_or_else(|| published(operation), |rate| Pace::of(*rate))
     }
 }
 
-/// AWS's own rate for an operation, or what we take for it.
-fn published(operation: &str) -> f64 {
-    let mut known = PUBLISHED.iter();
-    match known.find(|(name, _)| *name == operation) {
-        Some((_, rate)) => *rate,
-        None if operation.starts_with("sns:") => SNS,
-        None => UNPUBLISHED,
+/// The outside's own rate for an operation, or what we take for it.
+fn published(operation: &str) -> Pace {
+    let known = |rates: &[(&str, f64)]| {
+        let known = rates.iter().find(|(name, _)| *name == operation);
+        known.map(|(_, rate)| *rate)
+    };
+    match operation.split_once(':') {
+        Some(("slack", _)) if SLACK_POSTS.contains(&operation) => Pace::of(1.0),
+        Some(("slack", _)) if SLACK_EDITS.0 == operation => Pace::of(SLACK_EDITS.1 / 60.0),
+        Some(("slack", _)) => {
+            let rate = known(SLACK).unwrap_or(SLACK_TIER_2);
+            Pace::in_bursts(SLACK_BURST, rate / 60.0)
+        }
+        Some(("sns", _)) => Pace::of(known(PUBLISHED).unwrap_or(SNS)),
+        _ => Pace::of(known(PUBLISHED).unwrap_or(UNPUBLISHED)),
     }
 }
 
@@ -198,9 +234,14 @@ impl Pace {
                 window: WINDOW,
             };
         }
-        let window = Duration::try_from_secs_f64(WINDOW.as_secs_f64() / rate);
+        Self::in_bursts(1, rate)
+    }
+
+    /// So many at once, and at this rate per second on the average.
+    fn in_bursts(most: usize, rate: f64) -> Self {
+        let window = Duration::try_from_secs_f64(WINDOW.as_secs_f64() * most as f64 / rate);
         Self {
-            most: 1,
+            most,
             window: window.unwrap_or(NEVER).min(NEVER),
         }
     }
@@ -431,6 +472,13 @@ mod tests {
             ("events:PutRule", 10, WINDOW),
             ("sts:AssumeRole", 1, WINDOW * 2),
             ("sts:GetCallerIdentity", 1, NEVER),
+            ("slack:conversations.create", 5, WINDOW * 15),
+            ("slack:conversations.info", 5, WINDOW * 6),
+            ("slack:conversations.members", 5, WINDOW * 3),
+            ("slack:a.method", 5, WINDOW * 15),
+            ("slack:chat.update", 1, WINDOW * 6 / 5),
+            ("slack:chat.postMessage", 1, WINDOW),
+            ("slack:webhook", 1, WINDOW),
         ] {
             assert_eq!(
                 limiter.pace(operation),
@@ -445,6 +493,31 @@ mod tests {
         assert!(PUBLISHED.is_sorted_by(|one, other| one.0 < other.0));
         for (operation, rate) in PUBLISHED {
             assert!(is_operation(operation) && is_rate(*rate), "{operation}");
+        }
+    }
+
+    /// Slack counts by the minute: however they are asked for, no minute has more than the tier allows.
+    #[tokio::test(start_paused = true)]
+    async fn no_minute_has_more_than_slack_allows() {
+        let mut known = SLACK.to_vec();
+        known.push(("slack:conversations.list", SLACK_TIER_2));
+        known.push(SLACK_EDITS);
+        let mut random = fastrand::Rng::with_seed(7);
+        for (api, per_minute) in known {
+            let limiter = Limiter::new(&BTreeMap::new());
+            let mut began = Vec::new();
+            for _ in 0..400 {
+                limiter.take("1", "", api, Edit).await;
+                began.push(Instant::now());
+                if random.u32(0..20) == 0 {
+                    advance(Duration::from_secs(random.u64(0..90))).await;
+                }
+            }
+            let most = per_minute as usize;
+            for minute in began.windows(most + 1) {
+                let took = minute[most] - minute[0];
+                assert!(took >= Duration::from_secs(60), "{api}: {took:?}");
+            }
         }
     }
 

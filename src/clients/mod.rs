@@ -1,5 +1,43 @@
 //! Clients of the outside systems. Passed in, never reached for.
 
 pub mod aws;
+pub mod http;
 pub mod kubernetes;
 pub mod limit;
+pub mod slack;
+
+use crate::{error::Result, installation::Installation};
+use aws::{Accounts, Observer};
+use limit::Limiter;
+use slack::Slack;
+use std::sync::Arc;
+
+/// The ways to the outside, one for each system.
+#[derive(Clone)]
+pub struct Clients {
+    /// The tenants' AWS accounts.
+    pub aws: Arc<Accounts>,
+    /// Slack.
+    pub slack: Slack,
+    /// The quotas of all of them.
+    pub limiter: Arc<Limiter>,
+}
+
+impl Clients {
+    /// Credentials and endpoints come from the operator's environment, never from a spec. `observer` is
+    /// told of every request.
+    pub async fn from_environment(
+        installation: &Installation,
+        limiter: Arc<Limiter>,
+        observer: Observer,
+    ) -> Result<Self> {
+        let cluster = &installation.cluster.name;
+        let aws = Accounts::from_environment(cluster, limiter.clone(), observer.clone()).await;
+        let url = &installation.slack_api_url;
+        Ok(Self {
+            aws: Arc::new(aws),
+            slack: Slack::new(http::client()?, url, limiter.clone(), observer),
+            limiter,
+        })
+    }
+}

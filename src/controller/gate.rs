@@ -8,10 +8,9 @@ use super::{
     status::{Before, Keep, Phase, conditions},
 };
 use crate::{
-    api::Target,
     clients::{aws::CALL_LIMIT, limit::Urgency},
     error::{Class, Error, Result},
-    kind::{Kind, Status},
+    kind::{Arrival, Kind, Site, Status, TargetOf},
     plan::{FieldChange, Step, Verb},
     stage::{Applied, Gate, Operation},
 };
@@ -145,8 +144,8 @@ fn admits(
     Ok(())
 }
 
-impl<K: Kind> Gate for ObjectGate<'_, K> {
-    fn arrive<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<()>> {
+impl<K: Kind> Arrival<TargetOf<K>> for ObjectGate<'_, K> {
+    fn arrive<'a>(&'a self, target: &'a TargetOf<K>) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let mut status = self.status.lock().await;
             let mut arrived = status.clone();
@@ -176,7 +175,9 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
             Ok(())
         })
     }
+}
 
+impl<K: Kind> Gate for ObjectGate<'_, K> {
     fn enter<'a>(&'a self, operation: Operation<'a>, _: &'a [Step]) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             self.admits()?;
@@ -186,7 +187,7 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
                 api,
                 ..
             } = operation;
-            let (limiter, urgency) = (&self.context.limiter, self.urgency);
+            let (limiter, urgency) = (&self.context.clients.limiter, self.urgency);
             if limiter.try_take(account, region, api, urgency) {
                 return Ok(());
             }
@@ -212,6 +213,20 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
         })
     }
 
+    fn record<'a>(&'a self, step: &'a Step, id: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let mut status = self.status.lock().await;
+            let mut recorded = status.clone();
+            K::record(&mut recorded, step, id);
+            match write_status(self.object, &status, &recorded, self.context).await {
+                Ok(()) => *status = recorded,
+                Err(error) => {
+                    tracing::warn!(stage = step.stage, key = step.key, %error, "what was made could not be recorded at once");
+                }
+            }
+        })
+    }
+
     fn leave(&self, operation: Operation<'_>, step: &Step, outcome: &Result<Applied>) {
         self.audit(operation, step, outcome);
         let Operation {
@@ -220,7 +235,7 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
             api,
             ..
         } = operation;
-        self.context.limiter.landed(account, region, api);
+        self.context.clients.limiter.landed(account, region, api);
         let backoff = &self.context.backoff;
         let Err(error) = outcome else {
             backoff.allowed(&self.uid, operation.scope);

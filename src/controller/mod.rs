@@ -12,16 +12,18 @@ pub mod status;
 
 use crate::{
     alarms,
-    api::{ACCOUNT_BINDING, AlarmSet, RECONCILE_REQUESTED, TenantObservability},
-    clients::{
-        aws::Accounts,
-        limit::{Limiter, Urgency},
+    api::{
+        ACCOUNT_BINDING, AlarmSet, RECONCILE_REQUESTED, SLACK_PREFIX, SlackChannel,
+        TenantObservability,
     },
+    clients::{Clients, limit::Urgency},
     error::{Class, Error, Result},
+    installation::Installation,
     jitter::jittered,
-    kind::{Installation, Kind},
+    kind::Kind,
     outside::{Holder, Tempo},
     scopes::Scopes,
+    slack,
     telemetry::{Metrics, Probes},
     tenant,
 };
@@ -76,10 +78,8 @@ pub struct Context {
     pub client: Client,
     /// This installation.
     pub installation: Installation,
-    /// The tenants' accounts.
-    pub accounts: Arc<Accounts>,
-    /// Their quotas.
-    pub limiter: Arc<Limiter>,
+    /// The ways to the outside.
+    pub clients: Clients,
     /// Who may be at work at once.
     pub pools: Pools,
     /// What is remembered of each object between runs.
@@ -113,7 +113,7 @@ impl<K: Kind> Ground<K> {
     fn forget(&self, uid: &str) {
         self.context.backoff.forget(uid);
         self.context.metrics.forget(uid);
-        self.scopes.release(uid, None);
+        self.scopes.forget(uid);
     }
 }
 
@@ -132,6 +132,7 @@ pub async fn run(context: Arc<Context>, namespaces: &[String]) -> Result<()> {
             [
                 tenants(&context, namespace).boxed(),
                 alarm_sets(&context, namespace).boxed(),
+                slack_channels(&context, namespace).boxed(),
             ]
         })
         .collect();
@@ -185,17 +186,35 @@ async fn tenants(context: &Arc<Context>, namespace: Option<&str>) {
         },
         Default::default(),
     );
-    let secrets = watcher(
-        api::<PartialObjectMeta<Secret>>(client, namespace),
+    let secrets = secrets(client, namespace);
+    let bindings = bindings(client, namespace);
+    // A tenant's messages go by the Secrets of its channels.
+    let (channels, writer) = reflector::store::<Watched<SlackChannel>>();
+    let moved = watcher(
+        api::<Watched<SlackChannel>>(client, namespace),
         watcher::Config::default(),
     )
     .default_backoff()
+    .reflect(writer)
+    .map_ok(gone)
     .touched_objects()
-    .predicate_filter(predicates::resource_version, Default::default());
-    let bindings = bindings(client, namespace);
+    .predicate_filter(
+        |channel: &Watched<SlackChannel>| {
+            let Ok(read) = &channel.0 else { return Some(0) };
+            Some(fingerprint(channel, slack::offered(read)))
+        },
+        Default::default(),
+    );
     control::<TenantObservability>(context, namespace, |controller, store| {
-        let within = store.clone();
+        let (within, listening) = (store.clone(), store.clone());
         controller
+            .watches_stream(moved, move |channel| {
+                let (name, namespace) = (channel.name_any(), channel.namespace());
+                those(&listening, |tenant: &TenantObservability| {
+                    tenant.namespace() == namespace
+                        && tenant::channel_names(tenant).contains(name.as_str())
+                })
+            })
             .watches_stream(bindings, move |bound| {
                 let name = Some(bound.name_any());
                 those(&within, |tenant: &TenantObservability| {
@@ -209,9 +228,15 @@ async fn tenants(context: &Arc<Context>, namespace: Option<&str>) {
             })
             .watches_stream(secrets, move |secret| {
                 let (name, namespace) = (secret.name_any(), secret.namespace());
+                let opened = those(&channels, |channel: &SlackChannel| {
+                    channel.namespace() == namespace
+                        && slack::secret_names(channel).contains(name.as_str())
+                });
                 those(&store, |tenant: &TenantObservability| {
+                    let channels = tenant::channel_names(tenant);
                     tenant.namespace() == namespace
-                        && tenant::secret_names(tenant).contains(name.as_str())
+                        && (tenant::secret_names(tenant).contains(name.as_str())
+                            || opened.iter().any(|it| channels.contains(it.name.as_str())))
                 })
             })
     })
@@ -252,7 +277,47 @@ async fn alarm_sets(context: &Arc<Context>, namespace: Option<&str>) {
     .await;
 }
 
-/// The namespaces whose account has just been bound, or bound to another one.
+/// A SlackChannel is woken by its own edits, by the Secrets that it names, and by what its Namespace allows.
+async fn slack_channels(context: &Arc<Context>, namespace: Option<&str>) {
+    let client = &context.client;
+    let secrets = secrets(client, namespace);
+    let bindings = bindings(client, namespace);
+    control::<SlackChannel>(context, namespace, |controller, store| {
+        let within = store.clone();
+        controller
+            .watches_stream(bindings, move |bound| {
+                let name = Some(bound.name_any());
+                those(&within, |channel: &SlackChannel| {
+                    channel.namespace() == name
+                })
+            })
+            .watches_stream(secrets, move |secret| {
+                let (name, namespace) = (secret.name_any(), secret.namespace());
+                those(&store, |channel: &SlackChannel| {
+                    channel.namespace() == namespace
+                        && slack::secret_names(channel).contains(name.as_str())
+                })
+            })
+    })
+    .await;
+}
+
+/// The Secrets that have come, gone or changed; of each no more than that.
+fn secrets(
+    client: &Client,
+    namespace: Option<&str>,
+) -> impl Stream<Item = watcher::Result<PartialObjectMeta<Secret>>> + use<> {
+    watcher(
+        api::<PartialObjectMeta<Secret>>(client, namespace),
+        watcher::Config::default(),
+    )
+    .default_backoff()
+    .touched_objects()
+    .predicate_filter(predicates::resource_version, Default::default())
+}
+
+/// The namespaces whose account has just been bound, or bound to another one, or whose channels may use
+/// the operator's token from now on, or may not any more.
 fn bindings(
     client: &Client,
     namespace: Option<&str>,
@@ -267,8 +332,10 @@ fn bindings(
         .touched_objects()
         .predicate_filter(
             |bound: &PartialObjectMeta<Namespace>| {
-                let account = bound.annotations().get(ACCOUNT_BINDING).cloned();
-                Some(fingerprint(bound, account))
+                let annotations = bound.annotations();
+                let bindings =
+                    [ACCOUNT_BINDING, SLACK_PREFIX].map(|name| annotations.get(name).cloned());
+                Some(fingerprint(bound, bindings))
             },
             Default::default(),
         )
@@ -324,7 +391,7 @@ async fn control<K: Kind>(
         let _ = wake.send(ObjectRef::new(&holder.name).within(&holder.namespace));
     };
     let scopes = Scopes::new(
-        context.accounts.clone(),
+        context.clients.clone(),
         context.installation.clone(),
         Some(context.tempo),
         Arc::new(waker),

@@ -8,11 +8,11 @@ use super::{
     status::{Before, Keep, Phase, Sum, conditions, decisive},
 };
 use crate::{
-    api::{DeletionPolicy, FINALIZER, RECONCILE_REQUESTED, Target},
+    api::{DeletionPolicy, FINALIZER, RECONCILE_REQUESTED},
     clients::{kubernetes, limit::Urgency},
-    error::{Class, Error, Result},
-    jitter::jittered,
-    kind::{self, Findings, Kind, Means, Moment, Outcome, Status},
+    error::{Class, Error, On, Result},
+    jitter::after,
+    kind::{self, Findings, Kind, Means, Moment, Outcome, Site, Status, TargetOf},
     outside::{Asking, Freshness},
     plan::Step,
     stage::Origin,
@@ -181,6 +181,21 @@ async fn suspend<K: Kind>(
     })
 }
 
+/// Whether an object has been going for so long, and for want of a way to what it made, that it is let go.
+/// What fails or is throttled is not gone.
+fn is_out_of_reach<K: Kind>(object: &K, class: Class, release_after: Duration) -> bool {
+    let gone = match class {
+        Class::Denied => true,
+        Class::Waiting(on) => on != On::Prerequisite,
+        _ => false,
+    };
+    let since = object.meta().deletion_timestamp.as_ref();
+    gone && since.is_some_and(|since| {
+        let going = Timestamp::now().duration_since(since.0);
+        Duration::try_from(going).is_ok_and(|going| going >= release_after)
+    })
+}
+
 /// Removes our finalizer: nothing holds the object any more.
 async fn let_go<K: Kind>(object: &K, api: &Api<K>, ground: &Ground<K>) -> Result<Done> {
     let others = object
@@ -259,11 +274,10 @@ async fn finish<K: Kind>(
         });
     }
     let current = outcome.current();
-    let namespace = object.namespace().unwrap_or_default();
     // Where it may not go, or cannot, nothing is watched for it either.
     let reached = current.filter(|place| place.lanes.is_ok());
-    let identity = reached.map(|place| context.installation.identity(&place.target, &namespace));
-    ground.scopes.release(&uid, identity.as_ref());
+    let access = reached.and_then(|place| place.access.as_ref().ok());
+    ground.scopes.release(&uid, access);
     let mut status = written.clone();
     status.targets().retain(|target| !is_left(&outcome, target));
     if deleting && status.targets().is_empty() && failure.is_none() {
@@ -275,6 +289,19 @@ async fn finish<K: Kind>(
             reported: &[],
         };
         tell(object, &happened, ground).await;
+        return let_go(object, api, ground).await;
+    }
+    if let Some((class, message)) = failure.as_ref().filter(|_| deleting)
+        && is_out_of_reach(object, *class, context.installation.release_after)
+    {
+        let object_name = format!(
+            "{} {}/{}",
+            K::KIND,
+            object.namespace().unwrap_or_default(),
+            object.name_any()
+        );
+        let left = list(status.targets());
+        tracing::info!(target: "campanile::audit", object = object_name, left, why = message, "let go: nobody could clean up for the time of --release-after");
         return let_go(object, api, ground).await;
     }
     let failures = match &failure {
@@ -376,9 +403,21 @@ async fn finish<K: Kind>(
     // What an item waits for, another need not.
     let again = outcome
         .again()
-        .filter_map(|class| jittered(class, failures))
+        .filter_map(|error| after(&error, failures))
         .chain(findings.again)
         .min();
+    // Whoever may let go looks again when the time has come.
+    let again = match object.meta().deletion_timestamp.as_ref() {
+        Some(_) => again.map(|wait| {
+            wait.min(
+                context
+                    .installation
+                    .release_after
+                    .max(Duration::from_secs(1)),
+            )
+        }),
+        None => again,
+    };
     if let Some(wait) = again {
         context.backoff.due(&uid, wait);
     }
@@ -476,7 +515,7 @@ fn ready(conditions: &[Condition]) -> Option<&Condition> {
 }
 
 /// Whether nothing of ours is left in a place where the object does not belong any more.
-fn is_left<K: Kind>(outcome: &Outcome<K>, target: &Target) -> bool {
+fn is_left<K: Kind>(outcome: &Outcome<K>, target: &TargetOf<K>) -> bool {
     outcome.places.iter().any(|place| {
         !place.current
             && place.target.same_place(target)
@@ -485,7 +524,7 @@ fn is_left<K: Kind>(outcome: &Outcome<K>, target: &Target) -> bool {
     })
 }
 
-fn list(targets: &[Target]) -> String {
+fn list(targets: &[impl Site]) -> String {
     targets
         .iter()
         .map(ToString::to_string)

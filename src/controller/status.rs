@@ -66,7 +66,7 @@ fn weight(class: Class) -> u8 {
         Class::Rejected => 3,
         Class::Throttled => 4,
         Class::Failing | Class::Cut => 5,
-        Class::Waiting(On::Tenant | On::Secret) => 6,
+        Class::Waiting(On::Tenant | On::Secret | On::Channel) => 6,
         Class::Superseded => 7,
         Class::Waiting(On::Prerequisite) => 8,
     }
@@ -111,6 +111,7 @@ fn reason(class: Class, applied_before: bool) -> &'static str {
         Class::Throttled if !applied_before => "Throttled",
         Class::Throttled | Class::Failing | Class::Cut => "SystemUnavailable",
         Class::Waiting(On::Secret) => "WaitingForSecret",
+        Class::Waiting(On::Channel) => "WaitingForChannel",
         Class::Waiting(_) => "WaitingForTenant",
         Class::Superseded => "Applying",
     }

@@ -3,7 +3,7 @@
 use crate::{
     api::{Aws, Severity, Target, TenantObservability},
     error::{Error, Result},
-    kind::Installation,
+    installation::Installation,
     mark::OwnerTag,
     mirror::Mirrored,
     names,
@@ -153,20 +153,27 @@ pub fn topics(
     }
 }
 
-/// The page of the AWS console that shows a tenant's alarms.
-pub fn alarms_link(tenant: &TenantObservability, aws: &Aws, installation: &Installation) -> String {
-    let region = &aws.region;
+/// CloudWatch's alarms in the AWS console, whose pages follow.
+fn console(region: &str) -> String {
     let domain = match names::partition(region) {
         "aws-cn" => "console.amazonaws.cn",
         "aws-us-gov" => "console.amazonaws-us-gov.com",
         _ => "console.aws.amazon.com",
     };
-    let prefix = names::alarm_prefix(&installation.cluster.name, &tenant.name_any());
+    format!("https://{region}.{domain}/cloudwatch/home?region={region}#alarmsV2:")
+}
+
+/// The page of the AWS console that shows one alarm, whose name follows.
+pub fn alarm_link(region: &str) -> String {
+    format!("{}alarm/", console(region))
+}
+
+/// The page of the AWS console that shows a tenant's alarms.
+pub fn alarms_link(tenant: &TenantObservability, region: &str, cluster: &str) -> String {
+    let prefix = names::alarm_prefix(cluster, &tenant.name_any());
     // The console's own way of escaping, inside the fragment of a URL.
     let search = prefix.replace('/', "*2f");
-    format!(
-        "https://{region}.{domain}/cloudwatch/home?region={region}#alarmsV2:?~(search~'{search})"
-    )
+    format!("{}?~(search~'{search})", console(region))
 }
 
 /// CloudWatch may publish, for this tenant's alarms in this account, and nobody else who needs the
@@ -332,22 +339,10 @@ pub fn integration_key(text: &str) -> Option<Secret> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        error::{Class, On},
-        mark::Cluster,
-    };
+    use crate::error::{Class, On};
 
     fn installation() -> Installation {
-        Installation {
-            cluster: Cluster {
-                name: "eu".into(),
-                uid: "0a1b2c3d".into(),
-            },
-            tenant_role_name: "campanile".into(),
-            pagerduty_events_url: "https://events.pagerduty.com".into(),
-            digester: Digester::new(b"key").unwrap(),
-            require_account_binding: true,
-        }
+        Installation::sample()
     }
 
     fn tenant() -> TenantObservability {

@@ -1,6 +1,8 @@
-//! TenantObservability: the topics of a tenant, who hears them, and how the tenant is.
+//! TenantObservability: the topics of a tenant, who hears them, its alarms' way into Slack, and how the
+//! tenant is.
 
 pub mod desired;
+pub mod eventbridge;
 pub mod health;
 pub mod sns;
 pub mod stages;
@@ -10,18 +12,22 @@ use crate::{
         AlarmSet, Health, Links, Severity, SubscriptionEntry, SubscriptionState, Target,
         TenantObservability, TenantObservabilityStatus, TopicEntry,
     },
+    clients::aws::Identity,
     error::{Class, Error, On, Result},
-    kind::{
-        Common, Findings, Installation, Kind, Lanes, Moment, Outcome, Place, Policies, Status,
-        Verdict,
-    },
+    installation::Installation,
+    kind::{Common, Findings, Kind, Lanes, Moment, Outcome, Place, Policies, Status, Verdict},
     names,
-    plan::{Desired, Holder, Step},
+    plan::{Desired, Holder, Step, Verb},
+    slack::way_in::way_in,
     stage::{Failure, Lane, Stage as _, Typed},
     surroundings::Surroundings,
 };
 use desired::{IntegrationKeys, SubscriptionKey};
-use k8s_openapi::api::core::v1::Secret as KubeSecret;
+use eventbridge::{
+    desired::{BOT_HEADER, Ways, channels, concerns},
+    report::{Parts, View, Way, is_slacks},
+    stages::{Connections, Destinations, Ground, RuleTargets, Rules},
+};
 use kube::ResourceExt;
 use sns::TenantWatch;
 use stages::{Candidates, Subscriptions, TopicTags, Topics};
@@ -34,6 +40,8 @@ use std::{
 pub struct Inputs {
     /// The integration keys that it names.
     pub keys: IntegrationKeys,
+    /// The ways into the Slack channels that it names.
+    pub ways: Ways,
     /// The tenant's AlarmSets.
     pub sets: Vec<AlarmSet>,
 }
@@ -46,18 +54,35 @@ pub struct Row {
     pub topics: Typed<Topics>,
     /// Who hears them.
     pub subscriptions: Typed<Subscriptions>,
+    /// What EventBridge says to Slack of who it is.
+    pub connections: Typed<Connections>,
+    /// Where EventBridge posts.
+    pub destinations: Typed<Destinations>,
+    /// Which alarms go to Slack.
+    pub rules: Typed<Rules>,
+    /// Where they go, and as what.
+    pub targets: Typed<RuleTargets>,
 }
 
 impl Lanes for Row {
     fn row(&mut self) -> Vec<&mut dyn Lane> {
-        vec![&mut self.tags, &mut self.topics, &mut self.subscriptions]
+        vec![
+            &mut self.tags,
+            &mut self.topics,
+            &mut self.subscriptions,
+            &mut self.connections,
+            &mut self.destinations,
+            &mut self.rules,
+            &mut self.targets,
+        ]
     }
 }
 
 impl Status for TenantObservabilityStatus {
+    type Target = Target;
+
     fn common(&mut self) -> Common<'_> {
         Common {
-            targets: &mut self.targets,
             conditions: &mut self.conditions,
             observed_generation: &mut self.observed_generation,
             last_handled_reconcile_at: &mut self.last_handled_reconcile_at,
@@ -66,15 +91,24 @@ impl Status for TenantObservabilityStatus {
             drift_count: &mut self.drift_count,
         }
     }
+
+    fn targets(&mut self) -> &mut Vec<Target> {
+        &mut self.targets
+    }
 }
 
-/// The names of the Secrets that a tenant refers to.
+/// The names of the Secrets that a tenant refers to by itself. Those of its SlackChannels are theirs.
 pub fn secret_names(tenant: &TenantObservability) -> BTreeSet<&str> {
     let recipients = tenant.spec.notify.iter().flat_map(|notify| notify.listed());
     recipients
         .flat_map(|(_, recipients)| &recipients.pager_duty)
         .map(|service| service.integration_key_secret_ref.name.as_str())
         .collect()
+}
+
+/// The names of the SlackChannels that a tenant's severities go to.
+pub fn channel_names(tenant: &TenantObservability) -> BTreeSet<&str> {
+    channels(tenant)
 }
 
 impl Kind for TenantObservability {
@@ -99,7 +133,8 @@ impl Kind for TenantObservability {
     fn interest(&self, target: &Target, installation: &Installation) -> BTreeSet<String> {
         let candidates = self.candidates(target, installation).into_values();
         let own = candidates.map(|(_, arn)| arn);
-        own.chain(self.named_topics()).collect()
+        let slack = concerns(self).then(|| names::tenant_prefix(&self.name_any()));
+        own.chain(self.named_topics()).chain(slack).collect()
     }
 
     async fn dereference(&self, around: &Surroundings<'_>) -> Result<Inputs> {
@@ -112,18 +147,33 @@ impl Kind for TenantObservability {
         let sets = sets
             .filter(|set| set.metadata.deletion_timestamp.is_none())
             .collect();
+        let mut ways = Ways::new();
+        for channel in channels(self) {
+            let way = way_in(channel, &namespace, around).await;
+            ways.insert(channel.to_owned(), way);
+        }
         Ok(Inputs {
             keys: self.integration_keys(&namespace, around).await,
+            ways,
             sets,
         })
     }
 
     fn target(&self, _: &Inputs, installation: &Installation) -> Option<Target> {
-        let prefix = format!("campanile_{}_", self.name_any());
+        let prefix = names::tenant_prefix(&self.name_any());
         self.spec
             .aws
             .as_ref()
             .map(|aws| desired::target(aws, prefix, installation))
+    }
+
+    fn access(
+        &self,
+        target: &Target,
+        _: Result<&Inputs, &Error>,
+        installation: &Installation,
+    ) -> Result<Identity> {
+        Ok(installation.identity(target, &self.namespace().unwrap_or_default()))
     }
 
     fn lanes(&self, place: &Place<'_, Self>) -> Row {
@@ -136,13 +186,25 @@ impl Kind for TenantObservability {
             status,
         } = place;
         let candidates = self.candidates(target, installation);
-        let (topics, subscriptions) = match inputs {
+        let (topics, subscriptions, slack) = match inputs {
             Some(inputs) => (
                 desired::topics(self, target, installation),
                 desired::subscriptions(self, &inputs.keys, installation),
+                eventbridge::desired::wanted(self, &inputs.ways, target, installation),
             ),
-            None => (Desired::default(), Desired::default()),
+            None => Default::default(),
         };
+        let (watch, asking) = (watch.clone(), (*asking).clone());
+        let ground = Ground::new(
+            self,
+            &slack,
+            status,
+            watch.clone(),
+            asking.clone(),
+            installation,
+        );
+        let (connections, destinations, rules, targets) =
+            eventbridge::stages::stages(slack, &ground);
         let staying = candidates
             .iter()
             .filter(|(_, (name, _))| topics.wanted.contains_key(name))
@@ -161,8 +223,8 @@ impl Kind for TenantObservability {
             candidates,
             self.named_topics().collect(),
             installation.mark(self),
-            watch.clone(),
-            (*asking).clone(),
+            watch,
+            asking,
         );
         let digester = installation.digester.clone();
         let subscriptions =
@@ -171,6 +233,10 @@ impl Kind for TenantObservability {
             tags: Typed::new(TopicTags::of(&topics)),
             topics: Typed::new(topics),
             subscriptions: Typed::new(subscriptions),
+            connections: Typed::new(connections),
+            destinations: Typed::new(destinations),
+            rules: Typed::new(rules),
+            targets: Typed::new(targets),
         }
     }
 
@@ -179,7 +245,11 @@ impl Kind for TenantObservability {
         let aws = self.spec.aws.as_ref();
         status.external_id = aws.map(|_| installation.external_id(&namespace));
         status.links = aws.map(|aws| Links {
-            alarms: Some(desired::alarms_link(self, aws, installation)),
+            alarms: Some(desired::alarms_link(
+                self,
+                &aws.region,
+                &installation.cluster.name,
+            )),
         });
     }
 
@@ -188,6 +258,10 @@ impl Kind for TenantObservability {
     }
 
     fn intend(status: &mut TenantObservabilityStatus, step: &Step) {
+        if step.stage == Connections::NAME {
+            note_path(status, step);
+            return;
+        }
         if step.stage == Topics::NAME {
             // It comes without those who heard the one before it. Who had left by then stays away.
             let severity = names::severity_of_topic(&step.key);
@@ -240,7 +314,12 @@ impl Kind for TenantObservability {
                 None => findings.unknown.push("AccountReachable"),
             }
             let delivery = match &place.lanes {
-                Ok(row) => self.report_delivery(row, status),
+                Ok(row) => {
+                    let delivery = self.report_delivery(row, status);
+                    let view = view(row);
+                    view.record(status);
+                    delivery.and(view.way(&place.report.failed))
+                }
                 Err(_) => Delivery::Unknown,
             };
             match delivery {
@@ -255,7 +334,8 @@ impl Kind for TenantObservability {
                     problems.extend(wrong.map(|last| last.message.clone()));
                 }
                 Delivery::ToNobody => {}
-                Delivery::Known(verdict) => {
+                Delivery::Known(troubles) => {
+                    let verdict = delivering(&troubles);
                     if verdict.holds != Some(true) {
                         problems.push(verdict.message.clone());
                     }
@@ -264,6 +344,10 @@ impl Kind for TenantObservability {
             }
             let (topics, subscriptions) = (status.topics.len(), status.subscriptions.len());
             findings.summary = format!("topics: {topics}, subscriptions: {subscriptions}");
+            let channels = status.slack_paths.len();
+            if channels > 0 {
+                findings.summary += &format!(", Slack channels: {channels}");
+            }
         }
         let lasting = outcome
             .failures()
@@ -458,13 +542,45 @@ impl TenantObservability {
                 troubles.push((reason, format!("{says}: {who}")));
             }
         }
-        let told: Vec<_> = troubles.iter().map(|(_, text)| text.as_str()).collect();
-        Delivery::Known(Verdict {
-            type_: "DeliveryReady",
-            holds: Some(troubles.is_empty()),
-            reason: troubles.first().map_or("Delivering", |(reason, _)| reason),
-            message: told.join("; "),
-        })
+        Delivery::Known(troubles)
+    }
+}
+
+/// Notes in status that a way into Slack is about to be made.
+fn note_path(status: &mut TenantObservabilityStatus, step: &Step) {
+    let field = |name: &str| {
+        let mut fields = step.fields.iter();
+        let found = fields.find(|field| field.name == name);
+        found.map(|field| field.to.as_str()).unwrap_or_default()
+    };
+    if step.verb != Verb::Create {
+        return;
+    }
+    let webhook = field("header") != BOT_HEADER;
+    // What a connection that is gone was given went with it.
+    let entry = TenantObservabilityStatus::slack_path(field("channel"), webhook, None);
+    status
+        .slack_paths
+        .retain(|known| known.channel != entry.channel);
+    status.slack_paths.push(entry);
+}
+
+/// What was wanted on the way to Slack, and what there is.
+fn view(row: &Row) -> View<'_> {
+    let ground = &row.connections.stage.ground;
+    View {
+        wanted: Parts {
+            connections: &row.connections.stage.desired,
+            destinations: &row.destinations.stage.desired,
+            rules: &row.rules.stage.desired,
+            targets: &row.targets.stage.desired,
+        },
+        channels: ground.channels(),
+        ledger: ground.known(),
+        connections: row.connections.seen.as_ref(),
+        destinations: row.destinations.seen.as_ref(),
+        rules: row.rules.seen.as_ref(),
+        targets: row.targets.seen.as_ref(),
     }
 }
 
@@ -474,8 +590,37 @@ enum Delivery {
     Unknown,
     /// Nobody is to hear anything, so there is nothing to say.
     ToNobody,
-    /// It was read.
-    Known(Verdict),
+    /// It was read: what is in the way, a reason and a text each.
+    Known(Vec<(&'static str, String)>),
+}
+
+impl Delivery {
+    /// The same with what is known of the way into Slack.
+    fn and(self, slack: Way) -> Self {
+        match (self, slack) {
+            (delivery, Way::Unasked) => delivery,
+            // What is known to be wrong is told, whatever is not known.
+            (Self::Unknown, Way::Known(troubles)) if !troubles.is_empty() => Self::Known(troubles),
+            (Self::Known(troubles), Way::Unknown) if !troubles.is_empty() => Self::Known(troubles),
+            (Self::Unknown, _) | (_, Way::Unknown) => Self::Unknown,
+            (Self::ToNobody, Way::Known(troubles)) => Self::Known(troubles),
+            (Self::Known(mut all), Way::Known(troubles)) => {
+                all.extend(troubles);
+                Self::Known(all)
+            }
+        }
+    }
+}
+
+/// The condition that says it.
+fn delivering(troubles: &[(&'static str, String)]) -> Verdict {
+    let told: Vec<_> = troubles.iter().map(|(_, text)| text.as_str()).collect();
+    Verdict {
+        type_: "DeliveryReady",
+        holds: Some(troubles.is_empty()),
+        reason: troubles.first().map_or("Delivering", |(reason, _)| reason),
+        message: told.join("; "),
+    }
 }
 
 async fn integration_key(
@@ -484,29 +629,21 @@ async fn integration_key(
     name: &str,
     key: &str,
 ) -> Result<crate::secret::Secret> {
-    let waiting = |message: String| Error::new(Class::Waiting(On::Secret), message);
-    let secret = around.get::<KubeSecret>(namespace, name).await?;
-    let secret = secret.ok_or_else(|| {
-        waiting(format!(
-            "Secret {namespace}/{name} does not exist: create it with the key {key}"
-        ))
-    })?;
-    let data = secret.data.unwrap_or_default();
-    let bytes = data.get(key).ok_or_else(|| {
-        waiting(format!(
-            "Secret {namespace}/{name} has no key {key}: add it, or correct the reference"
-        ))
-    })?;
-    std::str::from_utf8(&bytes.0).ok().and_then(desired::integration_key).ok_or_else(|| {
-        waiting(format!(
+    let text = around.secret(namespace, name, key).await?;
+    desired::integration_key(&text).ok_or_else(|| {
+        let message = format!(
             "key {key} of Secret {namespace}/{name} is not a PagerDuty integration key (letters and digits, at most 64)"
-        ))
+        );
+        Error::new(Class::Waiting(On::Secret), message)
     })
 }
 
 /// Whether the account answered us; `None` where that passes by itself and says nothing yet.
 fn reachable(unreachable: Option<&Error>, failed: &[Failure]) -> Option<Verdict> {
-    let blind = failed.iter().find(|failure| failure.key.is_none());
+    // Alarms need no EventBridge: what is in the way there is told of their delivery.
+    let others = failed.iter().filter(|failure| !is_slacks(failure));
+    let mut others = others.filter(|failure| failure.key.is_none());
+    let blind = others.next();
     let (holds, reason, message) = match unreachable.or(blind.map(|failure| &failure.error)) {
         None => (true, "Reachable", String::new()),
         Some(error) if error.class == Class::Denied => {

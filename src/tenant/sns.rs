@@ -1,14 +1,19 @@
 //! What is watched of one scope for its tenants: whether the role still lets us in, the topics, and
-//! who hears them.
+//! who hears them, and their alarms' way into Slack.
 
-use super::desired::{ObservedSubscription, ObservedTopic, Topic};
+use super::{
+    desired::{ObservedSubscription, ObservedTopic, Topic},
+    eventbridge,
+};
 use crate::{
     clients::{
-        aws::{Account, Turns, classify},
+        Clients,
+        aws::{Account, Identity, Turns, classify},
         limit::Urgency,
     },
     error::{Class, Error, Result},
-    kind::{Installation, Watch},
+    installation::Installation,
+    kind::Watch,
     mark::{OwnerTag, TAG},
     mirror::Mirrored,
     names,
@@ -18,7 +23,7 @@ use crate::{
 use serde_json::Value as Json;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// What is watched of one scope for its tenants.
@@ -29,10 +34,17 @@ pub struct TenantWatch {
     pub trust: Outside<Trust>,
     /// The topics by ARN, and who hears them.
     pub topics: Outside<Topics>,
+    /// The rules by name, and their targets.
+    pub rules: Outside<eventbridge::Rules>,
+    /// The connections and API destinations by name.
+    pub paths: Outside<eventbridge::Paths>,
+    /// The connections that have been written again since they were seen to be refused.
+    revived: Mutex<BTreeSet<String>>,
 }
 
-impl Watch for TenantWatch {
-    fn open(account: Arc<Account>, _: &Installation, waker: &Waker) -> Self {
+impl TenantWatch {
+    /// Of one account. Nothing is read yet.
+    pub fn of(account: Arc<Account>, waker: &Waker) -> Self {
         let trust = Trust {
             turns: account.turns(),
             account: account.clone(),
@@ -42,14 +54,36 @@ impl Watch for TenantWatch {
             account: account.clone(),
         };
         Self {
-            account,
             trust: Outside::new(trust, waker.clone()),
             topics: Outside::new(topics, waker.clone()),
+            rules: Outside::new(eventbridge::Rules::of(&account), waker.clone()),
+            paths: Outside::new(eventbridge::Paths::of(&account), waker.clone()),
+            revived: Mutex::default(),
+            account,
         }
     }
 
+    /// The connections that have been written again since they were seen to be refused, by name.
+    pub fn revived(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.revived.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watch for TenantWatch {
+    type Access = Identity;
+
+    async fn open(
+        access: &Identity,
+        clients: &Clients,
+        _: &Installation,
+        waker: &Waker,
+    ) -> Result<Self> {
+        let account = clients.aws.get(access).await?;
+        Ok(Self::of(account, waker))
+    }
+
     fn parts(&self) -> Vec<&dyn Polled> {
-        vec![&self.trust, &self.topics]
+        vec![&self.trust, &self.topics, &self.rules, &self.paths]
     }
 }
 
@@ -247,7 +281,9 @@ impl Source for Topics {
     const RHYTHM: Rhythm = Rhythm::Slow;
 
     async fn read(&self, asked: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
-        self.read_some(asked, urgency).await
+        // What is no ARN is EventBridge's.
+        let topics = asked.iter().filter(|key| key.starts_with("arn:"));
+        self.read_some(&topics.cloned().collect(), urgency).await
     }
 
     async fn read_some(&self, keys: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {

@@ -25,7 +25,7 @@ use std::{
 
 /// `message` without an endpoint that holds a secret, and without the parts of it that may be the
 /// secret, should somebody have quoted it in another form.
-fn redact(message: &str, endpoint: &str, shown: &str) -> String {
+pub(super) fn redact(message: &str, endpoint: &str, shown: &str) -> String {
     // Of an address nothing is secret but what tells one reader from another.
     let plain = |part: &&str| {
         part.len() < 4 || part.contains(['.', ':']) || matches!(*part, "integration" | "enqueue")

@@ -3,7 +3,7 @@
 
 use super::schema;
 use crate::{
-    api::{self, AlarmSet, GROUP, TenantObservability},
+    api::{self, AlarmSet, GROUP, SlackChannel, TenantObservability},
     error::{Error, Result},
     kind::Kind,
     surroundings::{ObjectKey, Overlay},
@@ -399,6 +399,7 @@ impl Definitions {
         let typed = match kind {
             TenantObservability::KIND => typed::<TenantObservability>(&checked),
             AlarmSet::KIND => typed::<AlarmSet>(&checked),
+            SlackChannel::KIND => typed::<SlackChannel>(&checked),
             // A kind that is defined and not known here cannot be planned either.
             kind => Err(format!("{kind} cannot be planned")),
         };
@@ -524,7 +525,7 @@ metadata: {name: x}
             ),
             (
                 SET.replace("kind: AlarmSet", "kind: AlarmSets"),
-                "0.yaml: AlarmSets here/golden: there is no such kind in campanile.dev: use one of AlarmSet, TenantObservability",
+                "0.yaml: AlarmSets here/golden: there is no such kind in campanile.dev: use one of AlarmSet, SlackChannel, TenantObservability",
             ),
             (
                 SET.replace("{name: golden}", "{generateName: golden}"),

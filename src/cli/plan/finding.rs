@@ -1,9 +1,9 @@
 //! What would become of one object, and of all of them together. Pure.
 
 use crate::{
-    api::{DriftPolicy, Target},
+    api::DriftPolicy,
     error::{Class, Error, On},
-    kind::{Kind, Outcome},
+    kind::{Kind, Outcome, Site},
     plan::{Step, Verb},
     surroundings::ObjectKey,
 };
@@ -32,14 +32,36 @@ pub enum Fate {
     /// Nothing: it is suspended.
     Suspended,
     /// Nothing outside: it is being deleted, and what it has made stays in these places.
-    LetGo(Vec<Target>),
+    LetGo(Vec<Spot>),
+}
+
+/// A place, as a plan tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spot {
+    /// For people.
+    pub text: String,
+    /// The AWS account, where it is in one.
+    pub account: Option<String>,
+    /// The Region, where it is in one.
+    pub region: Option<String>,
+}
+
+impl Spot {
+    /// Of what status records.
+    pub fn of(site: &impl Site) -> Self {
+        Self {
+            text: site.to_string(),
+            account: site.account().map(str::to_owned),
+            region: site.region().map(str::to_owned),
+        }
+    }
 }
 
 /// What would be done in one place.
 #[derive(Debug)]
 pub struct Place {
     /// Where.
-    pub target: Target,
+    pub spot: Spot,
     /// What, in order.
     pub steps: Vec<Planned>,
 }
@@ -116,7 +138,7 @@ impl Finding {
                 drift: report.drift.contains(step).then_some(policy),
             });
             Place {
-                target: place.target.clone(),
+                spot: Spot::of(&place.target),
                 steps: steps.collect(),
             }
         });
@@ -133,7 +155,7 @@ impl Finding {
         match error.class {
             // The steps say so.
             Class::Conflict => {}
-            Class::Waiting(On::Secret) => self.waits.push(Wait {
+            Class::Waiting(On::Secret | On::Channel) => self.waits.push(Wait {
                 name,
                 message: error.message.clone(),
             }),
@@ -153,11 +175,11 @@ impl Finding {
     }
 
     /// Where the object is: where it belongs, or else where it was first.
-    pub fn target(&self) -> Option<&Target> {
+    pub fn spot(&self) -> Option<&Spot> {
         match &self.fate {
-            Fate::Carried(places) => places.first().map(|place| &place.target),
+            Fate::Carried(places) => places.first().map(|place| &place.spot),
             Fate::Suspended => None,
-            Fate::LetGo(targets) => targets.first(),
+            Fate::LetGo(spots) => spots.first(),
         }
     }
 }
@@ -223,6 +245,7 @@ impl Tally {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::api::Target;
     use crate::plan::FieldChange;
 
     pub fn step(verb: Verb, key: &str) -> Step {
@@ -243,13 +266,13 @@ pub mod tests {
         }
     }
 
-    pub fn target(account: &str) -> Target {
-        Target {
+    pub fn spot(account: &str) -> Spot {
+        Spot::of(&Target {
             account_id: account.into(),
             region: "us-east-2".into(),
             role_arn: "arn".into(),
             prefix: "p".into(),
-        }
+        })
     }
 
     pub fn key(name: &str) -> ObjectKey {
@@ -266,7 +289,7 @@ pub mod tests {
             drift,
         });
         let place = Place {
-            target: target("222233334444"),
+            spot: spot("222233334444"),
             steps: steps.collect(),
         };
         Finding::of(key("golden"), false, Fate::Carried(vec![place]))

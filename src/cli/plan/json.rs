@@ -16,7 +16,7 @@ struct Object<'a> {
     kind: &'a str,
     namespace: &'a str,
     name: &'a str,
-    /// Where it belongs; `null` where that is not known.
+    /// Where it belongs; `null` where that is not known, or not in AWS.
     account: Option<&'a str>,
     region: Option<&'a str>,
     suspended: bool,
@@ -34,9 +34,9 @@ struct Step<'a> {
     /// `alarm`, `topic`, `subscription`, `alarm tag`.
     resource: &'static str,
     name: &'a str,
-    /// Where; the object's own unless it has moved.
-    account: &'a str,
-    region: &'a str,
+    /// Where; the object's own unless it has moved. `null` outside of AWS.
+    account: Option<&'a str>,
+    region: Option<&'a str>,
     fields: Vec<Field<'a>>,
     /// Who holds it, in a conflict.
     holder: Option<&'a str>,
@@ -102,7 +102,7 @@ impl<'a> Document<'a> {
 }
 
 fn object(finding: &Finding) -> Object<'_> {
-    let target = finding.target();
+    let spot = finding.spot();
     let steps = finding.places().iter().flat_map(|place| {
         let planned = place.steps.iter();
         planned.map(move |planned| step(place, planned))
@@ -120,8 +120,8 @@ fn object(finding: &Finding) -> Object<'_> {
         kind: &finding.key.kind,
         namespace: &finding.key.namespace,
         name: &finding.key.name,
-        account: target.map(|target| target.account_id.as_str()),
-        region: target.map(|target| target.region.as_str()),
+        account: spot.and_then(|spot| spot.account.as_deref()),
+        region: spot.and_then(|spot| spot.region.as_deref()),
         suspended: matches!(finding.fate, Fate::Suspended),
         deleting: finding.deleting,
         orphaning: matches!(finding.fate, Fate::LetGo(_)),
@@ -142,8 +142,8 @@ fn step<'a>(place: &'a Place, planned: &'a Planned) -> Step<'a> {
         },
         resource: step.stage,
         name: &step.key,
-        account: &place.target.account_id,
-        region: &place.target.region,
+        account: place.spot.account.as_deref(),
+        region: place.spot.region.as_deref(),
         fields: step.fields.iter().map(field).collect(),
         holder: step.holder.as_deref(),
         drift: planned.drift.is_some(),

@@ -1,10 +1,7 @@
 //! A plan for people. Pure.
 
 use super::finding::{Fate, Finding, Planned, Tally};
-use crate::{
-    api::{DriftPolicy, Target},
-    plan::Verb,
-};
+use crate::{api::DriftPolicy, plan::Verb};
 use std::fmt;
 
 /// What would become of one object: a title, and a line or more for each thing; nothing, if there is
@@ -13,11 +10,11 @@ pub fn finding(finding: &Finding) -> String {
     let mut lines = Vec::new();
     match &finding.fate {
         Fate::Suspended => lines.push("  suspended: nothing would be done".to_owned()),
-        Fate::LetGo(targets) if targets.is_empty() => {
+        Fate::LetGo(spots) if spots.is_empty() => {
             lines.push("  would be let go of: it has made nothing".to_owned());
         }
-        Fate::LetGo(targets) => {
-            let places: Vec<_> = targets.iter().map(Target::to_string).collect();
+        Fate::LetGo(spots) => {
+            let places: Vec<_> = spots.iter().map(|spot| spot.text.as_str()).collect();
             lines.push(format!(
                 "  would be let go of (deletionPolicy Orphan): what it made stays ({})",
                 places.join("; ")
@@ -27,7 +24,7 @@ pub fn finding(finding: &Finding) -> String {
             for (number, place) in places.iter().enumerate() {
                 // The first one stands in the title.
                 if number > 0 && !place.steps.is_empty() {
-                    lines.push(format!("  in {}:", place.target));
+                    lines.push(format!("  in {}:", place.spot.text));
                 }
                 lines.extend(place.steps.iter().map(planned));
             }
@@ -44,7 +41,7 @@ pub fn finding(finding: &Finding) -> String {
     if lines.is_empty() {
         return String::new();
     }
-    let place = finding.target().map(|target| format!("  ({target})"));
+    let place = finding.spot().map(|spot| format!("  ({})", spot.text));
     let going = if finding.deleting {
         "  being deleted"
     } else {
@@ -127,7 +124,7 @@ mod tests {
     use super::{
         super::finding::{
             Place,
-            tests::{carried, key, step, target},
+            tests::{carried, key, spot, step},
         },
         *,
     };
@@ -166,7 +163,7 @@ mod tests {
             finding(&suspended),
             "AlarmSet vsu/golden\n  suspended: nothing would be done\n\n"
         );
-        let gone = Fate::LetGo(vec![target("1"), target("2")]);
+        let gone = Fate::LetGo(vec![spot("1"), spot("2")]);
         assert_eq!(
             finding(&Finding::of(key("golden"), true, gone)),
             "AlarmSet vsu/golden  (account 1, us-east-2)  being deleted\n  would be let go of (deletionPolicy Orphan): what it made stays (account 1, us-east-2; account 2, us-east-2)\n\n"
@@ -193,7 +190,7 @@ mod tests {
         };
         if let Fate::Carried(places) = &mut moved.fate {
             places.push(Place {
-                target: target("1"),
+                spot: spot("1"),
                 steps: vec![left],
             });
         }

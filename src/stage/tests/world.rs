@@ -1,7 +1,6 @@
 //! An outside in memory with moods: it refuses, fails, loses answers, has other users, and lets the
 //! process die in the middle. It is the status in the cluster as well, so all of it outlives a run.
 
-use crate::api::Target;
 use crate::{
     error::{Class, Error, Result},
     plan::{Change, Desired, Found, Holder, Step, Value, Verb},
@@ -552,8 +551,8 @@ impl<const N: usize> Part<'_, N> {
 
 /// The gate writes intents to status, and remembers what was refused.
 impl Gate for World {
-    fn arrive<'a>(&'a self, _: &'a Target) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async { Ok(()) })
+    fn record<'a>(&'a self, _: &'a Step, _: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
     }
 
     fn enter<'a>(

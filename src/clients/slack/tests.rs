@@ -1,0 +1,995 @@
+use super::{
+    super::http::tests::{direct, hanging_up, nowhere, serve},
+    *,
+};
+use crate::error::{Class, Error};
+use axum::{
+    Router,
+    body::Bytes,
+    http::{HeaderMap, StatusCode, Uri, header},
+};
+use reqwest::Url;
+use serde_json::json;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard},
+    time::Duration,
+};
+
+/// What must be in the requests alone.
+const TOKEN: &str = "xoxb-1234-canary";
+const HOOK: &str = "/services/T1/B1/canary";
+
+/// Says to all requests what it was told to say, the last for ever, and remembers them.
+#[derive(Default)]
+struct Record {
+    replies: Vec<(u16, &'static [(&'static str, &'static str)], String)>,
+    /// Path, bearer and content type, and the form or the JSON.
+    requests: Vec<(String, String, Value)>,
+    /// Operation and outcome.
+    observed: Vec<(String, String)>,
+}
+
+struct Fake {
+    url: String,
+    record: Arc<Mutex<Record>>,
+    limiter: Arc<Limiter>,
+    slack: Slack,
+}
+
+impl Fake {
+    /// So that no test waits, whatever Slack's own rates are.
+    fn at(url: String, record: Arc<Mutex<Record>>) -> Self {
+        let fast = [api::PERMALINK, api::WEBHOOK, api::LIST, api::INFO];
+        let fast = fast.map(|api| (api.to_owned(), 1000.0)).into();
+        Self::paced(url, record, &fast)
+    }
+
+    fn paced(url: String, record: Arc<Mutex<Record>>, rates: &BTreeMap<String, f64>) -> Self {
+        let limiter = Arc::new(Limiter::new(rates));
+        let observed = record.clone();
+        let observe: Observer = Arc::new(move |request| {
+            assert_eq!(request.service, "slack");
+            let (operation, outcome) = (request.operation.to_owned(), request.outcome.to_owned());
+            observed.lock().unwrap().observed.push((operation, outcome));
+        });
+        let slack = Slack::new(direct(), &format!("{url}/api/"), limiter.clone(), observe);
+        Self {
+            url,
+            record,
+            limiter,
+            slack,
+        }
+    }
+
+    async fn start() -> Self {
+        let record = Arc::new(Mutex::new(Record::default()));
+        let shared = record.clone();
+        let answer = async move |uri: Uri, headers: HeaderMap, body: Bytes| {
+            let text = |name| headers.get(name).map_or("", |text| text.to_str().unwrap());
+            let who = format!(
+                "{} {}",
+                text(header::AUTHORIZATION),
+                text(header::CONTENT_TYPE)
+            );
+            let mut record = shared.lock().unwrap();
+            record
+                .requests
+                .push((uri.path().to_owned(), who.trim().to_owned(), read(&body)));
+            let reply = if record.replies.len() > 1 {
+                record.replies.remove(0)
+            } else {
+                record.replies[0].clone()
+            };
+            let (status, more, body) = reply;
+            let more: HeaderMap = more
+                .iter()
+                .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+                .collect::<HeaderMap>();
+            (StatusCode::from_u16(status).unwrap(), more, body)
+        };
+        Self::at(serve(Router::new().fallback(answer)).await, record)
+    }
+
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap()
+    }
+
+    fn says(&self, replies: impl IntoIterator<Item = Value>) {
+        let replies = replies.into_iter();
+        self.record().replies = replies
+            .map(|reply| (200, &[] as &[_], reply.to_string()))
+            .collect();
+    }
+
+    fn answers(
+        &self,
+        status: u16,
+        headers: &'static [(&'static str, &'static str)],
+        body: impl Into<String>,
+    ) {
+        self.record().replies = vec![(status, headers, body.into())];
+    }
+
+    fn bot(&self) -> Bot {
+        self.slack.bot(Secret::new(TOKEN.into()), "hmac:1".into())
+    }
+
+    fn hook(&self) -> Secret {
+        Secret::new(format!("{}{HOOK}", self.url))
+    }
+
+    /// What was asked since the last time.
+    fn asked(&self) -> Vec<(String, String, Value)> {
+        std::mem::take(&mut self.record().requests)
+    }
+
+    fn observed(&self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.record().observed)
+    }
+}
+
+/// A form as an object of strings, or JSON.
+fn read(body: &[u8]) -> Value {
+    if let Ok(value) = serde_json::from_slice(body) {
+        return value;
+    }
+    let query = String::from_utf8(body.to_vec()).unwrap();
+    let url = Url::parse(&format!("http://form/?{query}")).unwrap();
+    url.query_pairs()
+        .map(|(name, value)| (name.into_owned(), Value::String(value.into_owned())))
+        .collect()
+}
+
+fn channel(id: &str) -> Value {
+    json!({
+        "id": id, "name": "runs", "is_private": false, "is_archived": false, "is_member": true,
+        "creator": "U1", "created": 1_700_000_000, "num_members": 3,
+        "topic": {"value": "Q&amp;A &lt;3 <https://a.example|a.example>", "creator": "U1", "last_set": 1},
+        "purpose": {"value": ""},
+        "something_new": {"of": ["Slack's"]}
+    })
+}
+
+const EDIT: Urgency = Urgency::Edit;
+
+#[tokio::test]
+async fn who_the_token_is() {
+    let fake = Fake::start().await;
+    let said = json!({
+        "ok": true, "team_id": "T1", "team": "Us", "url": "https://us.slack.com/", "user": "bell",
+        "user_id": "U1", "bot_id": "B1", "is_enterprise_install": false
+    });
+    fake.answers(
+        200,
+        &[("x-oauth-scopes", "chat:write, channels:read,")],
+        said.to_string(),
+    );
+    let workspace = fake.bot().auth_test(EDIT).await.unwrap();
+    let scopes = ["chat:write", "channels:read"].map(str::to_owned);
+    let expected = Workspace {
+        team_id: "T1".into(),
+        team: "Us".into(),
+        url: "https://us.slack.com/".into(),
+        user_id: "U1".into(),
+        bot_id: Some("B1".into()),
+        scopes: Some(scopes.into()),
+    };
+    assert_eq!(workspace, expected);
+    let who = format!("Bearer {TOKEN} application/x-www-form-urlencoded");
+    assert_eq!(fake.asked(), [("/api/auth.test".into(), who, json!({}))]);
+    assert_eq!(fake.observed(), [("auth.test".into(), "ok".into())]);
+    fake.says([said]);
+    let workspace = fake.bot().auth_test(EDIT).await.unwrap();
+    assert_eq!(workspace.scopes, None);
+}
+
+#[tokio::test]
+async fn lists_are_read_to_their_end() {
+    let fake = Fake::start().await;
+    let page = |ids: &[&str], next: Value| {
+        let channels: Vec<_> = ids.iter().map(|id| channel(id)).collect();
+        json!({"ok": true, "channels": channels, "response_metadata": next})
+    };
+    let cursor = |text: &str| json!({"next_cursor": text});
+    fake.says([
+        page(&["C1", "C2"], cursor("a=")),
+        page(&[], cursor("b=")),
+        page(&["C3"], cursor("c=")),
+        page(&[], cursor("")),
+    ]);
+    let channels = fake.bot().list_channels(false, EDIT).await.unwrap();
+    let ids: Vec<_> = channels.iter().map(|channel| &*channel.id).collect();
+    assert_eq!(ids, ["C1", "C2", "C3"]);
+    let form = json!({"types": "public_channel", "exclude_archived": "false", "limit": "1000"});
+    let forms: Vec<_> = fake.asked().into_iter().map(|(.., form)| form).collect();
+    for (form_of_page, cursor) in forms.iter().zip([None, Some("a="), Some("b="), Some("c=")]) {
+        let mut form = form.clone();
+        if let Some(cursor) = cursor {
+            form["cursor"] = cursor.into();
+        }
+        assert_eq!(*form_of_page, form);
+    }
+    assert_eq!(forms.len(), 4);
+
+    // Where there is one page alone, it may say nothing of others.
+    for metadata in [Value::Null, json!({}), json!({"next_cursor": null})] {
+        fake.says([page(&["C1"], metadata)]);
+        let channels = fake.bot().list_channels(true, EDIT).await.unwrap();
+        assert_eq!(channels.len(), 1);
+        let (.., form) = fake.asked().remove(0);
+        assert_eq!(form["types"], "private_channel");
+    }
+
+    fake.says([
+        json!({"ok": true, "members": ["U1", "U2"], "response_metadata": {"next_cursor": ""}}),
+    ]);
+    let members = fake.bot().members("C1", EDIT).await.unwrap();
+    assert_eq!(members, ["U1", "U2"]);
+}
+
+#[tokio::test]
+async fn a_list_that_has_no_end_or_breaks_off_is_an_error() {
+    let fake = Fake::start().await;
+    let page = |next: &str| json!({"ok": true, "channels": [channel("C1")], "response_metadata": {"next_cursor": next}});
+    let failed = |code: &str| json!({"ok": false, "error": code});
+    // Sends the first cursor again at once, or after another.
+    for (replies, requests) in [
+        (vec![page("a")], 2),
+        (vec![page("a"), page("b"), page("a")], 3),
+        (vec![page("a"), failed("invalid_cursor")], 2),
+        (vec![page("a"), failed("internal_error")], 2),
+        (vec![page("a"), json!({"ok": true})], 2),
+    ] {
+        fake.says(replies);
+        let refusal = fake.bot().list_channels(false, EDIT).await.unwrap_err();
+        assert_eq!(refusal.error.class, Class::Failing, "{refusal}");
+        assert_eq!(fake.asked().len(), requests, "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_no_error() {
+    let fake = Fake::start().await;
+    let bot = fake.bot();
+    fake.says([json!({"ok": true, "channel": channel("C1")})]);
+    let found = bot.channel("C1", EDIT).await.unwrap().unwrap();
+    let expected = Channel {
+        id: "C1".into(),
+        name: "runs".into(),
+        is_private: false,
+        is_archived: false,
+        is_member: true,
+        creator: "U1".into(),
+        created: 1_700_000_000,
+        topic: "Q&A <3 a.example".into(),
+        purpose: String::new(),
+        members: Some(3),
+    };
+    assert_eq!(found, expected);
+    let (path, _, form) = fake.asked().remove(0);
+    assert_eq!(path, "/api/conversations.info");
+    assert_eq!(
+        form,
+        json!({"channel": "C1", "include_num_members": "true"})
+    );
+    fake.says([json!({"ok": true, "user": {"id": "U1", "deleted": false}})]);
+    let user = async |bot: &Bot| bot.user_by_email("a+b@c.example", EDIT).await;
+    assert_eq!(user(&bot).await.unwrap().as_deref(), Some("U1"));
+    assert_eq!(fake.asked().remove(0).2, json!({"email": "a+b@c.example"}));
+    fake.says([json!({"ok": true, "user": {"id": "U1", "deleted": true}})]);
+    assert_eq!(user(&bot).await.unwrap(), None);
+
+    fake.says([json!({"ok": false, "error": "channel_not_found"})]);
+    assert_eq!(bot.channel("C1", EDIT).await.unwrap(), None);
+    assert_eq!(user(&bot).await.unwrap_err().code, "channel_not_found");
+    fake.says([json!({"ok": false, "error": "users_not_found"})]);
+    assert_eq!(user(&bot).await.unwrap(), None);
+    assert_eq!(
+        bot.channel("C1", EDIT).await.unwrap_err().code,
+        "users_not_found"
+    );
+    // Nor does an answer that says nothing mean that nothing is there.
+    for said in [
+        json!({"ok": true}),
+        json!({}),
+        json!(null),
+        json!({"ok": false}),
+    ] {
+        fake.says([said]);
+        let refusal = bot.channel("C1", EDIT).await.unwrap_err();
+        assert_eq!(refusal.error.class, Class::Failing, "{refusal}");
+        assert_eq!(refusal.code, "");
+    }
+}
+
+#[tokio::test]
+async fn writes_say_what_slack_reads() {
+    let fake = Fake::start().await;
+    let bot = fake.bot();
+    fake.says([
+        json!({"ok": true, "channel": channel("C1"), "ts": "1.2", "warning": "already_in_channel"}),
+    ]);
+    assert_eq!(bot.create("runs", true).await.unwrap().id, "C1");
+    assert_eq!(bot.join("C1").await.unwrap().id, "C1");
+    assert_eq!(bot.rename("C1", "walks").await.unwrap().id, "C1");
+    bot.set_topic("C1", "a&b=ü\n").await.unwrap();
+    bot.set_purpose("C1", "").await.unwrap();
+    bot.invite("C1", "U2").await.unwrap();
+    bot.archive("C1").await.unwrap();
+    let asked: Vec<_> = fake
+        .asked()
+        .into_iter()
+        .map(|(path, _, form)| (path, form))
+        .collect();
+    let expected = [
+        ("create", json!({"name": "runs", "is_private": "true"})),
+        ("join", json!({"channel": "C1"})),
+        ("rename", json!({"channel": "C1", "name": "walks"})),
+        ("setTopic", json!({"channel": "C1", "topic": "a&b=ü\n"})),
+        ("setPurpose", json!({"channel": "C1", "purpose": ""})),
+        ("invite", json!({"channel": "C1", "users": "U2"})),
+        ("archive", json!({"channel": "C1"})),
+    ];
+    let expected = expected.map(|(method, form)| (format!("/api/conversations.{method}"), form));
+    assert_eq!(asked, expected);
+
+    fake.says([json!({"ok": true, "channel": "C1", "ts": "1.2", "text": "hi", "message": {}, "permalink": "https://x"})]);
+    let posted = Posted {
+        channel: "C1".into(),
+        ts: "1.2".into(),
+    };
+    let bare = Post {
+        text: "hi".into(),
+        ..Post::default()
+    };
+    let full = Post {
+        text: "hi".into(),
+        blocks: Some(json!([{"type": "divider"}])),
+        attachments: Some(json!([{"color": "#fff"}])),
+        thread_ts: Some("1.1".into()),
+    };
+    for post in [&bare, &full] {
+        assert_eq!(bot.post("C1", post).await.unwrap(), posted);
+    }
+    for post in [&bare, &full] {
+        assert_eq!(bot.update("C1", "1.2", post).await.unwrap(), posted);
+    }
+    assert_eq!(bot.permalink("C1", "1.2", EDIT).await.unwrap(), "https://x");
+    let asked: Vec<_> = fake
+        .asked()
+        .into_iter()
+        .map(|(path, _, form)| (path, form))
+        .collect();
+    let (blocks, attachments) = (r#"[{"type":"divider"}]"#, r##"[{"color":"#fff"}]"##);
+    let expected = [
+        (
+            "postMessage",
+            json!({"channel": "C1", "text": "hi", "unfurl_links": "false", "unfurl_media": "false"}),
+        ),
+        (
+            "postMessage",
+            json!({"channel": "C1", "text": "hi", "unfurl_links": "false", "unfurl_media": "false", "blocks": blocks, "attachments": attachments, "thread_ts": "1.1"}),
+        ),
+        (
+            "update",
+            json!({"channel": "C1", "ts": "1.2", "text": "hi", "blocks": "[]", "attachments": "[]"}),
+        ),
+        (
+            "update",
+            json!({"channel": "C1", "ts": "1.2", "text": "hi", "blocks": blocks, "attachments": attachments}),
+        ),
+        (
+            "getPermalink",
+            json!({"channel": "C1", "message_ts": "1.2"}),
+        ),
+    ];
+    let expected = expected.map(|(method, form)| (format!("/api/chat.{method}"), form));
+    assert_eq!(asked, expected);
+}
+
+#[tokio::test]
+async fn what_is_done_already_is_done() {
+    let fake = Fake::start().await;
+    let bot = fake.bot();
+    fake.says([json!({"ok": false, "error": "already_in_channel", "errors": [{"user": "U2", "ok": false, "error": "already_in_channel"}]})]);
+    bot.invite("C1", "U2").await.unwrap();
+    assert_eq!(
+        bot.archive("C1").await.unwrap_err().code,
+        "already_in_channel"
+    );
+    fake.says([json!({"ok": false, "error": "already_archived"})]);
+    bot.archive("C1").await.unwrap();
+    assert_eq!(
+        bot.set_topic("C1", "").await.unwrap_err().code,
+        "already_archived"
+    );
+}
+
+/// What Slack answers, and what it means to a read and to a write.
+#[tokio::test]
+async fn refusals_are_told_apart() {
+    use Class::{Cut, Denied, Failing, Rejected, Throttled};
+    let fake = Fake::start().await;
+    let bot = fake.bot();
+    let code = |code: &str| json!({"ok": false, "error": code}).to_string();
+    let html = || "<html>upstream</html>".to_owned();
+    for (status, body, read, write, says) in [
+        (200, code("invalid_auth"), Denied, Denied, "invalid_auth: the token is none of Slack's"),
+        (200, code("not_authed"), Denied, Denied, "no token"),
+        (200, code("account_inactive"), Denied, Denied, "install the app"),
+        (200, code("token_revoked"), Denied, Denied, "new bot token into the Secret"),
+        (200, code("token_expired"), Denied, Denied, "rotation"),
+        (200, code("not_allowed_token_type"), Denied, Denied, "xoxb-"),
+        (200, code("team_access_not_granted"), Denied, Denied, "workspace"),
+        (200, code("no_permission"), Denied, Denied, "may not"),
+        (200, code("access_denied"), Denied, Denied, "denies"),
+        (200, code("ekm_access_denied"), Denied, Denied, "keys"),
+        (403, code("accesslimited"), Denied, Denied, "network"),
+        (200, code("missing_scope"), Denied, Denied, "add the scope that this method needs"),
+        (200, json!({"ok": false, "error": "missing_scope", "needed": "groups:write", "provided": "chat:write"}).to_string(), Denied, Denied, "add the scope groups:write to the app"),
+        (200, json!({"ok": false, "error": "missing_scope", "needed": "<script>"}).to_string(), Denied, Denied, "add the scope that this method needs"),
+        (200, code("ratelimited"), Throttled, Throttled, "throttled: Slack: "),
+        (429, code("ratelimited"), Throttled, Throttled, "throttled: Slack: "),
+        (429, html(), Throttled, Throttled, "throttled: Slack: "),
+        (429, String::new(), Throttled, Throttled, "throttled: Slack: "),
+        (200, code("rate_limited"), Throttled, Throttled, "rate_limited"),
+        (200, code("message_limit_exceeded"), Throttled, Throttled, "message_limit_exceeded"),
+        (200, code("internal_error"), Failing, Cut, "internal_error"),
+        (200, code("fatal_error"), Failing, Cut, "fatal_error"),
+        (503, code("service_unavailable"), Failing, Cut, "service_unavailable"),
+        (200, code("request_timeout"), Failing, Cut, "request_timeout"),
+        (500, code("name_taken"), Failing, Cut, "name_taken"),
+        (200, code("team_added_to_org"), Failing, Failing, "this passes"),
+        (500, html(), Failing, Cut, "HTTP 500"),
+        (502, String::new(), Failing, Cut, "HTTP 502"),
+        (200, html(), Failing, Cut, "none of Slack's"),
+        (200, "null".into(), Failing, Cut, "none of Slack's"),
+        (200, r#"{"ok": true}"#.into(), Failing, Cut, "none of Slack's"),
+        (200, r#"{"ok": "true", "channel": {}}"#.into(), Failing, Cut, "none of Slack's"),
+        (200, r#"{"ok": false}"#.into(), Failing, Cut, "none of Slack's"),
+        (200, r#"{"ok": false, "error": "Not A Code"}"#.into(), Failing, Cut, "none of Slack's"),
+        (302, html(), Failing, Failing, "is that Slack"),
+        (404, html(), Failing, Failing, "is that Slack"),
+        (403, html(), Failing, Failing, "let through to Slack"),
+        (200, code("is_archived"), Rejected, Rejected, "unarchive it"),
+        (200, code("not_in_channel"), Rejected, Rejected, "/invite"),
+        (200, code("name_taken"), Rejected, Rejected, "private or archived"),
+        (200, code("restricted_action"), Rejected, Rejected, "admin"),
+        (200, code("invalid_name_specials"), Rejected, Rejected, "a-z"),
+        (200, code("a_code_of_tomorrow"), Rejected, Rejected, "a_code_of_tomorrow"),
+        (400, code("a_code_of_tomorrow"), Rejected, Rejected, "a_code_of_tomorrow"),
+        (200, json!({"ok": false, "error": "invalid_blocks", "response_metadata": {"messages": ["[ERROR] must be\n shorter [json-pointer:/blocks/0]"]}}).to_string(), Rejected, Rejected, "Block Kit: [ERROR] must be shorter [json-pointer:/blocks/0]"),
+    ] {
+        fake.answers(status, &[], body.clone());
+        let refusals = [
+            (bot.permalink("C7", "1.2", EDIT).await.unwrap_err(), read, "chat.getPermalink of C7"),
+            (bot.join("C7").await.unwrap_err(), write, "conversations.join of C7"),
+        ];
+        for (refusal, class, place) in refusals {
+            let Error { class: found, message, wait } = Error::from(refusal);
+            assert_eq!(found, class, "{status} {body}: {message}");
+            assert!(message.contains(says) && message.contains(place), "{status} {body}: {message}");
+            assert_eq!(wait, None);
+        }
+    }
+    let outcomes: BTreeSet<_> = fake
+        .observed()
+        .into_iter()
+        .map(|(_, outcome)| outcome)
+        .collect();
+    assert_eq!(
+        outcomes.into_iter().collect::<Vec<_>>(),
+        ["denied", "failing", "refused", "throttled"]
+    );
+}
+
+#[tokio::test]
+async fn the_time_to_stay_away_is_handed_on() {
+    let fake = Fake::start().await;
+    let half_a_minute = Some(Duration::from_secs(30));
+    for (status, body) in [
+        (429, r#"{"ok": false, "error": "ratelimited"}"#),
+        (429, "slow down"),
+        (200, r#"{"ok": false, "error": "ratelimited"}"#),
+        (503, r#"{"ok": false, "error": "service_unavailable"}"#),
+    ] {
+        fake.answers(status, &[("retry-after", "30")], body);
+        let refusal = fake.bot().join("C1").await.unwrap_err();
+        assert_eq!(refusal.error.wait, half_a_minute, "{status} {body}");
+    }
+    fake.answers(429, &[("retry-after", "30")], "");
+    let refusal = fake.slack.post_webhook(&fake.hook(), &json!({})).await;
+    assert_eq!(refusal.unwrap_err().error.wait, half_a_minute);
+}
+
+/// A refused connection has brought nothing there; a broken one may have.
+#[tokio::test]
+async fn what_never_got_there_is_told_from_what_got_no_answer() {
+    let refused = Fake::at(nowhere().await, Arc::default());
+    let cut = Fake::at(hanging_up().await, Arc::default());
+    for (fake, write) in [(&refused, Class::Failing), (&cut, Class::Cut)] {
+        let (bot, hook) = (fake.bot(), fake.hook());
+        let post = Post::default();
+        for (refusal, class) in [
+            (bot.channel("C1", EDIT).await.unwrap_err(), Class::Failing),
+            (bot.create("runs", false).await.unwrap_err(), write),
+            (bot.post("C1", &post).await.unwrap_err(), write),
+            (
+                fake.slack
+                    .post_webhook(&hook, &json!({}))
+                    .await
+                    .unwrap_err(),
+                write,
+            ),
+            (
+                fake.slack.probe_webhook(&hook, EDIT).await.unwrap_err(),
+                Class::Failing,
+            ),
+        ] {
+            assert_eq!(refusal.error.class, class, "{refusal}");
+            let shown = format!("{refusal} {refusal:?}");
+            assert!(
+                !shown.contains("canary") && !shown.contains("127.0.0.1"),
+                "{shown}"
+            );
+        }
+        assert!(
+            fake.observed()
+                .iter()
+                .all(|(_, outcome)| outcome == "no answer")
+        );
+    }
+}
+
+#[tokio::test]
+async fn webhooks_answer_in_words() {
+    use Class::{Cut, Denied, Failing, Rejected, Throttled};
+    let fake = Fake::start().await;
+    let message = json!({"text": "hi"});
+    fake.answers(200, &[], "ok");
+    fake.slack
+        .post_webhook(&fake.hook(), &message)
+        .await
+        .unwrap();
+    let asked = (HOOK.into(), "application/json".into(), message.clone());
+    assert_eq!(fake.asked(), [asked]);
+    assert_eq!(fake.observed(), [("webhook".into(), "ok".into())]);
+    /// What a probe finds: it lives, it does not, or nobody knows.
+    const LIVES: Option<bool> = Some(true);
+    const DEAD: Option<bool> = Some(false);
+    for (status, body, class, says, probe) in [
+        (400, "no_text", Rejected, "empty", LIVES),
+        (400, "invalid_payload", Rejected, "invalid_payload", LIVES),
+        (400, "invalid_blocks\n", Rejected, "Block Kit", LIVES),
+        (
+            500,
+            "missing_text_or_fallback_or_attachments",
+            Rejected,
+            "empty",
+            LIVES,
+        ),
+        (
+            403,
+            "invalid_token",
+            Denied,
+            "its URL into the Secret",
+            DEAD,
+        ),
+        (404, "no_service", Denied, "its URL into the Secret", DEAD),
+        (404, "no_team", Denied, "its URL into the Secret", DEAD),
+        (403, "action_prohibited", Rejected, "admin", DEAD),
+        (404, "channel_not_found", Rejected, "no longer there", DEAD),
+        (410, "channel_is_archived", Rejected, "archived", DEAD),
+        (403, "something_new", Rejected, "something_new", None),
+        (429, "", Throttled, "throttled", None),
+        (429, "rate_limited", Throttled, "throttled", None),
+        (500, "rollup_error", Cut, "rollup_error", None),
+        (500, "<html>", Cut, "HTTP 500", None),
+        (503, "", Cut, "HTTP 503", None),
+        (302, "", Failing, "is that Slack", None),
+        (400, "<html>", Failing, "is that Slack", None),
+        (404, "<html>", Failing, "is that Slack", None),
+    ] {
+        fake.answers(status, &[], body);
+        let posted = fake.slack.post_webhook(&fake.hook(), &message).await;
+        let Error {
+            class: found,
+            message,
+            ..
+        } = posted.unwrap_err().into();
+        assert_eq!(found, class, "{status} {body}: {message}");
+        assert!(
+            message.contains(says) && message.contains("incoming webhook"),
+            "{status} {body}: {message}"
+        );
+        let probed = fake.slack.probe_webhook(&fake.hook(), EDIT).await;
+        match (probed, probe) {
+            (Ok(Webhook::Alive), LIVES) => {}
+            (Ok(Webhook::Revoked(why)), DEAD) => assert_eq!(why, message),
+            (Err(refusal), None) => assert_ne!(refusal.error.class, Cut, "a probe writes nothing"),
+            (found, _) => panic!("{status} {body}: {found:?}"),
+        }
+        assert_eq!(fake.asked().pop().unwrap().2, json!({}));
+        let outcome = fake.observed().pop().unwrap().1;
+        assert_eq!(
+            outcome == "ok",
+            probe == LIVES,
+            "{status} {body}: {outcome}"
+        );
+    }
+    fake.answers(200, &[], "ok");
+    let probed = fake.slack.probe_webhook(&fake.hook(), EDIT).await;
+    assert_eq!(probed, Ok(Webhook::Alive));
+}
+
+/// The other side may say anything, our own secrets included.
+#[tokio::test]
+async fn secrets_are_in_requests_alone() {
+    let fake = Fake::start().await;
+    let bot = fake.bot();
+    let mut shown = format!("{bot:?} {:?} {:?}", fake.slack, fake.hook());
+    for code in ["invalid_auth", "invalid_arguments", "internal_error"] {
+        let said = format!("not with {TOKEN}!");
+        let body = json!({"ok": false, "error": code, "needed": TOKEN, "response_metadata": {"messages": [said]}});
+        fake.says([body]);
+        let refusal = bot.set_topic("C1", "x").await.unwrap_err();
+        assert_eq!(refusal.code, code);
+        shown += &format!("{refusal} {refusal:?} {:?}", Error::from(refusal.clone()));
+    }
+    for code in ["missing_scope", TOKEN] {
+        fake.says([json!({"ok": false, "error": code, "needed": TOKEN})]);
+        let refusal = bot.set_topic("C1", "x").await.unwrap_err();
+        shown += &format!("{refusal} {refusal:?}");
+    }
+    for (status, body) in [
+        (404, "no_service".into()),
+        (500, fake.hook().reveal().to_owned()),
+        (302, fake.hook().reveal().to_owned()),
+    ] {
+        fake.answers(status, &[("location", "http://canary.example/")], body);
+        let posted = fake.slack.post_webhook(&fake.hook(), &json!({})).await;
+        let probed = fake.slack.probe_webhook(&fake.hook(), EDIT).await;
+        shown += &format!("{posted:?} {probed:?}");
+    }
+    shown += &format!("{:?} {:?}", fake.limiter, fake.observed());
+    assert!(!shown.contains("canary"), "{shown}");
+    assert!(
+        shown.contains("hmac:1") && shown.contains("not with …!"),
+        "{shown}"
+    );
+    assert!(fake.asked().iter().any(|(_, who, _)| who.contains(TOKEN)));
+}
+
+#[tokio::test]
+async fn reads_wait_for_the_quota_and_writes_have_waited() {
+    let fake = Fake::start().await;
+    // One in a thousand seconds, give or take the limiter's margin.
+    let seldom = [api::PERMALINK, api::SET_TOPIC].map(|api| (api.to_owned(), 0.001));
+    let fake = Fake::paced(fake.url, fake.record, &seldom.into());
+    let bot = fake.bot();
+    fake.says([json!({"ok": true, "permalink": ""})]);
+    let take = |bot: &Bot, api, channel| {
+        let (account, part) = bot.quota(api, channel);
+        fake.limiter.try_take(account, part, api, EDIT)
+    };
+    let go_by = async |seconds| {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+        tokio::time::resume();
+    };
+    bot.permalink("C1", "1.2", EDIT).await.unwrap();
+    assert!(!take(&bot, api::PERMALINK, "C1"), "the read took it");
+    // Other bots have quotas of their own, even by the same token.
+    let other = fake.slack.bot(Secret::new(TOKEN.into()), "hmac:2".into());
+    assert!(take(&other, api::PERMALINK, "C1"));
+
+    bot.set_topic("C1", "").await.unwrap();
+    assert!(take(&bot, api::SET_TOPIC, "C1"), "the gate takes it");
+    go_by(900).await;
+    bot.set_topic("C1", "").await.unwrap();
+    go_by(900).await;
+    assert!(
+        !take(&bot, api::SET_TOPIC, "C1"),
+        "it counts from its answer"
+    );
+    go_by(200).await;
+    assert!(take(&bot, api::SET_TOPIC, "C2"));
+
+    // What is posted counts by channel, what is edited does not.
+    for (api, by_channel) in [(api::POST, true), (api::UPDATE, false)] {
+        assert!(take(&bot, api, "C1"));
+        assert!(!take(&bot, api, "C1"), "{api}");
+        assert_eq!(take(&bot, api, "C2"), by_channel, "{api}");
+    }
+}
+
+#[test]
+fn plain_text_is_what_people_wrote() {
+    for (given, text) in [
+        ("", ""),
+        ("Workflow runs", "Workflow runs"),
+        ("a &amp; b &lt;c&gt;", "a & b <c>"),
+        ("a & b <c>", "a & b <c>"),
+        ("&amp;lt;", "&lt;"),
+        (
+            "see <https://a.example/?x=1&amp;y=2>.",
+            "see https://a.example/?x=1&y=2.",
+        ),
+        (
+            "<http://a.example|a.example>, <mailto:b@c.example|b@c.example>",
+            "a.example, b@c.example",
+        ),
+        (
+            "<@U1> of <!subteam^S1> in <#C1|runs>",
+            "<@U1> of <!subteam^S1> in <#C1|runs>",
+        ),
+        (
+            "1 < 2 <https://x.example> > <",
+            "1 < 2 https://x.example > <",
+        ),
+        ("<https://never.ends", "<https://never.ends"),
+        ("ü<https://é>ß", "ühttps://éß"),
+    ] {
+        assert_eq!(plain(given), text, "{given}");
+    }
+}
+
+#[test]
+fn only_bot_tokens_are_bot_tokens() {
+    let long = format!("xoxb-{}", "1".repeat(500));
+    for (text, wrong) in [
+        ("xoxb-1-canary", None),
+        (" xoxb-1-canary\n", None),
+        ("", Some("empty")),
+        (" \n", Some("empty")),
+        ("xoxb-", Some("nothing follows")),
+        ("canary", Some("does not begin with xoxb-")),
+        ("XOXB-canary", Some("does not begin")),
+        ("xoxbcanary-", Some("does not begin")),
+        (
+            "https://hooks.slack.com/services/canary",
+            Some("does not begin"),
+        ),
+        ("xoxp-canary", Some("user token")),
+        ("xapp-canary", Some("app-level")),
+        ("xoxe.xoxb-1-canary", Some("rotation")),
+        ("xoxe-1-canary", Some("rotation")),
+        ("xoxb-canary canary", Some("characters")),
+        ("xoxb-canary\nxoxb-canary", Some("characters")),
+        ("xoxb-canary\u{e9}", Some("characters")),
+        ("xoxb-canary\0", Some("characters")),
+        (&long, Some("longer")),
+    ] {
+        let read = bot_token(text);
+        match wrong {
+            None => assert_eq!(read.unwrap().reveal(), "xoxb-1-canary"),
+            Some(wrong) => {
+                let error = read.unwrap_err();
+                assert!(
+                    error.contains(wrong) && error.contains("Bot User OAuth Token"),
+                    "{text}: {error}"
+                );
+                assert!(!error.contains("canary"), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn only_webhooks_of_slack_are_webhooks_of_slack() {
+    const GOOD: &str = "https://hooks.slack.com/services/T1/B1/canary";
+    let long = format!("{GOOD}{}", "1".repeat(500));
+    // What is wrong with it; and with others allowed than Slack's.
+    for (text, strict, lax) in [
+        (GOOD, Ok(GOOD), Ok(GOOD)),
+        (
+            " https://hooks.slack.com/services/T1/B1/canary\n",
+            Ok(GOOD),
+            Ok(GOOD),
+        ),
+        (
+            "HTTPS://HOOKS.Slack.COM:443/services/T1/B1/canary",
+            Ok(GOOD),
+            Ok(GOOD),
+        ),
+        (
+            "https://hooks.slack-gov.com/services/T1/B1/canary",
+            Ok("https://hooks.slack-gov.com/services/T1/B1/canary"),
+            Ok("https://hooks.slack-gov.com/services/T1/B1/canary"),
+        ),
+        ("", Err("empty"), Err("empty")),
+        (&long, Err("longer"), Err("longer")),
+        ("canary", Err("no URL"), Err("no URL")),
+        (
+            "hooks.slack.com/services/T1/B1/canary",
+            Err("no URL"),
+            Err("no URL"),
+        ),
+        ("https://", Err("no URL"), Err("no URL")),
+        ("mailto:canary@slack.com", Err("no host"), Err("no host")),
+        (
+            "ftp://hooks.slack.com/services/T1/B1/canary",
+            Err("https://"),
+            Err("https://"),
+        ),
+        ("ftp://canary.example/", Err("https://"), Err("https://")),
+        (
+            "http://hooks.slack.com/services/T1/B1/canary",
+            Err("https://"),
+            Err("https://"),
+        ),
+        (
+            "https://hooks.slack.com:8443/services/T1/B1/canary",
+            Err("port"),
+            Err("port"),
+        ),
+        (
+            "https://canary@hooks.slack.com/services/T1/B1/canary",
+            Err("user"),
+            Err("user"),
+        ),
+        (
+            "https://:canary@hooks.slack.com/services/T1/B1/canary",
+            Err("user"),
+            Err("user"),
+        ),
+        (
+            "https://hooks.slack.com@canary.example/services/T1/B1/canary",
+            Err("user"),
+            Err("user"),
+        ),
+        (
+            "https://hooks.slack.com\\@canary.example/services/T1/B1/X1",
+            Err("backslashes"),
+            Err("backslashes"),
+        ),
+        (
+            "https://hooks.slack.com/services/T1/B1/can ary",
+            Err("spaces"),
+            Err("spaces"),
+        ),
+        (
+            "https://hooks.sl\tack.com/services/T1/B1/canary",
+            Err("spaces"),
+            Err("spaces"),
+        ),
+        (
+            "https://hooks.sl\u{e4}ck.com/services/T1/B1/canary",
+            Err("characters"),
+            Err("characters"),
+        ),
+        (
+            "https://hooks.slack.com/services/T1/B1/canary?x=1",
+            Err("follows"),
+            Err("follows"),
+        ),
+        (
+            "https://hooks.slack.com/services/T1/B1/canary?",
+            Err("follows"),
+            Err("follows"),
+        ),
+        (
+            "https://hooks.slack.com/services/T1/B1/canary#x",
+            Err("follows"),
+            Err("follows"),
+        ),
+        (
+            "https://hooks.slack.com/services/T1/B1/canary/",
+            Err("three parts"),
+            Err("three parts"),
+        ),
+        (
+            "https://hooks.slack.com/services/T1/B1",
+            Err("three parts"),
+            Err("three parts"),
+        ),
+        (
+            "https://hooks.slack.com/services/T1//canary",
+            Err("three parts"),
+            Err("three parts"),
+        ),
+        (
+            "https://hooks.slack.com/services/T1/B1/%63anary",
+            Err("three parts"),
+            Err("three parts"),
+        ),
+        (
+            "https://hooks.slack.com/services/../T1/B1/canary",
+            Err("/services/"),
+            Err("/services/"),
+        ),
+        (
+            "https://hooks.slack.com/",
+            Err("/services/"),
+            Err("/services/"),
+        ),
+        (
+            "https://hooks.slack.com/workflows/T1/A1/1/canary",
+            Err("workflow"),
+            Err("workflow"),
+        ),
+        (
+            "https://hooks.slack.com/triggers/T1/1/canary",
+            Err("workflow"),
+            Err("workflow"),
+        ),
+        (
+            "https://hooks.slack.com./services/T1/B1/canary",
+            Err("ends in a dot"),
+            Err("ends in a dot"),
+        ),
+        (
+            "https://hooks.slack.com.canary.example/services/T1/B1/X1",
+            Err("host"),
+            Ok("https://hooks.slack.com.canary.example/services/T1/B1/X1"),
+        ),
+        (
+            "https://canary.slack.com/services/T1/B1/X1",
+            Err("host"),
+            Ok("https://canary.slack.com/services/T1/B1/X1"),
+        ),
+        (
+            "https://169.254.169.254/services/T1/B1/canary",
+            Err("host"),
+            Ok("https://169.254.169.254/services/T1/B1/canary"),
+        ),
+        (
+            "https://0x7f.1/services/T1/B1/canary",
+            Err("host"),
+            Ok("https://127.0.0.1/services/T1/B1/canary"),
+        ),
+        (
+            "http://[::1]:80/services/T1/B1/canary",
+            Err("host"),
+            Ok("http://[::1]/services/T1/B1/canary"),
+        ),
+        (
+            "http://127.0.0.1:8080/services/T1/B1/canary",
+            Err("host"),
+            Ok("http://127.0.0.1:8080/services/T1/B1/canary"),
+        ),
+        (
+            "http://chat.internal/hooks/canary?x=1",
+            Err("host"),
+            Ok("http://chat.internal/hooks/canary?x=1"),
+        ),
+        ("http://canary@chat.internal/", Err("user"), Err("user")),
+    ] {
+        for (allow_private, expected) in [(false, strict), (true, lax)] {
+            match (webhook_url(text, allow_private), expected) {
+                (Ok(url), Ok(expected)) => assert_eq!(url.reveal(), expected, "{text}"),
+                (Err(error), Err(expected)) => {
+                    assert!(error.contains(expected), "{text}: {error}");
+                    assert!(!error.contains("canary"), "{error}");
+                }
+                (found, _) => panic!("{text} ({allow_private}): {found:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn missing_scopes_are_those_that_meet_a_need() {
+    for (granted, needed, missing) in [
+        ("", &[][..], &[][..]),
+        ("", &[&["a", "b"][..], &[]], &["a"]),
+        ("a", &[&["a", "b"]], &[]),
+        ("b", &[&["a", "b"], &["c"]], &["c"]),
+        ("x", &[&["a", "b"], &["b", "a"], &["a"]], &["a"]),
+        ("x", &[&["b"], &["a", "b"]], &["b"]),
+        ("ab", &[&["a"]], &["a"]),
+    ] {
+        let granted = scopes_of(granted);
+        assert_eq!(
+            missing_scopes(&granted, needed),
+            missing,
+            "{granted:?} {needed:?}"
+        );
+    }
+    let advice = add_scopes(&["channels:manage", "groups:write"]);
+    assert!(
+        advice.contains("the scopes channels:manage, groups:write to the app"),
+        "{advice}"
+    );
+}

@@ -1,0 +1,511 @@
+//! SlackChannel: channels in Slack, and how messages get into them.
+
+pub mod desired;
+pub mod message;
+pub mod notify;
+pub mod stages;
+pub mod way_in;
+pub mod workspace;
+
+use crate::{
+    api::{
+        AdoptionPolicy, Creating, KeyRef, SLACK_PREFIX, SlackChannel, SlackChannelStatus,
+        SlackTarget, Visibility, Workspace,
+    },
+    clients::slack::{bot_token, webhook_url},
+    error::{Class, Error, On, Result},
+    installation::Installation,
+    kind::{
+        AccessOf, Common, Findings, Kind, Lanes, Moment, Outcome, Place, PlaceOutcome, Policies,
+        Site, Status, Verdict,
+    },
+    plan::{Desired, Holder, Step},
+    secret::Secret,
+    stage::{Failure, Lane, Stage as _, Typed},
+    surroundings::{Purpose, Surroundings},
+};
+use desired::{Claim, Configuration};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use stages::{Channel, Ground, IncomingWebhook, Invitations, Member, Texts};
+use std::{collections::BTreeSet, sync::Arc};
+use workspace::{Access, SlackWatch, id_key, name_key, webhook_key};
+
+/// What a SlackChannel refers to.
+pub struct Inputs {
+    /// The token, where a channel is looked after.
+    pub token: Option<Token>,
+    /// The webhook's URL; the error where it cannot be read.
+    pub webhook: Option<Result<Secret>>,
+    /// Ids of channels that other objects of the namespace look after.
+    pub elsewhere: BTreeSet<String>,
+}
+
+/// A bot token, and whose it is.
+pub struct Token {
+    /// The token.
+    pub secret: Secret,
+    /// For people: where it was read.
+    pub source: String,
+}
+
+/// The stages of a SlackChannel.
+pub struct Row {
+    /// That the webhook takes messages.
+    pub webhook: Typed<IncomingWebhook>,
+    /// The channel itself; nothing where the object is a webhook alone.
+    pub channel: Option<ChannelRow>,
+}
+
+/// The stages of what takes a token.
+pub struct ChannelRow {
+    /// The channel.
+    pub channel: Typed<Channel>,
+    /// That the bot is in it.
+    pub member: Typed<Member>,
+    /// Its topic and purpose.
+    pub texts: Typed<Texts>,
+    /// Who is invited.
+    pub invitations: Typed<Invitations>,
+}
+
+impl Lanes for Row {
+    fn row(&mut self) -> Vec<&mut dyn Lane> {
+        let mut row: Vec<&mut dyn Lane> = vec![&mut self.webhook];
+        if let Some(ChannelRow {
+            channel,
+            member,
+            texts,
+            invitations,
+        }) = &mut self.channel
+        {
+            row.push(channel);
+            row.push(member);
+            row.push(texts);
+            row.push(invitations);
+        }
+        row
+    }
+}
+
+impl Site for SlackTarget {
+    /// An object has one channel, by whichever token.
+    fn same_place(&self, _: &Self) -> bool {
+        true
+    }
+
+    fn place(&self) -> String {
+        "slack".into()
+    }
+}
+
+impl Status for SlackChannelStatus {
+    type Target = SlackTarget;
+
+    fn common(&mut self) -> Common<'_> {
+        Common {
+            conditions: &mut self.conditions,
+            observed_generation: &mut self.observed_generation,
+            last_handled_reconcile_at: &mut self.last_handled_reconcile_at,
+            applied_digest: &mut self.applied_digest,
+            drift: &mut self.drift,
+            drift_count: &mut self.drift_count,
+        }
+    }
+
+    fn targets(&mut self) -> &mut Vec<SlackTarget> {
+        &mut self.targets
+    }
+}
+
+/// The names of the Secrets that a channel refers to.
+pub fn secret_names(channel: &SlackChannel) -> BTreeSet<&str> {
+    let spec = &channel.spec;
+    let named = [&spec.token_secret_ref, &spec.webhook_secret_ref];
+    let named = named.into_iter().flatten();
+    named.map(|reference| reference.name.as_str()).collect()
+}
+
+/// What of a channel matters to those whose messages go there.
+pub fn offered(channel: &SlackChannel) -> (Option<&str>, Vec<(&str, &str)>) {
+    let status = channel.status.as_ref();
+    let conditions = status.into_iter().flat_map(|status| &status.conditions);
+    let own = conditions.filter(|one| matches!(&*one.type_, "ChannelReady" | "WebhookReady"));
+    (
+        status.and_then(|status| status.channel_id.as_deref()),
+        own.map(|one| (one.type_.as_str(), one.status.as_str()))
+            .collect(),
+    )
+}
+
+/// Where a Secret's key is, for people.
+fn place_of(namespace: &str, reference: &KeyRef) -> String {
+    format!(
+        "Secret {namespace}/{}, key {}",
+        reference.name, reference.key
+    )
+}
+
+impl Kind for SlackChannel {
+    const KIND: &'static str = "SlackChannel";
+    type Status = SlackChannelStatus;
+    type Inputs = Inputs;
+    type Lanes = Row;
+    type Watch = SlackWatch;
+
+    fn status(&self) -> Option<&SlackChannelStatus> {
+        self.status.as_ref()
+    }
+
+    fn policies(&self) -> Policies {
+        Policies {
+            suspend: self.spec.suspend,
+            drift: self.spec.drift_policy,
+            deletion: self.spec.deletion_policy,
+        }
+    }
+
+    fn interest(&self, _: &SlackTarget, _: &Installation) -> BTreeSet<String> {
+        let namespace = self.namespace().unwrap_or_default();
+        let status = self.status.as_ref();
+        let id = status.and_then(|status| status.channel_id.as_deref());
+        let webhook = self.spec.webhook_secret_ref.as_ref();
+        let webhook = webhook.map(|at| webhook_key(&namespace, &at.name, &at.key));
+        let name = self.spec.channel.as_deref().map(name_key);
+        id.map(id_key)
+            .into_iter()
+            .chain(name)
+            .chain(webhook)
+            .collect()
+    }
+
+    async fn dereference(&self, around: &Surroundings<'_>) -> Result<Inputs> {
+        let namespace = self.namespace().unwrap_or_default();
+        let token = match &self.spec.channel {
+            Some(channel) => Some(self.token(channel, &namespace, around).await?),
+            None => None,
+        };
+        let webhook = match &self.spec.webhook_secret_ref {
+            Some(reference) => Some(webhook(&namespace, reference, around).await),
+            None => None,
+        };
+        let mut elsewhere = BTreeSet::new();
+        if self.spec.channel.is_some() && self.spec.adoption_policy != AdoptionPolicy::Never {
+            let others = around.list::<SlackChannel>(&namespace, "").await?;
+            let others = others
+                .into_iter()
+                .filter(|other| other.name_any() != self.name_any());
+            elsewhere.extend(others.filter_map(|other| other.status?.channel_id));
+        }
+        Ok(Inputs {
+            token,
+            webhook,
+            elsewhere,
+        })
+    }
+
+    fn target(&self, inputs: &Inputs, _: &Installation) -> Option<SlackTarget> {
+        let token = inputs.token.as_ref();
+        let token = token.map_or("no token", |token| &token.source);
+        Some(SlackTarget {
+            token: token.into(),
+        })
+    }
+
+    fn access(
+        &self,
+        _: &SlackTarget,
+        inputs: Result<&Inputs, &Error>,
+        installation: &Installation,
+    ) -> Result<AccessOf<Self>> {
+        let inputs = inputs.map_err(Clone::clone)?;
+        Ok(match &inputs.token {
+            Some(token) => Access::by_token(token.secret.clone(), &installation.digester),
+            None => Access::by_webhooks(&self.namespace().unwrap_or_default()),
+        })
+    }
+
+    fn lanes(&self, place: &Place<'_, Self>) -> Row {
+        let namespace = self.namespace().unwrap_or_default();
+        let (status, inputs) = (place.status, place.inputs);
+        let claim = Claim {
+            name: inputs.and_then(|_| self.spec.channel.clone()),
+            id: status.channel_id.clone(),
+            created: status.channel_created,
+            creating: status.creating.clone(),
+            adoption: self.spec.adoption_policy,
+            elsewhere: inputs
+                .map(|inputs| inputs.elsewhere.clone())
+                .unwrap_or_default(),
+            private: self.spec.visibility == Visibility::Private,
+        };
+        // What is going is not missed.
+        let claim = Claim {
+            private: claim.private && claim.name.is_some(),
+            ..claim
+        };
+        let ground = Arc::new(Ground::new(
+            place.watch.clone(),
+            place.asking.clone(),
+            claim,
+            status.workspace.as_ref().map(|known| known.team_id.clone()),
+            place.target.token.clone(),
+        ));
+        let reference = self
+            .spec
+            .webhook_secret_ref
+            .as_ref()
+            .filter(|_| inputs.is_some());
+        let name = reference.map(|reference| {
+            let key = webhook_key(&namespace, &reference.name, &reference.key);
+            (key, place_of(&namespace, reference))
+        });
+        let url = inputs.and_then(|inputs| inputs.webhook.as_ref());
+        let webhook = IncomingWebhook::new(name, url, ground.clone());
+        let manages = self.spec.channel.is_some() && ground.watch.sight.is_some();
+        let channel = manages.then(|| {
+            let name = self.spec.channel.clone();
+            let (channel, texts, invitations) = match inputs {
+                Some(_) => (
+                    desired::channel(self),
+                    desired::texts(self),
+                    desired::invitations(self),
+                ),
+                None => (Desired::default(), Desired::default(), Desired::default()),
+            };
+            let invited = status.invited.iter().cloned().collect();
+            ChannelRow {
+                channel: Typed::new(Channel::new(channel, ground.clone())),
+                member: Typed::new(Member::new(name.clone(), ground.clone())),
+                texts: Typed::new(Texts::new(texts, name.clone(), ground.clone())),
+                invitations: Typed::new(Invitations::new(invitations, name, invited, ground)),
+            }
+        });
+        Row {
+            webhook: Typed::new(webhook),
+            channel,
+        }
+    }
+
+    fn intend(status: &mut SlackChannelStatus, step: &Step) {
+        if step.stage == Channel::NAME {
+            status.creating = Some(Creating {
+                channel: step.key.clone(),
+                since: Timestamp::now().as_second(),
+            });
+        }
+    }
+
+    fn record(status: &mut SlackChannelStatus, step: &Step, id: &str) {
+        if step.stage == Channel::NAME {
+            status.channel_id = Some(id.to_owned());
+            status.channel = Some(step.key.clone());
+            status.creating = None;
+            // Another channel: nobody has been invited to it yet.
+            status.invited.clear();
+        }
+    }
+
+    fn report(
+        &self,
+        outcome: &Outcome<Self>,
+        status: &mut SlackChannelStatus,
+        _: Moment,
+    ) -> Findings {
+        let mut findings = Findings::default();
+        let Some(place) = outcome.current() else {
+            return findings;
+        };
+        let row = place.lanes.as_ref().ok();
+        if self.spec.channel.is_some() {
+            if let Some(row) = row.and_then(|row| row.channel.as_ref()) {
+                note(row, place, status);
+            }
+            match channel_ready(row, place) {
+                Some(verdict) => findings.verdicts.push(verdict),
+                None => findings.unknown.push("ChannelReady"),
+            }
+        }
+        if self.spec.webhook_secret_ref.is_some() {
+            match webhook_ready(row, place) {
+                Some(verdict) => findings.verdicts.push(verdict),
+                None => findings.unknown.push("WebhookReady"),
+            }
+        }
+        let channel = status
+            .channel
+            .as_ref()
+            .filter(|_| self.spec.channel.is_some());
+        findings.summary = match (channel, &self.spec.webhook_secret_ref) {
+            (Some(channel), Some(_)) => format!("channel {channel}, and a webhook"),
+            (Some(channel), None) => format!("channel {channel}"),
+            (None, _) => "a webhook".into(),
+        };
+        findings
+    }
+}
+
+impl SlackChannel {
+    /// The token by which the channel is looked after. One that is named and missing never falls back to
+    /// the operator's.
+    async fn token(
+        &self,
+        channel: &str,
+        namespace: &str,
+        around: &Surroundings<'_>,
+    ) -> Result<Token> {
+        if let Some(reference) = &self.spec.token_secret_ref {
+            let source = place_of(namespace, reference);
+            let text = around
+                .secret(namespace, &reference.name, &reference.key)
+                .await?;
+            let secret = bot_token(&text).map_err(|wrong| {
+                Error::new(Class::Waiting(On::Secret), format!("{source}: {wrong}"))
+            })?;
+            return Ok(Token { secret, source });
+        }
+        let denied = |message: String| Err(Error::new(Class::Denied, message));
+        let found = around.namespace(namespace).await?;
+        let prefix = match &found {
+            Some(found) => found.annotations().get(SLACK_PREFIX).map(String::as_str),
+            // What is planned for a namespace that is not there yet is judged when it is.
+            None if around.purpose == Purpose::Plan => Some(""),
+            None => None,
+        };
+        let Some(prefix) = prefix else {
+            return denied(format!(
+                "spec.tokenSecretRef is left out, and Namespace {namespace} may not use the operator's own token: name a Secret with a bot token, or let the platform team annotate the Namespace with {SLACK_PREFIX}=<what its channels' names begin with>"
+            ));
+        };
+        if !channel.starts_with(prefix) {
+            return denied(format!(
+                "Namespace {namespace} may use the operator's own token for channels whose names begin with {prefix:?} (its annotation {SLACK_PREFIX}), and {channel} does not: rename it, or name a Secret with a bot token in spec.tokenSecretRef"
+            ));
+        }
+        match &around.installation.slack_token {
+            Some(secret) => Ok(Token {
+                secret: secret.clone(),
+                source: "the operator's own token".into(),
+            }),
+            None => denied(
+                "spec.tokenSecretRef is left out, and the operator has no token of its own (SLACK_BOT_TOKEN): name a Secret with a bot token".into(),
+            ),
+        }
+    }
+}
+
+async fn webhook(namespace: &str, reference: &KeyRef, around: &Surroundings<'_>) -> Result<Secret> {
+    let text = around
+        .secret(namespace, &reference.name, &reference.key)
+        .await?;
+    webhook_url(&text, around.installation.allow_private_endpoints).map_err(|wrong| {
+        let source = place_of(namespace, reference);
+        Error::new(Class::Waiting(On::Secret), format!("{source}: {wrong}"))
+    })
+}
+
+/// The channel as it was seen, into status.
+fn note(row: &ChannelRow, place: &PlaceOutcome<SlackChannel>, status: &mut SlackChannelStatus) {
+    let failed = place.report.failed.iter();
+    let mut failed = failed.filter(|failure| failure.stage == Channel::NAME);
+    if !failed.any(|failure| failure.error.class.may_have_landed()) {
+        // It was made and recorded, or refused for good: nothing is under way any more.
+        status.creating = None;
+    }
+    let sighting = row.channel.stage.sighting();
+    let Some(sighting) = sighting.as_ref().filter(|_| row.channel.seen.is_some()) else {
+        return;
+    };
+    status.workspace = Some(Workspace {
+        team_id: sighting.team.team_id.clone(),
+        name: sighting.team.team.clone(),
+        url: sighting.team.url.clone(),
+    });
+    match &sighting.channel {
+        Some(channel) if sighting.holder == Holder::Us => {
+            let url = sighting.team.url.trim_end_matches('/');
+            status.link = Some(format!("{url}/archives/{}", channel.id));
+            status.channel_id = Some(channel.id.clone());
+            status.channel_created = Some(channel.created);
+            status.channel = Some(channel.name.clone());
+            status.members = channel
+                .members
+                .and_then(|members| i32::try_from(members).ok());
+        }
+        // That of somebody else, or none: what status says of one would not be true.
+        _ => {
+            status.channel_id = None;
+            status.channel_created = None;
+            status.channel = None;
+            status.members = None;
+            status.link = None;
+        }
+    }
+    status.invited = row.invitations.stage.invited();
+}
+
+fn failures<'a>(
+    place: &'a PlaceOutcome<SlackChannel>,
+    stages: &'a [&'static str],
+) -> impl Iterator<Item = &'a Failure> {
+    let failed = place.report.failed.iter();
+    failed.filter(move |failure| stages.contains(&failure.stage))
+}
+
+/// Whether messages can be posted into the channel; `None` where what is in the way passes by itself.
+fn channel_ready(row: Option<&Row>, place: &PlaceOutcome<SlackChannel>) -> Option<Verdict> {
+    let verdict = |holds: bool, reason, message: &str| {
+        Some(Verdict {
+            type_: "ChannelReady",
+            holds: Some(holds),
+            reason,
+            message: message.into(),
+        })
+    };
+    let stages = [Channel::NAME, Member::NAME];
+    let mut failed = failures(place, &stages).map(|failure| &failure.error);
+    let unreachable = place.lanes.as_ref().err();
+    let error = unreachable.or_else(|| failed.next());
+    let seen = row.and_then(|row| row.channel.as_ref()?.channel.seen.as_ref());
+    let seen: Option<&Configuration> = seen.and_then(|seen| Some(&seen.values().next()?.value));
+    match (error, seen) {
+        (Some(error), Some(seen)) if seen.archived => verdict(false, "Archived", &error.message),
+        (Some(error), _) if error.class.passes() => None,
+        (Some(error), _) => {
+            let reason = match error.class {
+                Class::Denied => "AccessDenied",
+                Class::Conflict => "NameTaken",
+                _ => "NotAsDeclared",
+            };
+            verdict(false, reason, &error.message)
+        }
+        (None, None) => verdict(false, "Missing", "the channel is not there"),
+        (None, Some(_)) => verdict(true, "Available", ""),
+    }
+}
+
+/// The same of the webhook.
+fn webhook_ready(row: Option<&Row>, place: &PlaceOutcome<SlackChannel>) -> Option<Verdict> {
+    let verdict = |holds: bool, reason, message: &str| {
+        Some(Verdict {
+            type_: "WebhookReady",
+            holds: Some(holds),
+            reason,
+            message: message.into(),
+        })
+    };
+    let stages = [IncomingWebhook::NAME];
+    let error = failures(place, &stages)
+        .map(|failure| &failure.error)
+        .next();
+    match error {
+        Some(error) if error.class.passes() => None,
+        Some(error) if matches!(error.class, Class::Waiting(_)) => {
+            verdict(false, "WaitingForSecret", &error.message)
+        }
+        Some(error) => verdict(false, "Revoked", &error.message),
+        None => row
+            .and_then(|row| row.webhook.seen.as_ref())
+            .and_then(|_| verdict(true, "TakesMessages", "")),
+    }
+}

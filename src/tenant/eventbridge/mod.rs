@@ -1,0 +1,594 @@
+//! The way of a tenant's alarms into Slack: EventBridge rules, connections and API destinations. What is
+//! watched of them in one scope. A scope in which nobody asks for any of it costs no call.
+
+pub mod desired;
+pub mod message;
+pub mod report;
+pub mod stages;
+
+use crate::{
+    clients::{
+        aws::{Account, Turns, classify},
+        limit::Urgency,
+    },
+    error::{Class, Error, Result},
+    mark::Mark,
+    outside::{ReadOf, Rhythm, Source},
+    secret::Secret,
+};
+use aws_sdk_eventbridge::types::{self as sdk, ConnectionAuthorizationType};
+use desired::{
+    ObservedConnection, ObservedDestination, ObservedPath, ObservedRule, Rule, RuleTarget,
+};
+use message::Transformer;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// What of the things that a tenant asks for is EventBridge's: names begin so, and ARNs do not.
+fn prefixes(asked: &BTreeSet<String>) -> impl Iterator<Item = &String> {
+    asked
+        .iter()
+        .filter(|prefix| prefix.starts_with("campanile_"))
+}
+
+/// The next page's token, unless AWS answers with the same page again and again.
+fn turn(operation: &str, last: Option<&String>, next: Option<String>) -> Result<Option<String>> {
+    if next.is_some() && next.as_ref() == last {
+        return Err(Error::failing(format!(
+            "{operation} answers with the same page again and again"
+        )));
+    }
+    Ok(next)
+}
+
+/// The rules of one scope whose names begin as somebody has asked for, with their targets.
+pub struct Rules {
+    account: Arc<Account>,
+    turns: Turns,
+}
+
+impl Rules {
+    /// Of one scope.
+    pub fn of(account: &Arc<Account>) -> Self {
+        Self {
+            turns: account.turns(),
+            account: account.clone(),
+        }
+    }
+
+    async fn list(&self, prefixes: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
+        let mut found = BTreeMap::new();
+        for prefix in prefixes {
+            let mut next = None;
+            loop {
+                let call = self.account.read("events", "ListRules", urgency).await?;
+                let list = self.account.eventbridge().list_rules();
+                let list = list.name_prefix(prefix).set_next_token(next.clone());
+                let page = list.send().await.map_err(|error| classify(&call, &error))?;
+                for rule in page.rules.unwrap_or_default() {
+                    let name = rule.name.clone().unwrap_or_default();
+                    let parts = Parts {
+                        pattern: rule.event_pattern,
+                        state: rule.state,
+                        schedule: rule.schedule_expression,
+                        description: rule.description,
+                        managed_by: rule.managed_by,
+                    };
+                    if let Some(rule) = self.observed(&name, parts, urgency).await? {
+                        found.insert(name, rule);
+                    }
+                }
+                next = turn("ListRules", next.as_ref(), page.next_token)?;
+                if next.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn find(&self, names: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
+        let mut found = BTreeMap::new();
+        for name in names {
+            let call = self.account.read("events", "DescribeRule", urgency).await?;
+            let describe = self.account.eventbridge().describe_rule().name(name);
+            let rule = match describe.send().await {
+                Ok(rule) => rule,
+                Err(error)
+                    if error
+                        .as_service_error()
+                        .is_some_and(|error| error.is_resource_not_found_exception()) =>
+                {
+                    continue;
+                }
+                Err(error) => return Err(classify(&call, &error)),
+            };
+            let parts = Parts {
+                pattern: rule.event_pattern,
+                state: rule.state,
+                schedule: rule.schedule_expression,
+                description: rule.description,
+                managed_by: rule.managed_by,
+            };
+            if let Some(rule) = self.observed(name, parts, urgency).await? {
+                found.insert(name.clone(), rule);
+            }
+        }
+        Ok(found)
+    }
+
+    /// A rule with its targets; `None` if it went while we looked. Those of a rule without anybody's mark are
+    /// not asked for.
+    async fn observed(
+        &self,
+        name: &str,
+        parts: Parts,
+        urgency: Urgency,
+    ) -> Result<Option<ObservedRule>> {
+        let rule = parts.rule();
+        let marked = Mark::in_description(&rule.description).is_some();
+        let targets = if marked && parts.managed_by.is_none() {
+            match self.targets(name, urgency).await? {
+                Some(targets) => Some(targets),
+                None => return Ok(None),
+            }
+        } else {
+            None
+        };
+        Ok(Some(ObservedRule {
+            rule,
+            managed_by: parts.managed_by,
+            targets,
+        }))
+    }
+
+    /// The targets of a rule; `None` if there is no such rule.
+    async fn targets(
+        &self,
+        rule: &str,
+        urgency: Urgency,
+    ) -> Result<Option<BTreeMap<String, RuleTarget>>> {
+        let (mut found, mut next) = (BTreeMap::new(), None);
+        loop {
+            let call = self
+                .account
+                .read("events", "ListTargetsByRule", urgency)
+                .await?;
+            let list = self.account.eventbridge().list_targets_by_rule();
+            let list = list.rule(rule).set_next_token(next.clone());
+            let page = match list.send().await {
+                Ok(page) => page,
+                Err(error)
+                    if error
+                        .as_service_error()
+                        .is_some_and(|error| error.is_resource_not_found_exception()) =>
+                {
+                    return Ok(None);
+                }
+                Err(error) => return Err(classify(&call, &error)),
+            };
+            for target in page.targets.unwrap_or_default() {
+                found.insert(target.id.clone(), rule_target(target));
+            }
+            next = turn("ListTargetsByRule", next.as_ref(), page.next_token)?;
+            if next.is_none() {
+                return Ok(Some(found));
+            }
+        }
+    }
+}
+
+/// What both ways to read a rule answer with.
+struct Parts {
+    pattern: Option<String>,
+    state: Option<sdk::RuleState>,
+    schedule: Option<String>,
+    description: Option<String>,
+    managed_by: Option<String>,
+}
+
+impl Parts {
+    fn rule(&self) -> Rule {
+        let pattern = self.pattern.as_deref().unwrap_or_default();
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        Rule {
+            pattern: serde_json::from_str(pattern).unwrap_or_default(),
+            state: self
+                .state
+                .as_ref()
+                .map_or(desired::ENABLED, |state| state.as_str())
+                .to_owned(),
+            schedule: text(&self.schedule),
+            description: text(&self.description),
+        }
+    }
+}
+
+/// A target with the ARN of its destination for its name.
+fn rule_target(target: sdk::Target) -> RuleTarget {
+    let foreign = [
+        ("AppSyncParameters", target.app_sync_parameters.is_some()),
+        ("BatchParameters", target.batch_parameters.is_some()),
+        ("EcsParameters", target.ecs_parameters.is_some()),
+        ("HttpParameters", target.http_parameters.is_some()),
+        ("Input", target.input.is_some()),
+        ("InputPath", target.input_path.is_some()),
+        ("KinesisParameters", target.kinesis_parameters.is_some()),
+        ("SqsParameters", target.sqs_parameters.is_some()),
+    ];
+    let foreign = foreign.into_iter().filter(|(_, is_set)| *is_set);
+    let retry = target.retry_policy;
+    let transformer = target.input_transformer;
+    RuleTarget {
+        destination: target.arn,
+        role: target.role_arn.unwrap_or_default(),
+        dead_letters: target
+            .dead_letter_config
+            .and_then(|config| config.arn)
+            .unwrap_or_default(),
+        max_age: retry
+            .as_ref()
+            .and_then(|retry| retry.maximum_event_age_in_seconds),
+        max_attempts: retry
+            .as_ref()
+            .and_then(|retry| retry.maximum_retry_attempts),
+        message: transformer.map_or_else(Transformer::default, |transformer| Transformer {
+            paths: transformer
+                .input_paths_map
+                .unwrap_or_default()
+                .into_iter()
+                .collect(),
+            template: transformer.input_template,
+        }),
+        foreign: foreign.map(|(name, _)| name).collect(),
+    }
+}
+
+impl Source for Rules {
+    type Value = ObservedRule;
+    const ENUMERATES: bool = false;
+    const RHYTHM: Rhythm = Rhythm::Slow;
+
+    async fn read(&self, asked: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
+        let prefixes = prefixes(asked).cloned().collect();
+        match self.list(&prefixes, urgency).await {
+            // Once more with fresh credentials, where those at hand are refused but the role is not.
+            Err(error) if error.class == Class::Denied => {
+                self.account.check().await?;
+                self.list(&prefixes, urgency).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn read_some(&self, keys: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
+        match self.find(keys, urgency).await {
+            Err(error) if error.class == Class::Denied => {
+                self.account.check().await?;
+                self.find(keys, urgency).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn stirred(&self) {
+        self.turns.next().await;
+    }
+}
+
+/// The connections and API destinations of one scope whose names begin as somebody has asked for. Both have
+/// the same name.
+pub struct Paths {
+    account: Arc<Account>,
+    turns: Turns,
+}
+
+impl Paths {
+    /// Of one scope.
+    pub fn of(account: &Arc<Account>) -> Self {
+        Self {
+            turns: account.turns(),
+            account: account.clone(),
+        }
+    }
+
+    /// The names of the connections that begin so. Whose they are, only a look at each says.
+    async fn connections(&self, prefix: &str, urgency: Urgency) -> Result<BTreeSet<String>> {
+        let (mut found, mut next) = (BTreeSet::new(), None);
+        loop {
+            let call = self
+                .account
+                .read("events", "ListConnections", urgency)
+                .await?;
+            let list = self.account.eventbridge().list_connections();
+            let list = list.name_prefix(prefix).set_next_token(next.clone());
+            let page = list.send().await.map_err(|error| classify(&call, &error))?;
+            let connections = page.connections.unwrap_or_default().into_iter();
+            found.extend(connections.filter_map(|connection| connection.name));
+            next = turn("ListConnections", next.as_ref(), page.next_token)?;
+            if next.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// The same of API destinations.
+    async fn destinations(&self, prefix: &str, urgency: Urgency) -> Result<BTreeSet<String>> {
+        let (mut found, mut next) = (BTreeSet::new(), None);
+        loop {
+            let call = self
+                .account
+                .read("events", "ListApiDestinations", urgency)
+                .await?;
+            let list = self.account.eventbridge().list_api_destinations();
+            let list = list.name_prefix(prefix).set_next_token(next.clone());
+            let page = list.send().await.map_err(|error| classify(&call, &error))?;
+            let destinations = page.api_destinations.unwrap_or_default().into_iter();
+            found.extend(destinations.filter_map(|destination| destination.name));
+            next = turn("ListApiDestinations", next.as_ref(), page.next_token)?;
+            if next.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn connection(&self, name: &str, urgency: Urgency) -> Result<Option<ObservedConnection>> {
+        let call = self
+            .account
+            .read("events", "DescribeConnection", urgency)
+            .await?;
+        let describe = self.account.eventbridge().describe_connection().name(name);
+        let found = match describe.send().await {
+            Ok(found) => found,
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(|error| error.is_resource_not_found_exception()) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(classify(&call, &error)),
+        };
+        let is_key = found.authorization_type == Some(ConnectionAuthorizationType::ApiKey);
+        let key = found
+            .auth_parameters
+            .and_then(|parameters| parameters.api_key_auth_parameters);
+        Ok(Some(ObservedConnection {
+            arn: found.connection_arn.unwrap_or_default(),
+            header: key
+                .filter(|_| is_key)
+                .and_then(|key| key.api_key_name)
+                .unwrap_or_default(),
+            state: connection_state(found.connection_state.as_ref()),
+            reason: found.state_reason.unwrap_or_default(),
+            description: found.description.unwrap_or_default(),
+        }))
+    }
+
+    async fn destination(
+        &self,
+        name: &str,
+        urgency: Urgency,
+    ) -> Result<Option<ObservedDestination>> {
+        let call = self
+            .account
+            .read("events", "DescribeApiDestination", urgency)
+            .await?;
+        let describe = self.account.eventbridge().describe_api_destination();
+        let found = match describe.name(name).send().await {
+            Ok(found) => found,
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(|error| error.is_resource_not_found_exception()) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(classify(&call, &error)),
+        };
+        Ok(Some(ObservedDestination {
+            arn: found.api_destination_arn.unwrap_or_default(),
+            url: Secret::new(found.invocation_endpoint.unwrap_or_default()),
+            method: found
+                .http_method
+                .map(|method| method.as_str().to_owned())
+                .unwrap_or_default(),
+            // What EventBridge does where nothing is said.
+            per_second: found.invocation_rate_limit_per_second.unwrap_or(300),
+            connection: found.connection_arn.unwrap_or_default(),
+            active: is_active(found.api_destination_state.as_ref()),
+            description: found.description.unwrap_or_default(),
+        }))
+    }
+
+    async fn find(
+        &self,
+        connections: &BTreeSet<String>,
+        destinations: &BTreeSet<String>,
+        urgency: Urgency,
+    ) -> Result<ReadOf<Self>> {
+        let mut found = BTreeMap::<String, ObservedPath>::new();
+        for name in connections {
+            if let Some(connection) = self.connection(name, urgency).await? {
+                found.entry(name.clone()).or_default().connection = Some(connection);
+            }
+        }
+        for name in destinations {
+            if let Some(destination) = self.destination(name, urgency).await? {
+                found.entry(name.clone()).or_default().destination = Some(destination);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn list(&self, prefixes: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
+        let mut found = BTreeMap::new();
+        for prefix in prefixes {
+            let connections = self.connections(prefix, urgency).await?;
+            let destinations = self.destinations(prefix, urgency).await?;
+            found.extend(self.find(&connections, &destinations, urgency).await?);
+        }
+        Ok(found)
+    }
+}
+
+/// A connection's state as AWS calls it; where it says nothing, that it is at work.
+fn connection_state(state: Option<&sdk::ConnectionState>) -> String {
+    state
+        .map_or(desired::AUTHORIZED, |state| state.as_str())
+        .to_owned()
+}
+
+/// Whether an API destination can be called; where AWS says nothing, that it can.
+fn is_active(state: Option<&sdk::ApiDestinationState>) -> bool {
+    state.is_none_or(|state| *state == sdk::ApiDestinationState::Active)
+}
+
+impl Source for Paths {
+    type Value = ObservedPath;
+    const ENUMERATES: bool = false;
+    const RHYTHM: Rhythm = Rhythm::Slow;
+
+    async fn read(&self, asked: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
+        let prefixes = prefixes(asked).cloned().collect();
+        match self.list(&prefixes, urgency).await {
+            // Once more with fresh credentials, where those at hand are refused but the role is not.
+            Err(error) if error.class == Class::Denied => {
+                self.account.check().await?;
+                self.list(&prefixes, urgency).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn read_some(&self, keys: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
+        match self.find(keys, keys, urgency).await {
+            Err(error) if error.class == Class::Denied => {
+                self.account.check().await?;
+                self.find(keys, keys, urgency).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// A connection that has just been written to is authorized within seconds, and its destination then
+    /// becomes active.
+    fn is_unsettled(path: &ObservedPath) -> bool {
+        let connection = path.connection.as_ref();
+        let moving = connection.is_some_and(ObservedConnection::is_moving);
+        let barred = connection.is_none_or(ObservedConnection::is_barred);
+        let destination = path.destination.as_ref();
+        moving || !barred && destination.is_some_and(|destination| !destination.active)
+    }
+
+    async fn stirred(&self) {
+        self.turns.next().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_are_not_eventbridges() {
+        let asked: BTreeSet<String> = [
+            "arn:aws:sns:us-east-2:222233334444:pager",
+            "arn:aws:sns:us-east-2:222233334444:campanile_vsu_critical_0a1b2c3d",
+            "campanile_vsu_",
+        ]
+        .map(str::to_owned)
+        .into();
+        assert_eq!(prefixes(&asked).collect::<Vec<_>>(), ["campanile_vsu_"]);
+    }
+
+    #[test]
+    fn a_page_that_repeats_is_an_error() {
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(turn("L", None, text("a")), Ok(text("a")));
+        assert_eq!(turn("L", text("a").as_ref(), text("b")), Ok(text("b")));
+        assert_eq!(turn("L", text("a").as_ref(), None), Ok(None));
+        assert!(turn("L", text("a").as_ref(), text("a")).is_err());
+    }
+
+    #[test]
+    fn what_moves_by_itself_is_looked_at_sooner() {
+        let path = |state: &str, active: bool| ObservedPath {
+            connection: Some(ObservedConnection {
+                arn: String::new(),
+                header: String::new(),
+                state: state.into(),
+                reason: String::new(),
+                description: String::new(),
+            }),
+            destination: Some(ObservedDestination {
+                arn: String::new(),
+                url: Secret::new(String::new()),
+                method: String::new(),
+                per_second: 1,
+                connection: String::new(),
+                active,
+                description: String::new(),
+            }),
+        };
+        for (state, active, unsettled) in [
+            ("AUTHORIZED", true, false),
+            ("AUTHORIZED", false, true),
+            ("AUTHORIZING", true, true),
+            ("CREATING", false, true),
+            ("DELETING", true, true),
+            // That needs somebody's write.
+            ("DEAUTHORIZED", false, false),
+            ("FAILED_CONNECTIVITY", false, false),
+        ] {
+            assert_eq!(
+                Paths::is_unsettled(&path(state, active)),
+                unsettled,
+                "{state}"
+            );
+        }
+        let alone = ObservedPath {
+            connection: None,
+            ..path("", false)
+        };
+        assert!(!Paths::is_unsettled(&alone));
+    }
+
+    #[test]
+    fn a_target_is_read_whole() {
+        let transformer = sdk::InputTransformer::builder()
+            .input_paths_map("a", "$.detail.alarmName")
+            .input_template("<a>")
+            .build()
+            .unwrap();
+        let target = sdk::Target::builder()
+            .id("alerts")
+            .arn("arn:aws:events:us-east-2:222233334444:api-destination/x/uuid")
+            .role_arn("arn:aws:iam::222233334444:role/campanile-events")
+            .input_transformer(transformer)
+            .input_path("$.detail")
+            .dead_letter_config(sdk::DeadLetterConfig::builder().arn("dlq").build())
+            .retry_policy(
+                sdk::RetryPolicy::builder()
+                    .maximum_event_age_in_seconds(3600)
+                    .maximum_retry_attempts(185)
+                    .build(),
+            )
+            .build()
+            .unwrap();
+        let read = rule_target(target);
+        assert_eq!(read.foreign, ["InputPath"].into());
+        assert_eq!((read.max_age, read.max_attempts), (Some(3600), Some(185)));
+        assert_eq!(
+            (read.dead_letters.as_str(), read.message.template.as_str()),
+            ("dlq", "<a>")
+        );
+        assert_eq!(read.message.paths["a"], "$.detail.alarmName");
+        let bare = sdk::Target::builder().id("x").arn("arn").build().unwrap();
+        let bare = rule_target(bare);
+        assert_eq!(bare.message, Transformer::default());
+        assert_eq!((bare.role.as_str(), bare.max_age), ("", None));
+    }
+}

@@ -1,0 +1,966 @@
+//! The stages against an EventBridge in memory: what is called, in which order, and what is there then.
+
+use super::*;
+use crate::{
+    clients::{aws::Account, limit::Urgency},
+    kind::Kind,
+    outside::Freshness,
+    plan::Step,
+    secret::Secret,
+    slack::way_in::WayIn,
+    stage::{Gate, Run, Typed, drive},
+    tenant::eventbridge::{
+        desired::{Ways, wanted},
+        report::{Parts, View, Way},
+    },
+};
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use futures::future::BoxFuture;
+use serde_json::{Value as Json, json};
+use tokio::time::Instant;
+
+const URL: &str = "https://hooks.slack.com/services/T0CANARY/B0CANARY/canary0123456789";
+const TOKEN: &str = "xoxb-1234567890-canary0123456789";
+const MARK: &str = "campanile:eu/0a1b2c3d/TenantObservability/ns/vsu";
+
+/// What EventBridge has: by name, each with what it was given.
+#[derive(Default)]
+struct Has {
+    rules: BTreeMap<String, Json>,
+    targets: BTreeMap<String, BTreeMap<String, Json>>,
+    connections: BTreeMap<String, Json>,
+    destinations: BTreeMap<String, Json>,
+    calls: Vec<(String, Json)>,
+    /// What the next call of an operation is answered with.
+    faults: BTreeMap<String, Vec<(u16, Json)>>,
+    made: usize,
+}
+
+#[derive(Clone, Default)]
+struct EventBridge(Arc<Mutex<Has>>);
+
+fn problem(code: &str, text: &str) -> (u16, Json) {
+    (400, json!({"__type": code, "message": text}))
+}
+
+/// A page with one thing on it.
+fn page(name: &str, all: Vec<Json>, body: &Json) -> (u16, Json) {
+    let at: usize = body["NextToken"]
+        .as_str()
+        .map_or(0, |token| token.parse().unwrap());
+    let next = (at + 1 < all.len()).then(|| (at + 1).to_string());
+    let shown: Vec<_> = all.into_iter().skip(at).take(1).collect();
+    (200, json!({name: shown, "NextToken": next}))
+}
+
+impl Has {
+    fn answer(&mut self, operation: &str, body: &Json) -> (u16, Json) {
+        let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+        let prefix = text("NamePrefix");
+        let named = |all: &BTreeMap<String, Json>| -> Vec<Json> {
+            let found = all.iter().filter(|(name, _)| name.starts_with(&prefix));
+            found.map(|(_, thing)| thing.clone()).collect()
+        };
+        let name = text("Name");
+        let missing = || problem("ResourceNotFoundException", "it does not exist");
+        if let Some(fault) = self.faults.get_mut(operation).and_then(Vec::pop) {
+            return fault;
+        }
+        self.made += 1;
+        let arn = |kind: &str| {
+            let made = self.made;
+            format!("arn:aws:events:us-east-2:222233334444:{kind}/{name}/{made}")
+        };
+        match operation {
+            "ListRules" => page("Rules", named(&self.rules), body),
+            "ListConnections" => page("Connections", named(&self.connections), body),
+            "ListApiDestinations" => page("ApiDestinations", named(&self.destinations), body),
+            "ListTargetsByRule" => match self.targets.get(&text("Rule")) {
+                Some(targets) => page("Targets", targets.values().cloned().collect(), body),
+                None => missing(),
+            },
+            "DescribeRule" => self
+                .rules
+                .get(&name)
+                .map_or_else(missing, |rule| (200, rule.clone())),
+            "DescribeConnection" => {
+                let found = self.connections.get(&name);
+                found.map_or_else(missing, |found| (200, found.clone()))
+            }
+            "DescribeApiDestination" => {
+                let found = self.destinations.get(&name);
+                found.map_or_else(missing, |found| (200, found.clone()))
+            }
+            "PutRule" => {
+                let mut rule = body.clone();
+                rule["Arn"] = json!(format!("arn:aws:events:us-east-2:222233334444:rule/{name}"));
+                self.rules.insert(name.clone(), rule);
+                self.targets.entry(name).or_default();
+                (200, json!({"RuleArn": "arn"}))
+            }
+            "DeleteRule" => match self.targets.get(&name) {
+                Some(targets) if !targets.is_empty() => problem(
+                    "ValidationException",
+                    "Rule can't be deleted since it has targets.",
+                ),
+                _ => {
+                    self.rules.remove(&name);
+                    self.targets.remove(&name);
+                    (200, json!({}))
+                }
+            },
+            "PutTargets" => match self.targets.get_mut(&text("Rule")) {
+                Some(targets) => {
+                    for target in body["Targets"].as_array().unwrap() {
+                        targets.insert(target["Id"].as_str().unwrap().to_owned(), target.clone());
+                    }
+                    (200, json!({"FailedEntryCount": 0, "FailedEntries": []}))
+                }
+                None => missing(),
+            },
+            "RemoveTargets" => match self.targets.get_mut(&text("Rule")) {
+                Some(targets) => {
+                    for id in body["Ids"].as_array().unwrap() {
+                        targets.remove(id.as_str().unwrap());
+                    }
+                    (200, json!({"FailedEntryCount": 0, "FailedEntries": []}))
+                }
+                None => missing(),
+            },
+            "CreateConnection" | "UpdateConnection" => {
+                let known = self.connections.get(&name);
+                let arn = match (known, operation) {
+                    (Some(_), "CreateConnection") => {
+                        return problem("ResourceAlreadyExistsException", "it exists");
+                    }
+                    (None, "UpdateConnection") => return missing(),
+                    (Some(known), _) => known["ConnectionArn"].clone(),
+                    (None, _) => json!(arn("connection")),
+                };
+                let mut made = body.clone();
+                made["ConnectionArn"] = arn.clone();
+                made["ConnectionState"] = json!("AUTHORIZED");
+                self.connections.insert(name, made);
+                (
+                    200,
+                    json!({"ConnectionArn": arn, "ConnectionState": "AUTHORIZED"}),
+                )
+            }
+            "CreateApiDestination" | "UpdateApiDestination" => {
+                let known = self.destinations.get(&name);
+                let arn = match (known, operation) {
+                    (Some(_), "CreateApiDestination") => {
+                        return problem("ResourceAlreadyExistsException", "it exists");
+                    }
+                    (None, "UpdateApiDestination") => return missing(),
+                    (Some(known), _) => known["ApiDestinationArn"].clone(),
+                    (None, _) => json!(arn("api-destination")),
+                };
+                let mut made = body.clone();
+                made["ApiDestinationArn"] = arn.clone();
+                made["ApiDestinationState"] = json!("ACTIVE");
+                self.destinations.insert(name, made);
+                (
+                    200,
+                    json!({"ApiDestinationArn": arn, "ApiDestinationState": "ACTIVE"}),
+                )
+            }
+            "DeleteConnection" => match self.connections.remove(&name) {
+                Some(found) => (
+                    200,
+                    json!({"ConnectionArn": found["ConnectionArn"], "ConnectionState": "DELETING"}),
+                ),
+                None => missing(),
+            },
+            "DeleteApiDestination" => match self.destinations.remove(&name) {
+                Some(_) => (200, json!({})),
+                None => missing(),
+            },
+            other => problem("UnknownOperationException", other),
+        }
+    }
+}
+
+async fn answer(State(it): State<EventBridge>, headers: HeaderMap, body: Bytes) -> Response {
+    let target = headers["x-amz-target"].to_str().unwrap();
+    let operation = target.strip_prefix("AWSEvents.").unwrap().to_owned();
+    let body: Json = serde_json::from_slice(&body).unwrap();
+    let (status, answer) = {
+        let mut has = it.has();
+        has.calls.push((operation.clone(), body.clone()));
+        has.answer(&operation, &body)
+    };
+    let status = StatusCode::from_u16(status).unwrap();
+    let kind = [(CONTENT_TYPE, "application/x-amz-json-1.1")];
+    (status, kind, answer.to_string()).into_response()
+}
+
+impl EventBridge {
+    fn has(&self) -> MutexGuard<'_, Has> {
+        self.0.lock().unwrap()
+    }
+
+    async fn serve(&self) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new()
+            .route("/", post(answer))
+            .with_state(self.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        url
+    }
+
+    /// What was called since this was asked last: what writes, and how often something was read.
+    fn calls(&self) -> (Vec<String>, usize) {
+        let calls = std::mem::take(&mut self.has().calls);
+        let calls = calls.into_iter().map(|(operation, _)| operation);
+        let reads =
+            |operation: &String| operation.starts_with("List") || operation.starts_with("Describe");
+        let (reads, writes): (Vec<_>, Vec<_>) = calls.partition(reads);
+        (writes, reads.len())
+    }
+
+    fn writes(&self) -> Vec<String> {
+        self.calls().0
+    }
+
+    fn fault(&self, operation: &str, fault: (u16, Json)) {
+        let mut has = self.has();
+        has.faults
+            .entry(operation.to_owned())
+            .or_default()
+            .push(fault);
+    }
+}
+
+/// Everything is let through.
+struct Open(Mutex<TenantObservabilityStatus>);
+
+impl Gate for Open {
+    fn enter<'a>(&'a self, _: Operation<'a>, _: &'a [Step]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn intend<'a>(&'a self, step: &'a Step) -> BoxFuture<'a, Result<()>> {
+        TenantObservability::intend(&mut self.0.lock().unwrap(), step);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn record<'a>(&'a self, _: &'a Step, _: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
+    }
+
+    fn leave(&self, _: Operation<'_>, _: &Step, _: &Result<Applied>) {}
+
+    fn refused(&self, _: &str, _: &Step) -> Option<Error> {
+        None
+    }
+}
+
+/// A tenant, its account, and what we know of it.
+struct World {
+    eventbridge: EventBridge,
+    watch: Arc<TenantWatch>,
+    tenant: TenantObservability,
+    ways: Ways,
+    installation: Installation,
+}
+
+/// What came of a run.
+struct Ran {
+    planned: Vec<String>,
+    failed: Vec<Error>,
+    way: Way,
+}
+
+impl World {
+    async fn new(notify: Json, ways: &[(&str, WayIn)]) -> Self {
+        let eventbridge = EventBridge::default();
+        let reads = [
+            "ListRules",
+            "ListTargetsByRule",
+            "DescribeRule",
+            "ListConnections",
+            "DescribeConnection",
+            "ListApiDestinations",
+            "DescribeApiDestination",
+        ];
+        let fast = reads.map(|read| (format!("events:{read}"), 1000.0));
+        let account = Account::at(&eventbridge.serve().await, &fast.into());
+        let spec = json!({
+            "aws": {"accountId": "222233334444", "region": "us-east-2"},
+            "notify": notify,
+            "eventBridge": {"invokeRoleArn": "arn:aws:iam::222233334444:role/campanile-events"}
+        });
+        let mut tenant = TenantObservability::new("vsu", serde_json::from_value(spec).unwrap());
+        tenant.metadata.namespace = Some("ns".into());
+        let ways = ways
+            .iter()
+            .map(|(name, way)| ((*name).to_owned(), Ok(way.clone())));
+        Self {
+            eventbridge,
+            watch: Arc::new(TenantWatch::of(account, &(Arc::new(|_: &_| {}) as _))),
+            tenant,
+            ways: ways.collect(),
+            installation: Installation::sample(),
+        }
+    }
+
+    /// One channel of critical alarms, by a webhook.
+    async fn hooked() -> Self {
+        Self::new(slack(&["a"]), &[("a", hook(URL))]).await
+    }
+
+    async fn run(&mut self, freshness: Freshness) -> Ran {
+        let target = self.tenant.target(
+            &crate::tenant::Inputs {
+                keys: Default::default(),
+                ways: Ways::new(),
+                sets: Vec::new(),
+            },
+            &self.installation,
+        );
+        let wanted = if self.tenant.metadata.deletion_timestamp.is_some() {
+            Wanted::default()
+        } else {
+            wanted(
+                &self.tenant,
+                &self.ways,
+                &target.unwrap(),
+                &self.installation,
+            )
+        };
+        let status = self.tenant.status.clone().unwrap_or_default();
+        let asking = Asking {
+            uid: "uid".into(),
+            urgency: Urgency::Edit,
+            freshness,
+            since: Instant::now(),
+        };
+        let ground = Ground::new(
+            &self.tenant,
+            &wanted,
+            &status,
+            self.watch.clone(),
+            asking,
+            &self.installation,
+        );
+        let (connections, destinations, rules, targets) = stages(wanted, &ground);
+        let (mut connections, mut destinations) =
+            (Typed::new(connections), Typed::new(destinations));
+        let (mut rules, mut targets) = (Typed::new(rules), Typed::new(targets));
+        let gate = Open(Mutex::new(status));
+        let mut run = Run::through(&gate);
+        drive(
+            &mut [
+                &mut connections,
+                &mut destinations,
+                &mut rules,
+                &mut targets,
+            ],
+            &mut run,
+        )
+        .await;
+        let report = run.report;
+        let mut status = gate.0.into_inner().unwrap();
+        let view = View {
+            wanted: Parts {
+                connections: &connections.stage.desired,
+                destinations: &destinations.stage.desired,
+                rules: &rules.stage.desired,
+                targets: &targets.stage.desired,
+            },
+            channels: ground.channels(),
+            ledger: ground.known(),
+            connections: connections.seen.as_ref(),
+            destinations: destinations.seen.as_ref(),
+            rules: rules.seen.as_ref(),
+            targets: targets.seen.as_ref(),
+        };
+        view.record(&mut status);
+        let way = view.way(&report.failed);
+        let told = format!("{report:?} {status:?} {way:?}");
+        let around = told.find("canary").map(|at| &told[at - 100..at + 20]);
+        assert_eq!(around, None, "no secret is told");
+        self.tenant.status = Some(status);
+        Ran {
+            planned: report.planned.iter().map(Step::to_string).collect(),
+            failed: report
+                .failed
+                .into_iter()
+                .map(|failure| failure.error)
+                .collect(),
+            way,
+        }
+    }
+
+    /// Runs on what is there now, and is as it should be.
+    async fn settles(&mut self) -> Vec<String> {
+        let ran = self.run(Freshness::Now).await;
+        assert_eq!(ran.failed, []);
+        assert_eq!(ran.way, Way::Known(Vec::new()));
+        self.eventbridge.writes()
+    }
+
+    fn paths(&self) -> Json {
+        json!(self.tenant.status.as_ref().unwrap().slack_paths)
+    }
+
+    fn path(&self, channel: &str) -> String {
+        path_name(&self.tenant, channel, &self.installation)
+    }
+
+    fn rotate(&mut self, channel: &str, way: WayIn) {
+        self.ways.insert(channel.to_owned(), Ok(way));
+    }
+}
+
+fn slack(channels: &[&str]) -> Json {
+    let channels = channels
+        .iter()
+        .map(|name| json!({"channelRef": {"name": name}}));
+    json!({"critical": {"slack": channels.collect::<Vec<_>>()}})
+}
+
+fn hook(url: &str) -> WayIn {
+    WayIn::Webhook(Secret::new(url.into()))
+}
+
+fn bot(token: &str) -> WayIn {
+    WayIn::Bot {
+        token: Secret::new(token.into()),
+        channel_id: "C012AB3CD".into(),
+    }
+}
+
+#[tokio::test]
+async fn it_is_made_once_and_looked_at_cheaply() {
+    let mut world = World::new(slack(&["a", "b"]), &[("a", hook(URL)), ("b", bot(TOKEN))]).await;
+    let made = world.settles().await;
+    let count = |operation: &str| made.iter().filter(|made| *made == operation).count();
+    assert_eq!(
+        [
+            "CreateConnection",
+            "CreateApiDestination",
+            "PutRule",
+            "PutTargets"
+        ]
+        .map(count),
+        [2, 2, 3, 6]
+    );
+    assert_eq!(made.len(), 13, "{made:?}");
+    let order = made.iter().map(|made| match made.as_str() {
+        "CreateConnection" => 0,
+        "CreateApiDestination" => 1,
+        "PutRule" => 2,
+        _ => 3,
+    });
+    assert!(order.is_sorted(), "{made:?}");
+    {
+        let has = world.eventbridge.has();
+        let (a, b) = (
+            &has.connections[&world.path("a")],
+            &has.connections[&world.path("b")],
+        );
+        let key = |it: &Json| it["AuthParameters"]["ApiKeyAuthParameters"].clone();
+        assert_eq!(key(a)["ApiKeyName"], "X-Campanile");
+        assert!(
+            !a.to_string().contains("canary"),
+            "a webhook needs no secret there"
+        );
+        assert_eq!(
+            key(b),
+            json!({"ApiKeyName": "Authorization", "ApiKeyValue": format!("Bearer {TOKEN}")})
+        );
+        for thing in has.connections.values().chain(has.destinations.values()) {
+            assert_eq!(thing["Description"], MARK);
+        }
+        let (a, b) = (
+            &has.destinations[&world.path("a")],
+            &has.destinations[&world.path("b")],
+        );
+        assert_eq!(a["InvocationEndpoint"], URL);
+        assert_eq!(
+            b["InvocationEndpoint"],
+            "https://slack.com/api/chat.postMessage"
+        );
+        assert_eq!(
+            (&b["InvocationRateLimitPerSecond"], &b["HttpMethod"]),
+            (&json!(1), &json!("POST"))
+        );
+        for rule in has.rules.values() {
+            assert_eq!(rule["Tags"], json!([{"Key": TAG, "Value": MARK}]));
+        }
+        for targets in has.targets.values() {
+            assert_eq!(targets.keys().collect::<Vec<_>>(), ["a", "b"]);
+            assert_eq!(targets["a"]["Arn"], a["ApiDestinationArn"]);
+            assert_eq!(
+                targets["a"]["RetryPolicy"]["MaximumEventAgeInSeconds"],
+                3600
+            );
+        }
+    }
+    let digest = |secret: &str| world.installation.digester.digest(secret).to_string();
+    assert_eq!(
+        world.paths(),
+        json!([
+            {"channel": "a", "via": "Webhook", "secret": digest(URL)},
+            {"channel": "b", "via": "BotToken", "secret": digest(TOKEN)}
+        ])
+    );
+    assert_eq!(world.settles().await, Vec::<String>::new());
+    // What is known is not read again.
+    let ran = world.run(Freshness::Known).await;
+    assert_eq!(
+        (ran.planned.len(), world.eventbridge.calls()),
+        (0, (Vec::new(), 0))
+    );
+}
+
+#[tokio::test]
+async fn without_slack_eventbridge_is_not_asked() {
+    let mut world = World::new(json!({"critical": {}}), &[]).await;
+    let ran = world.run(Freshness::Now).await;
+    assert_eq!((ran.way, ran.planned.len()), (Way::Unasked, 0));
+    assert_eq!(world.eventbridge.calls(), (Vec::new(), 0));
+}
+
+#[tokio::test]
+async fn a_new_secret_is_written_in_place() {
+    let mut world = World::new(slack(&["a", "b"]), &[("a", hook(URL)), ("b", bot(TOKEN))]).await;
+    world.settles().await;
+    let (a, b) = (world.path("a"), world.path("b"));
+    let arns = |world: &World| {
+        let has = world.eventbridge.has();
+        let connections = [&a, &b].map(|name| has.connections[name]["ConnectionArn"].clone());
+        let destinations = [&a, &b].map(|name| has.destinations[name]["ApiDestinationArn"].clone());
+        (connections, destinations)
+    };
+    let before = arns(&world);
+    world.rotate("b", bot("xoxb-canary-2"));
+    assert_eq!(world.settles().await, ["UpdateConnection"]);
+    let value = world.eventbridge.has().connections[&b]["AuthParameters"]["ApiKeyAuthParameters"]["ApiKeyValue"].clone();
+    assert_eq!(value, "Bearer xoxb-canary-2");
+    world.rotate("a", hook("https://hooks.slack.com/services/T/B/canary2"));
+    assert_eq!(world.settles().await, ["UpdateApiDestination"]);
+    // Another way in, by the same things.
+    world.rotate("a", bot("xoxb-canary-3"));
+    let writes = world.settles().await;
+    assert_eq!(writes[..2], ["UpdateConnection", "UpdateApiDestination"]);
+    assert_eq!(writes[2..], ["PutTargets", "PutTargets", "PutTargets"]);
+    world.rotate("a", hook(URL));
+    assert_eq!(world.settles().await, writes);
+    assert_eq!(arns(&world), before);
+    assert_eq!(world.settles().await, Vec::<String>::new());
+    // Without status nobody knows which token was given last.
+    world.tenant.status = None;
+    assert_eq!(world.settles().await, ["UpdateConnection"]);
+    assert_eq!(world.paths().as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_somebody_did_is_put_right() {
+    let mut world = World::hooked().await;
+    world.settles().await;
+    let path = world.path("a");
+    let rules: Vec<_> = world.eventbridge.has().rules.keys().cloned().collect();
+    type Damage = fn(&mut Has, &str, &str);
+    let damages: [(Damage, &[&str]); 9] = [
+        (
+            // Its API destination and all that refers to it stays what it is.
+            |has, path, _| drop(has.connections.remove(path)),
+            &["CreateConnection", "UpdateApiDestination"],
+        ),
+        (
+            |has, path, _| drop(has.destinations.remove(path)),
+            &[
+                "CreateApiDestination",
+                "PutTargets",
+                "PutTargets",
+                "PutTargets",
+            ],
+        ),
+        (
+            |has, path, _| {
+                has.destinations.get_mut(path).unwrap()["InvocationEndpoint"] =
+                    json!("https://x.example")
+            },
+            &["UpdateApiDestination"],
+        ),
+        (
+            |has, path, _| {
+                let key = json!({"ApiKeyName": "Authorization", "ApiKeyValue": "x"});
+                has.connections.get_mut(path).unwrap()["AuthParameters"]["ApiKeyAuthParameters"] =
+                    key;
+            },
+            &["UpdateConnection"],
+        ),
+        (
+            |has, _, rule| {
+                has.rules.remove(rule);
+                has.targets.remove(rule);
+            },
+            &["PutRule", "PutTargets"],
+        ),
+        (
+            |has, _, rule| has.rules.get_mut(rule).unwrap()["State"] = json!("DISABLED"),
+            &["PutRule"],
+        ),
+        (
+            |has, _, rule| has.targets.get_mut(rule).unwrap().clear(),
+            &["PutTargets"],
+        ),
+        (
+            |has, _, rule| {
+                let mut target = has.targets[rule]["a"].clone();
+                target["Id"] = json!("mine");
+                has.targets
+                    .get_mut(rule)
+                    .unwrap()
+                    .insert("mine".into(), target);
+            },
+            &["RemoveTargets"],
+        ),
+        (
+            |has, _, rule| {
+                let target = has.targets.get_mut(rule).unwrap().get_mut("a").unwrap();
+                target["InputTransformer"]["InputTemplate"] = json!("\"<name>\"");
+                target["InputPath"] = json!("$.detail");
+            },
+            &["PutTargets"],
+        ),
+    ];
+    for (damage, repair) in damages {
+        damage(&mut world.eventbridge.has(), &path, &rules[0]);
+        assert_eq!(world.settles().await, repair);
+        assert_eq!(
+            world.settles().await,
+            Vec::<String>::new(),
+            "after {repair:?}"
+        );
+    }
+    // Written otherwise, it is the same.
+    {
+        let mut has = world.eventbridge.has();
+        let rule = has.rules.get_mut(&rules[0]).unwrap();
+        let pattern: Json = serde_json::from_str(rule["EventPattern"].as_str().unwrap()).unwrap();
+        rule["EventPattern"] = json!(serde_json::to_string_pretty(&pattern).unwrap());
+    }
+    assert_eq!(world.settles().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_connection_that_is_refused_is_written_again_once() {
+    let mut world = World::hooked().await;
+    world.settles().await;
+    let path = world.path("a");
+    let bar = |world: &World| {
+        let mut has = world.eventbridge.has();
+        has.connections.get_mut(&path).unwrap()["ConnectionState"] = json!("DEAUTHORIZED");
+    };
+    for _ in 0..2 {
+        bar(&world);
+        assert_eq!(world.settles().await, ["UpdateConnection"], "each time");
+        assert_eq!(world.settles().await, Vec::<String>::new());
+    }
+    // AWS says at once that it was of no use.
+    bar(&world);
+    let refused = json!({"ConnectionArn": "arn:aws:events:us-east-2:222233334444:connection/x/1", "ConnectionState": "DEAUTHORIZED"});
+    world.eventbridge.fault("UpdateConnection", (200, refused));
+    for writes in [vec!["UpdateConnection"], vec![], vec![]] {
+        let ran = world.run(Freshness::Now).await;
+        assert_eq!(world.eventbridge.writes(), writes);
+        let Way::Known(troubles) = ran.way else {
+            panic!("{:?}", ran.way);
+        };
+        assert_eq!(troubles[0].0, "SlackNotAuthorized");
+    }
+    world.rotate("a", bot(TOKEN));
+    let writes = world.settles().await;
+    assert_eq!(
+        writes[0], "UpdateConnection",
+        "another secret is another matter"
+    );
+}
+
+#[tokio::test]
+async fn what_is_anothers_is_left_alone() {
+    let mut world = World::hooked().await;
+    world.settles().await;
+    let other = MARK.replace("/ns/", "/other/");
+    let mine = "campanile_vsu_mine";
+    let before = {
+        let mut has = world.eventbridge.has();
+        for description in ["", other.as_str()] {
+            let name = format!("{mine}{}", description.len());
+            let rule = json!({"Name": name, "Description": description, "EventPattern": "{}", "State": "ENABLED"});
+            has.rules.insert(name.clone(), rule);
+            let target = json!({"Id": "x", "Arn": "arn:aws:sqs:us-east-2:222233334444:x"});
+            has.targets
+                .insert(name.clone(), [("x".to_owned(), target)].into());
+            let connection = json!({"Name": name, "Description": description, "ConnectionState": "DEAUTHORIZED"});
+            has.connections.insert(name.clone(), connection);
+            has.destinations.insert(
+                name.clone(),
+                json!({"Name": name, "Description": description}),
+            );
+        }
+        // One of ours that says it is somebody else's now.
+        let path = path_name(&world.tenant, "a", &world.installation);
+        has.connections.get_mut(&path).unwrap()["Description"] = json!(other);
+        let rule = has
+            .rules
+            .keys()
+            .find(|name| !name.starts_with(mine))
+            .unwrap()
+            .clone();
+        has.rules.get_mut(&rule).unwrap()["Description"] = json!("");
+        (
+            has.rules.clone(),
+            has.targets.clone(),
+            has.connections.clone(),
+            has.destinations.clone(),
+        )
+    };
+    let now = |world: &World| {
+        let has = world.eventbridge.has();
+        (
+            has.rules.clone(),
+            has.targets.clone(),
+            has.connections.clone(),
+            has.destinations.clone(),
+        )
+    };
+    let ran = world.run(Freshness::Now).await;
+    let conflicts = ran
+        .failed
+        .iter()
+        .filter(|error| error.class == Class::Conflict);
+    assert_eq!(conflicts.count(), 2, "{:?}", ran.failed);
+    let Way::Known(troubles) = ran.way else {
+        panic!("{:?}", ran.way);
+    };
+    assert_eq!(troubles[0].0, "SlackConflict");
+    assert_eq!(now(&world), before);
+    // Nor when we go.
+    world.tenant.metadata.deletion_timestamp =
+        serde_json::from_value(json!("2026-01-02T03:04:05Z")).unwrap();
+    world.run(Freshness::Now).await;
+    let after = now(&world);
+    assert!(after.0.len() == 3 && after.1.values().all(|targets| targets.len() == 1));
+    assert_eq!((after.2.len(), after.3.len()), (3, 2));
+}
+
+#[tokio::test]
+async fn it_goes_in_the_order_in_which_it_may() {
+    let mut world = World::new(slack(&["a", "b"]), &[("a", hook(URL)), ("b", bot(TOKEN))]).await;
+    world.settles().await;
+    // One channel less.
+    world.tenant.spec = {
+        let mut spec = serde_json::to_value(&world.tenant.spec).unwrap();
+        spec["notify"] = slack(&["a"]);
+        serde_json::from_value(spec).unwrap()
+    };
+    assert_eq!(
+        world.settles().await,
+        [
+            "RemoveTargets",
+            "RemoveTargets",
+            "RemoveTargets",
+            "DeleteApiDestination",
+            "DeleteConnection"
+        ]
+    );
+    assert_eq!(world.paths().as_array().unwrap().len(), 1);
+    // No Slack at all.
+    world.tenant.spec.notify = None;
+    world.eventbridge.fault(
+        "RemoveTargets",
+        (500, json!({"__type": "InternalException"})),
+    );
+    let ran = world.run(Freshness::Now).await;
+    assert_eq!(ran.failed.len(), 1);
+    assert_eq!(
+        world.eventbridge.writes(),
+        ["RemoveTargets", "RemoveTargets", "RemoveTargets"],
+        "nothing goes that is still referred to"
+    );
+    assert_eq!(
+        world.paths().as_array().unwrap().len(),
+        1,
+        "it is not forgotten"
+    );
+    let ran = world.run(Freshness::Now).await;
+    assert_eq!((ran.failed, ran.way), (vec![], Way::Unasked));
+    assert_eq!(
+        world.eventbridge.writes(),
+        [
+            "RemoveTargets",
+            "DeleteRule",
+            "DeleteRule",
+            "DeleteRule",
+            "DeleteApiDestination",
+            "DeleteConnection"
+        ]
+    );
+    assert_eq!(world.paths(), json!([]));
+    world.run(Freshness::Now).await;
+    assert_eq!(
+        world.eventbridge.calls(),
+        (Vec::new(), 0),
+        "and then it is not asked any more"
+    );
+}
+
+#[tokio::test]
+async fn a_deletion_finds_it_though_status_was_lost() {
+    let mut world = World::hooked().await;
+    world.settles().await;
+    world.tenant.status = None;
+    world.tenant.metadata.deletion_timestamp =
+        serde_json::from_value(json!("2026-01-02T03:04:05Z")).unwrap();
+    let ran = world.run(Freshness::Now).await;
+    assert_eq!(ran.failed, []);
+    let has = world.eventbridge.has();
+    assert!(has.rules.is_empty() && has.connections.is_empty() && has.destinations.is_empty());
+}
+
+#[tokio::test]
+async fn a_target_that_failed_is_an_error_of_its_own() {
+    let mut world = World::hooked().await;
+    let entry = json!({"TargetId": "a", "ErrorCode": "ResourceNotFoundException", "ErrorMessage": "no such destination"});
+    let failed = json!({"FailedEntryCount": 1, "FailedEntries": [entry]});
+    world.eventbridge.fault("PutTargets", (200, failed));
+    let ran = world.run(Freshness::Now).await;
+    assert_eq!(ran.failed.len(), 1);
+    assert_eq!(ran.failed[0].class, Class::Rejected);
+    let says = &ran.failed[0].message;
+    assert!(
+        says.contains("ResourceNotFoundException: target a: no such destination"),
+        "{says}"
+    );
+    let Way::Known(troubles) = ran.way else {
+        panic!("{:?}", ran.way);
+    };
+    assert_eq!(troubles[0].0, "SlackPathMissing");
+    assert!(
+        troubles[0]
+            .1
+            .contains("SlackChannel a lacks its rule target")
+    );
+    world.eventbridge.writes();
+    assert_eq!(
+        world.settles().await,
+        ["PutTargets"],
+        "the others are there"
+    );
+    world
+        .eventbridge
+        .fault("PutTargets", (200, json!({"FailedEntryCount": 2})));
+    let rule = world.eventbridge.has().rules.keys().next().unwrap().clone();
+    world
+        .eventbridge
+        .has()
+        .targets
+        .get_mut(&rule)
+        .unwrap()
+        .clear();
+    assert_eq!(
+        world.run(Freshness::Now).await.failed.len(),
+        1,
+        "though nobody says which"
+    );
+}
+
+#[tokio::test]
+async fn what_came_to_be_meanwhile_is_looked_at_first() {
+    let mut world = World::hooked().await;
+    world.eventbridge.fault(
+        "CreateConnection",
+        problem("ResourceAlreadyExistsException", "it exists"),
+    );
+    world.eventbridge.fault(
+        "PutRule",
+        problem("ConcurrentModificationException", "busy"),
+    );
+    let ran = world.run(Freshness::Now).await;
+    // Without its connection the rest waits.
+    assert!(ran.failed.iter().any(|error| error.class == Class::Failing));
+    assert!(
+        ran.failed
+            .iter()
+            .all(|error| matches!(error.class, Class::Failing | Class::Waiting(_)))
+    );
+    assert_eq!(world.eventbridge.writes(), ["CreateConnection"]);
+    assert_eq!(
+        world.paths(),
+        json!([{"channel": "a", "via": "Webhook"}]),
+        "it is noted before it is made"
+    );
+    let ran = world.run(Freshness::Known).await;
+    assert_eq!(
+        ran.failed.len(),
+        2,
+        "a rule, and its target: {:?}",
+        ran.failed
+    );
+    world.eventbridge.writes();
+    assert_eq!(world.settles().await, ["PutRule", "PutTargets"]);
+}
+
+#[tokio::test]
+async fn what_aws_quotes_is_not_told() {
+    let mut world = World::new(slack(&["a", "b"]), &[("a", hook(URL)), ("b", bot(TOKEN))]).await;
+    let says = |value: &str| {
+        problem(
+            "ValidationException",
+            &format!("Value '{value}' is not valid"),
+        )
+    };
+    // The last is the first: that of the webhook has no secret.
+    world
+        .eventbridge
+        .fault("CreateConnection", says(&format!("Bearer {TOKEN}")));
+    world.eventbridge.fault("CreateConnection", says("webhook"));
+    // `run` looks for them in all that is told.
+    assert!(!world.run(Freshness::Now).await.failed.is_empty());
+    world.settles().await;
+    world.rotate(
+        "a",
+        hook("https://hooks.slack.com/services/T0CANARY/B1/canary2"),
+    );
+    world.rotate("b", bot("xoxb-canary-2"));
+    world.eventbridge.fault(
+        "UpdateApiDestination",
+        says("https://hooks.slack.com/services/T0CANARY/B1/canary2"),
+    );
+    world
+        .eventbridge
+        .fault("UpdateConnection", says("xoxb-canary-2"));
+    let ran = world.run(Freshness::Now).await;
+    assert_eq!(ran.failed.len(), 2, "{:?}", ran.failed);
+    // It was certainly not given.
+    world.eventbridge.writes();
+    assert_eq!(
+        world.settles().await,
+        ["UpdateConnection", "UpdateApiDestination"]
+    );
+}
+
+#[test]
+fn who_may_not_hand_over_the_role_is_told_so() {
+    let denied = |text: &str| passing(Error::new(Class::Denied, text), "arn:invoke");
+    let error = denied("is not authorized to perform: iam:PassRole");
+    assert!(
+        error.message.contains("iam:PassRole on arn:invoke"),
+        "{error}"
+    );
+    assert!(!denied("no").message.contains("PassRole"));
+}
