@@ -18,4 +18,6 @@ mod journey;
 mod ownership;
 mod planning;
 mod schema;
+mod slack_channel;
+mod slack_trouble;
 mod trouble;

@@ -1,6 +1,6 @@
 //! What the tests share: the world, a tenant of one's own, and waiting for a condition.
 
-use campanile::api::{AlarmSet, Severity, TenantObservability};
+use campanile::api::{AlarmSet, Severity, SlackChannel, TenantObservability};
 use campanile_world::{
     Options, World,
     aws::{Mark, Trust},
@@ -142,6 +142,11 @@ subjects: [{kind: ServiceAccount, name: campanile, namespace: campanile-system}]
     }
 
     pub async fn operator_with(&self, more: &[&str]) -> Process {
+        self.operator_in(&[], more).await
+    }
+
+    /// The same with more in its environment.
+    pub async fn operator_in(&self, environment: &[(&str, &str)], more: &[&str]) -> Process {
         let mut args = vec![
             "run",
             "--cluster-name",
@@ -155,9 +160,14 @@ subjects: [{kind: ServiceAccount, name: campanile, namespace: campanile-system}]
             "--metrics-addr",
             "127.0.0.1:0",
             "--leader-elect=false",
+            // The stand-ins are on loopback.
+            "--allow-private-endpoints",
         ];
         args.extend(more);
-        self.world.operator(binary(), args, &[]).await.unwrap()
+        self.world
+            .operator(binary(), args, environment)
+            .await
+            .unwrap()
     }
 
     pub fn api<K>(&self) -> Api<K>
@@ -317,6 +327,27 @@ subjects: [{kind: ServiceAccount, name: campanile, namespace: campanile-system}]
             })
             .await;
         object.condition("Ready").unwrap().message.clone()
+    }
+
+    /// Waits until a condition stands so at the current generation, and returns its message.
+    pub async fn stands<K: Conditions>(
+        &self,
+        name: &str,
+        type_: &str,
+        status: &str,
+        reason: &str,
+    ) -> String {
+        let what = format!("{type_}={status}/{reason}");
+        let object = self
+            .until::<K>(name, &what, |object| {
+                let found = object.condition(type_);
+                found.is_some_and(|found| {
+                    (&*found.status, &*found.reason) == (status, reason)
+                        && found.observed_generation == object.meta().generation
+                })
+            })
+            .await;
+        object.condition(type_).unwrap().message.clone()
     }
 
     pub fn cloudwatch(&self) -> aws_sdk_cloudwatch::Client {
@@ -491,6 +522,14 @@ pub trait Conditions:
 }
 
 impl Conditions for AlarmSet {
+    fn conditions(&self) -> &[Condition] {
+        self.status
+            .as_ref()
+            .map_or(&[], |status| &status.conditions)
+    }
+}
+
+impl Conditions for SlackChannel {
     fn conditions(&self) -> &[Condition] {
         self.status
             .as_ref()
