@@ -262,6 +262,7 @@ fn put(
         .set_comparison_operator(alarm.comparison_operator)
         .set_threshold(alarm.threshold)
         .set_treat_missing_data(alarm.treat_missing_data)
+        .set_action_configuration(alarm.action_configuration)
         .set_actions_enabled(alarm.actions_enabled)
         .set_alarm_actions(alarm.alarm_actions)
         .set_ok_actions(alarm.ok_actions)

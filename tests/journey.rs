@@ -90,7 +90,11 @@ fn an_alarm_fires_and_reaches_the_pager() {
             .send()
             .await
             .unwrap();
-        assert_eq!(tags.tags()[0].value(), Some(mark.as_str()));
+        let owner = tags
+            .tags()
+            .iter()
+            .find(|tag| tag.key() == Some(campanile::mark::TAG));
+        assert_eq!(owner.unwrap().value(), Some(mark.as_str()));
         let tags = tenant
             .sns()
             .list_tags_for_resource()

@@ -6,6 +6,7 @@
 
 mod support;
 
+mod alarm_path;
 mod cli;
 mod crash;
 mod damage;
@@ -15,6 +16,7 @@ mod fleet;
 mod idle;
 mod isolation;
 mod journey;
+mod notify;
 mod ownership;
 mod planning;
 mod schema;

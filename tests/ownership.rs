@@ -617,7 +617,12 @@ fn alarms_are_adopted_where_the_spec_says_so() {
                 assert_eq!(adopted.alarm_description(), Some(ours.as_str()));
                 eventually("the owner's tag, beside what else was there", || async {
                     let tags = alarm_tags(&tenant, &found).await;
-                    let expected = [(mark::TAG, ours.as_str()), ("team", "somebody")];
+                    let expected = [
+                        (mark::TAG, ours.as_str()),
+                        ("campanile-alarm", "found"),
+                        ("campanile-set", &*set),
+                        ("team", "somebody"),
+                    ];
                     let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
                     if tags == expected.into() {
                         Ok(())

@@ -987,7 +987,7 @@ fn a_channel_that_cannot_work_is_refused_with_what_to_do() {
         }
         // Nothing is written where nobody wrote it.
         let written = tenant.api::<SlackChannel>().get("public").await.unwrap();
-        assert!(written.status.is_none());
+        assert_eq!(written.status, None);
     });
 }
 

@@ -100,6 +100,7 @@ fn what_fails_is_tried_again_and_made_once() {
     test(|world| async move {
         let tenant = Tenant::new(world, "slack-fails").await;
         let (slack, _) = workspace(&tenant, &SCOPES).await;
+        let ann = slack.add_user("ann@vsu.example");
         let troubles = [
             ("html", Trouble::Status(503, HTML.into())),
             ("fatal", Trouble::Error("fatal_error".into())),
@@ -149,6 +150,26 @@ fn what_fails_is_tried_again_and_made_once() {
             assert_eq!(made(&slack, &channel), 1, "{channel}");
             assert_eq!(slack.channel(&channel).unwrap().topic, "Runs");
         }
+
+        // What takes a member is not even tried before the bot is one.
+        slack.create_channel("vsu_there");
+        let out = Trouble::Status(503, HTML.into());
+        slack.trouble("conversations.join", out, None);
+        let more = json!({"topic": "There", "invite": [ann], "adoptionPolicy": "MustExist"});
+        tenant
+            .apply::<SlackChannel>("there", spec("vsu_there", more))
+            .await;
+        unavailable("there", "conversations.join").await;
+        slack.lift("conversations.join");
+        tenant.ready::<SlackChannel>("there", "Applied").await;
+        let there = slack.channel("vsu_there").unwrap();
+        assert!(there.topic == "There" && there.members.contains(&ann));
+        let calls = world.slack.calls().into_iter();
+        let refused: Vec<_> = calls
+            .filter(|call| call.workspace == slack.id())
+            .filter(|call| call.error.as_deref() == Some("not_in_channel"))
+            .collect();
+        assert!(refused.is_empty(), "{refused:#?}");
 
         // What is there stays usable while its topic cannot be set.
         slack.trouble_in(

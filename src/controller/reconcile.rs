@@ -266,7 +266,17 @@ async fn finish<K: Kind>(
         .failures()
         .any(|(_, error)| error.class == Class::Superseded);
     if superseded {
-        // Whatever was done will be seen by the run that supersedes this one.
+        // What is wrong will be seen by the run that supersedes this one; what was made will not.
+        let happened = Happened {
+            made: &made,
+            drift: outcome
+                .current()
+                .is_some_and(|place| place.origin != Origin::Edit),
+            ready_before: None,
+            ready_after: None,
+            reported: &[],
+        };
+        tell(object, &happened, ground).await;
         return Ok(Done {
             action: Action::requeue(Duration::from_secs(1)),
             outcome: Class::Superseded.label(),

@@ -11,11 +11,9 @@ use std::{
     fmt,
 };
 
-/// A channel's configuration, as far as it is not its topic and purpose.
+/// A channel's configuration, as far as the bot need not be in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Configuration {
-    /// Its name.
-    pub name: String,
     /// Who can see it.
     pub visibility: Visibility,
     /// Whether nothing can be written into it any more.
@@ -26,7 +24,6 @@ impl Configuration {
     /// Of a channel that was seen.
     pub fn of(channel: &Channel) -> Self {
         Self {
-            name: channel.name.clone(),
             visibility: if channel.is_private {
                 Visibility::Private
             } else {
@@ -45,7 +42,6 @@ impl Value for Configuration {
     fn fields(&self) -> Vec<(&'static str, String)> {
         let archived = if self.archived { "yes" } else { "" };
         vec![
-            ("name", self.name.clone()),
             ("visibility", format!("{:?}", self.visibility)),
             ("archived", archived.into()),
         ]
@@ -67,18 +63,21 @@ impl Value for Membership {
     }
 }
 
-/// A text about a channel.
+/// What the bot can change of a channel that it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum About {
+pub enum Detail {
+    /// What it is called.
+    Name,
     /// What stands at its head.
     Topic,
     /// What it is for.
     Purpose,
 }
 
-impl fmt::Display for About {
+impl fmt::Display for Detail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Name => "name",
             Self::Topic => "topic",
             Self::Purpose => "purpose",
         })
@@ -177,7 +176,6 @@ pub fn channel(object: &SlackChannel) -> Desired<String, Configuration> {
     let name = object.spec.channel.iter();
     let wanted = name.map(|name| {
         let configuration = Configuration {
-            name: name.clone(),
             visibility: object.spec.visibility,
             archived: false,
         };
@@ -190,11 +188,12 @@ pub fn channel(object: &SlackChannel) -> Desired<String, Configuration> {
     }
 }
 
-/// The texts that a spec asks for.
-pub fn texts(object: &SlackChannel) -> Desired<About, Text> {
+/// The details that a spec asks for.
+pub fn details(object: &SlackChannel) -> Desired<Detail, Text> {
     let asked = [
-        (About::Topic, &object.spec.topic),
-        (About::Purpose, &object.spec.purpose),
+        (Detail::Name, &object.spec.channel),
+        (Detail::Topic, &object.spec.topic),
+        (Detail::Purpose, &object.spec.purpose),
     ];
     let wanted = asked
         .into_iter()
@@ -303,8 +302,7 @@ impl Claim {
 }
 
 /// Why nobody but a person can bring a channel from one configuration to the other, if so.
-pub fn objection(from: &Configuration, to: &Configuration) -> Option<Error> {
-    let name = &from.name;
+pub fn objection(name: &str, from: &Configuration, to: &Configuration) -> Option<Error> {
     let message = if from.archived {
         format!(
             "channel {name} is archived, and a bot cannot undo that: unarchive it in Slack and invite the bot, or give spec.channel another name"
@@ -506,18 +504,12 @@ mod tests {
     #[test]
     fn what_only_a_person_can_do_is_said() {
         let channel = |visibility, archived| Configuration {
-            name: "alerts".into(),
             visibility,
             archived,
         };
         let wanted = channel(Visibility::Public, false);
-        let told = |from| objection(&from, &wanted).map(|error| error.message);
+        let told = |from| objection("alerts", &from, &wanted).map(|error| error.message);
         assert_eq!(told(wanted.clone()), None);
-        let renamed = Configuration {
-            name: "other".into(),
-            ..wanted.clone()
-        };
-        assert_eq!(told(renamed), None);
         let archived = told(channel(Visibility::Public, true)).unwrap();
         assert!(archived.contains("unarchive it in Slack"), "{archived}");
         let private = told(channel(Visibility::Private, false)).unwrap();

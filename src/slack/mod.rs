@@ -27,9 +27,9 @@ use crate::{
 use desired::{Claim, Configuration};
 use jiff::Timestamp;
 use kube::ResourceExt;
-use stages::{Channel, Ground, IncomingWebhook, Invitations, Member, Texts};
+use stages::{Channel, Details, Ground, IncomingWebhook, Invitations, Member};
 use std::{collections::BTreeSet, sync::Arc};
-use workspace::{Access, SlackWatch, id_key, name_key, webhook_key};
+use workspace::{Access, SlackWatch, TEAM, id_key, name_key, webhook_key};
 
 /// What a SlackChannel refers to.
 pub struct Inputs {
@@ -63,8 +63,8 @@ pub struct ChannelRow {
     pub channel: Typed<Channel>,
     /// That the bot is in it.
     pub member: Typed<Member>,
-    /// Its topic and purpose.
-    pub texts: Typed<Texts>,
+    /// Its name, topic and purpose.
+    pub details: Typed<Details>,
     /// Who is invited.
     pub invitations: Typed<Invitations>,
 }
@@ -75,13 +75,13 @@ impl Lanes for Row {
         if let Some(ChannelRow {
             channel,
             member,
-            texts,
+            details,
             invitations,
         }) = &mut self.channel
         {
             row.push(channel);
             row.push(member);
-            row.push(texts);
+            row.push(details);
             row.push(invitations);
         }
         row
@@ -172,10 +172,13 @@ impl Kind for SlackChannel {
         let webhook = self.spec.webhook_secret_ref.as_ref();
         let webhook = webhook.map(|at| webhook_key(&namespace, &at.name, &at.key));
         let name = self.spec.channel.as_deref().map(name_key);
+        // What the token may do changes what can be done.
+        let team = name.is_some().then(|| TEAM.to_owned());
         id.map(id_key)
             .into_iter()
             .chain(name)
             .chain(webhook)
+            .chain(team)
             .collect()
     }
 
@@ -265,10 +268,10 @@ impl Kind for SlackChannel {
         let manages = self.spec.channel.is_some() && ground.watch.sight.is_some();
         let channel = manages.then(|| {
             let name = self.spec.channel.clone();
-            let (channel, texts, invitations) = match inputs {
+            let (channel, details, invitations) = match inputs {
                 Some(_) => (
                     desired::channel(self),
-                    desired::texts(self),
+                    desired::details(self),
                     desired::invitations(self),
                 ),
                 None => (Desired::default(), Desired::default(), Desired::default()),
@@ -277,7 +280,7 @@ impl Kind for SlackChannel {
             ChannelRow {
                 channel: Typed::new(Channel::new(channel, ground.clone())),
                 member: Typed::new(Member::new(name.clone(), ground.clone())),
-                texts: Typed::new(Texts::new(texts, name.clone(), ground.clone())),
+                details: Typed::new(Details::new(details, name.clone(), ground.clone())),
                 invitations: Typed::new(Invitations::new(invitations, name, invited, ground)),
             }
         });
@@ -431,6 +434,7 @@ fn note(row: &ChannelRow, place: &PlaceOutcome<SlackChannel>, status: &mut Slack
             status.members = channel
                 .members
                 .and_then(|members| i32::try_from(members).ok());
+            status.invited = row.invitations.stage.invited();
         }
         // That of somebody else, or none: what status says of one would not be true.
         _ => {
@@ -439,9 +443,9 @@ fn note(row: &ChannelRow, place: &PlaceOutcome<SlackChannel>, status: &mut Slack
             status.channel = None;
             status.members = None;
             status.link = None;
+            status.invited.clear();
         }
     }
-    status.invited = row.invitations.stage.invited();
 }
 
 fn failures<'a>(

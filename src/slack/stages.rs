@@ -2,13 +2,13 @@
 //! invited.
 
 use super::{
-    desired::{self, About, Claim, Configuration, Invited, Membership, Pick, Posting, Text},
+    desired::{self, Claim, Configuration, Detail, Invited, Membership, Pick, Posting, Text},
     workspace::{Sight, SlackWatch, TEAM, id_key, name_key},
 };
 use crate::{
     api::Visibility,
     clients::slack::{self as client, Refusal, Webhook, add_scopes, api, missing_scopes},
-    error::{Class, Error, Result},
+    error::{Class, Error, On, Result},
     outside::{Asking, Freshness},
     plan::{Change, Desired, Found, Holder},
     secret::Secret,
@@ -142,6 +142,10 @@ impl Ground {
         };
         let (channel, holder) = match pick {
             Pick::Ours(channel) => (same(channel), Holder::Us),
+            Pick::Taken(channel) if self.claim.elsewhere.contains(&channel.id) => {
+                let other = "another SlackChannel of this namespace";
+                (same(channel), Holder::Other(other.into()))
+            }
             Pick::Taken(channel) => (same(channel), Holder::Nobody),
             Pick::None => (None, Holder::Nobody),
             Pick::Lost => {
@@ -195,6 +199,25 @@ impl Ground {
             self.may_now(&[&["groups:write", finer_private]])
         } else {
             self.may_now(&[&["channels:manage", finer]])
+        }
+    }
+
+    /// Whether Slack may be asked for this, or wants us to wait.
+    fn not_before(&self, api: &'static str) -> Result<()> {
+        self.sight()?.pauses.over(api)
+    }
+
+    /// Whether the bot is in the channel, where that is known: without it Slack refuses what takes a member,
+    /// and that refusal would outlast its reason.
+    fn within(&self, id: &str) -> Result<()> {
+        let key = id_key(id);
+        let known = self.sight()?.channels.known(&key);
+        match known.get(&key) {
+            Some(channel) if !channel.is_member => Err(Error::new(
+                Class::Waiting(On::Prerequisite),
+                format!("waiting for the bot to be in channel {}", channel.name),
+            )),
+            _ => Ok(()),
         }
     }
 
@@ -288,7 +311,8 @@ impl Channel {
     async fn create(&self, name: &str, to: &Configuration) -> Result<Applied> {
         let ground = &self.ground;
         let (sight, private) = (ground.sight()?, to.visibility == Visibility::Private);
-        match sight.bot.create(name, private).await {
+        let made = sight.bot.create(name, private).await;
+        match sight.pauses.heed(api::CREATE, made) {
             Ok(channel) => {
                 let id = channel.id.clone();
                 // Who makes a channel is in it.
@@ -395,19 +419,19 @@ impl Stage for Channel {
 
     fn objection(&self, change: &ChangeOf<Self>) -> Option<Error> {
         match change {
-            Change::Update { from, to, .. } => desired::objection(from, to),
+            Change::Update { key, from, to, .. } => desired::objection(key, from, to),
             Change::Create { .. } | Change::Delete { .. } | Change::Conflict { .. } => None,
         }
     }
 
-    fn ready(&self, _: &ChangeOf<Self>, _: &Ids) -> Result<()> {
-        self.ground.manages("channels:write", "groups:write")
+    fn ready(&self, change: &ChangeOf<Self>, _: &Ids) -> Result<()> {
+        self.ground.manages("channels:write", "groups:write")?;
+        self.ground.not_before(self.operation(change).api)
     }
 
     fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
         self.ground.operation(match change {
-            Change::Create { .. } => api::CREATE,
-            Change::Update { .. } | Change::Conflict { .. } => api::RENAME,
+            Change::Create { .. } | Change::Update { .. } | Change::Conflict { .. } => api::CREATE,
             Change::Delete { .. } => api::ARCHIVE,
         })
     }
@@ -416,8 +440,8 @@ impl Stage for Channel {
         let ground = &self.ground;
         let mut outcomes = Vec::with_capacity(changes.len());
         for change in changes {
-            let bot = match ground.sight() {
-                Ok(sight) => &sight.bot,
+            let sight = match ground.sight() {
+                Ok(sight) => sight,
                 Err(error) => {
                     outcomes.push(Err(error));
                     continue;
@@ -425,13 +449,9 @@ impl Stage for Channel {
             };
             outcomes.push(match change {
                 Change::Create { key, to } => self.create(key, to).await,
-                Change::Update { ours, to, .. } => {
-                    let renamed = bot.rename(ours.id(), &to.name).await;
-                    ground.note(ours.id(), renamed, |channel| channel.name = to.name.clone())
-                }
                 Change::Delete { ours, .. } => {
-                    let archived = bot.archive(ours.id()).await;
-                    let archived = match archived {
+                    let archived = sight.bot.archive(ours.id()).await;
+                    let archived = match sight.pauses.heed(api::ARCHIVE, archived) {
                         Err(refusal) if refusal.code == "already_archived" => Ok(()),
                         outcome => outcome,
                     };
@@ -440,7 +460,8 @@ impl Stage for Channel {
                         channel.is_member = false;
                     })
                 }
-                Change::Conflict { .. } => continue,
+                // Nobody but a person can do that.
+                Change::Update { .. } | Change::Conflict { .. } => continue,
             });
         }
         outcomes
@@ -512,8 +533,9 @@ impl Stage for Member {
         Ok([("bot".to_owned(), found)].into())
     }
 
-    fn ready(&self, _: &ChangeOf<Self>, _: &Ids) -> Result<()> {
-        self.ground.may_now(&[&["channels:join"]])
+    fn ready(&self, change: &ChangeOf<Self>, _: &Ids) -> Result<()> {
+        self.ground.may_now(&[&["channels:join"]])?;
+        self.ground.not_before(self.operation(change).api)
     }
 
     fn operation(&self, _: &ChangeOf<Self>) -> Operation<'_> {
@@ -529,6 +551,7 @@ impl Stage for Member {
             outcomes.push(match self.ground.sight() {
                 Ok(sight) => {
                     let joined = sight.bot.join(ours.id()).await;
+                    let joined = sight.pauses.heed(api::JOIN, joined);
                     self.ground
                         .note(ours.id(), joined, |channel| channel.is_member = true)
                 }
@@ -539,17 +562,17 @@ impl Stage for Member {
     }
 }
 
-/// The channel's topic and purpose.
-pub struct Texts {
-    desired: Desired<About, Text>,
+/// The channel's name, topic and purpose: what takes a bot that is in it.
+pub struct Details {
+    desired: Desired<Detail, Text>,
     channel: Option<String>,
     ground: Arc<Ground>,
 }
 
-impl Texts {
+impl Details {
     /// The stage of one object.
     pub fn new(
-        desired: Desired<About, Text>,
+        desired: Desired<Detail, Text>,
         channel: Option<String>,
         ground: Arc<Ground>,
     ) -> Self {
@@ -560,17 +583,22 @@ impl Texts {
         }
     }
 
-    async fn set(&self, id: &str, about: About, text: &Text) -> Result<Applied> {
-        let bot = &self.ground.sight()?.bot;
+    async fn set(&self, id: &str, detail: Detail, text: &Text) -> Result<Applied> {
+        let Sight { bot, pauses, .. } = self.ground.sight()?;
         let text = &text.0;
-        match about {
-            About::Topic => {
-                let set = bot.set_topic(id, text).await;
+        match detail {
+            Detail::Name => {
+                let renamed = pauses.heed(api::RENAME, bot.rename(id, text).await);
+                self.ground
+                    .note(id, renamed, |channel| channel.name = text.clone())
+            }
+            Detail::Topic => {
+                let set = pauses.heed(api::SET_TOPIC, bot.set_topic(id, text).await);
                 self.ground
                     .note(id, set, |channel| channel.topic = text.clone())
             }
-            About::Purpose => {
-                let set = bot.set_purpose(id, text).await;
+            Detail::Purpose => {
+                let set = pauses.heed(api::SET_PURPOSE, bot.set_purpose(id, text).await);
                 self.ground
                     .note(id, set, |channel| channel.purpose = text.clone())
             }
@@ -578,10 +606,10 @@ impl Texts {
     }
 }
 
-impl Stage for Texts {
-    const NAME: &'static str = "channel text";
+impl Stage for Details {
+    const NAME: &'static str = "channel detail";
     const NEEDS: &'static [&'static str] = &[Channel::NAME, Member::NAME];
-    type Key = About;
+    type Key = Detail;
     type Value = Text;
     type Id = String;
     type Live = ();
@@ -590,7 +618,7 @@ impl Stage for Texts {
         &self.ground.scope
     }
 
-    fn desired(&self) -> &Desired<About, Text> {
+    fn desired(&self) -> &Desired<Detail, Text> {
         &self.desired
     }
 
@@ -603,38 +631,46 @@ impl Stage for Texts {
             .look(known_id(ids, self.channel.as_ref()))
             .await?;
         let mut seen = Seen::<Self>::new();
-        for about in self.desired.wanted.keys() {
-            let Some(channel) = sighting.ours() else {
-                continue;
+        for (detail, wanted) in &self.desired.wanted {
+            let text = match (sighting.ours(), detail) {
+                // It gets its name when it is made, and what is archived is told already.
+                (None, Detail::Name) => wanted,
+                (None, _) => continue,
+                (Some(channel), _) if channel.is_archived => wanted,
+                (Some(channel), Detail::Name) => &Text(channel.name.clone()),
+                (Some(channel), Detail::Topic) => &Text(channel.topic.clone()),
+                (Some(channel), Detail::Purpose) => &Text(channel.purpose.clone()),
             };
-            let text = match about {
-                About::Topic => &channel.topic,
-                About::Purpose => &channel.purpose,
-            };
+            let id = sighting.ours().map(|channel| channel.id.clone());
             let found = Found {
-                id: channel.id.clone(),
-                value: Text(text.clone()),
+                id: id.unwrap_or_default(),
+                value: text.clone(),
                 holder: Holder::Us,
                 live: (),
             };
-            seen.insert(*about, found);
+            seen.insert(*detail, found);
         }
         Ok(seen)
     }
 
     fn ready(&self, change: &ChangeOf<Self>, ids: &Ids) -> Result<()> {
-        if matches!(change, Change::Create { .. }) {
-            let name = self.channel.as_deref().unwrap_or_default();
-            ids.need(Channel::NAME, name)?;
+        let name = self.channel.as_deref().unwrap_or_default();
+        self.ground.within(ids.need(Channel::NAME, name)?)?;
+        match change.key() {
+            Detail::Name => self.ground.manages("channels:write", "groups:write")?,
+            Detail::Topic | Detail::Purpose => {
+                let (finer, private) = ("channels:write.topic", "groups:write.topic");
+                self.ground.manages(finer, private)?;
+            }
         }
-        self.ground
-            .manages("channels:write.topic", "groups:write.topic")
+        self.ground.not_before(self.operation(change).api)
     }
 
     fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
         self.ground.operation(match change.key() {
-            About::Topic => api::SET_TOPIC,
-            About::Purpose => api::SET_PURPOSE,
+            Detail::Name => api::RENAME,
+            Detail::Topic => api::SET_TOPIC,
+            Detail::Purpose => api::SET_PURPOSE,
         })
     }
 
@@ -662,9 +698,17 @@ pub struct Invitations {
     /// Who should be.
     pub desired: Desired<String, Invited>,
     channel: Option<String>,
-    /// Who has been, as status says, and by now.
-    invited: Mutex<BTreeSet<String>>,
+    ledger: Mutex<Ledger>,
     ground: Arc<Ground>,
+}
+
+/// Who has been invited to the channel.
+#[derive(Default)]
+struct Ledger {
+    /// As status says.
+    before: BTreeSet<String>,
+    /// In this run.
+    now: BTreeSet<String>,
 }
 
 impl Invitations {
@@ -678,30 +722,40 @@ impl Invitations {
         Self {
             desired,
             channel,
-            invited: Mutex::new(invited),
+            ledger: Mutex::new(Ledger {
+                before: invited,
+                now: BTreeSet::new(),
+            }),
             ground,
         }
     }
 
-    fn ledger(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.invited.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the channel is another than the one that status speaks of: nobody has been invited to it yet.
+    fn is_another(&self, channel: &client::Channel) -> bool {
+        let Claim { id, created, .. } = &self.ground.claim;
+        id.as_ref().is_some_and(|id| *id != channel.id) && *created != Some(channel.created)
     }
 
     /// Who of those that the spec names has been invited.
     pub fn invited(&self) -> Vec<String> {
-        let ledger = self.ledger();
+        let Ledger { before, now } = &*self.ledger();
         let wanted = self.desired.wanted.keys();
         wanted
-            .filter(|entry| ledger.contains(*entry))
+            .filter(|entry| before.contains(*entry) || now.contains(*entry))
             .cloned()
             .collect()
     }
 
     async fn invite(&self, id: &str, entry: &str) -> Result<Applied> {
-        let bot = &self.ground.sight()?.bot;
+        let Sight { bot, pauses, .. } = self.ground.sight()?;
         let user = if entry.contains('@') {
             let user = bot.user_by_email(entry, self.ground.asking.urgency).await;
-            user.map_err(Error::from)?.ok_or_else(|| {
+            let user = pauses.heed(api::USER_BY_EMAIL, user)?;
+            user.ok_or_else(|| {
                 let message = format!(
                     "nobody in the workspace has the address {entry}: correct spec.invite, or invite that person to the workspace first"
                 );
@@ -710,7 +764,7 @@ impl Invitations {
         } else {
             entry.to_owned()
         };
-        match bot.invite(id, &user).await {
+        match pauses.heed(api::INVITE, bot.invite(id, &user).await) {
             Ok(()) => {}
             // Who is there already needs no invitation.
             Err(refusal)
@@ -718,9 +772,15 @@ impl Invitations {
                     refusal.code.as_str(),
                     "already_in_channel" | "cant_invite_self"
                 ) => {}
-            Err(refusal) => return Err(refusal.into()),
+            Err(refusal) => {
+                let error = Error::from(refusal);
+                return Err(Error {
+                    message: format!("inviting {entry}: {}", error.message),
+                    ..error
+                });
+            }
         }
-        self.ledger().insert(entry.to_owned());
+        self.ledger().now.insert(entry.to_owned());
         Ok(Applied::Done)
     }
 }
@@ -741,7 +801,19 @@ impl Stage for Invitations {
         &self.desired
     }
 
-    async fn observe(&self, _: &Ids) -> Result<Seen<Self>> {
+    async fn observe(&self, ids: &Ids) -> Result<Seen<Self>> {
+        let Some(name) = self
+            .channel
+            .as_ref()
+            .filter(|_| !self.desired.wanted.is_empty())
+        else {
+            return Ok(Seen::<Self>::new());
+        };
+        let sighting = self.ground.look(known_id(ids, Some(name))).await?;
+        let is_new = ids.is_new(Channel::NAME, name);
+        if is_new || sighting.ours().is_some_and(|it| self.is_another(it)) {
+            self.ledger().before.clear();
+        }
         let found = self.invited().into_iter().map(|entry| {
             let found = Found {
                 id: (),
@@ -755,12 +827,15 @@ impl Stage for Invitations {
     }
 
     fn ready(&self, change: &ChangeOf<Self>, ids: &Ids) -> Result<()> {
-        ids.need(Channel::NAME, self.channel.as_deref().unwrap_or_default())?;
+        let name = self.channel.as_deref().unwrap_or_default();
+        self.ground.within(ids.need(Channel::NAME, name)?)?;
         if change.key().contains('@') {
             self.ground.may_now(&[&["users:read.email"]])?;
+            self.ground.not_before(api::USER_BY_EMAIL)?;
         }
         self.ground
-            .manages("channels:write.invites", "groups:write.invites")
+            .manages("channels:write.invites", "groups:write.invites")?;
+        self.ground.not_before(self.operation(change).api)
     }
 
     fn operation(&self, _: &ChangeOf<Self>) -> Operation<'_> {

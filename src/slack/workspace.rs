@@ -5,9 +5,9 @@ use crate::{
     clients::{
         Clients,
         limit::Urgency,
-        slack::{Bot, Channel, Slack, Webhook, Workspace},
+        slack::{Bot, Channel, Refusal, Slack, Webhook, Workspace, add_scopes, api},
     },
-    error::Result,
+    error::{Class, Error, Result},
     installation::Installation,
     kind::Watch,
     mirror::Mirrored,
@@ -17,8 +17,9 @@ use crate::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{Hash, Hasher},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+use tokio::{sync::watch, time::Instant};
 
 /// What lets us into Slack.
 #[derive(Clone, Debug)]
@@ -79,6 +80,42 @@ pub struct Sight {
     pub team: Outside<Team>,
     /// All channels that it sees, each by [`id_key`] and by [`name_key`].
     pub channels: Outside<Channels>,
+    /// What Slack does not want to be asked for the time being.
+    pub pauses: Pauses,
+}
+
+/// Until when Slack has asked us to wait, by method. It counts by token and method, so what one object was
+/// told holds for all, and whoever is woken meanwhile does not ask again.
+#[derive(Clone, Debug, Default)]
+pub struct Pauses(Arc<Mutex<BTreeMap<&'static str, (Instant, Error)>>>);
+
+impl Pauses {
+    fn state(&self) -> MutexGuard<'_, BTreeMap<&'static str, (Instant, Error)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What Slack said, with the rest of its time, where that is not over yet.
+    pub fn over(&self, api: &'static str) -> Result<()> {
+        let state = self.state();
+        let Some((until, error)) = state.get(api) else {
+            return Ok(());
+        };
+        match until.saturating_duration_since(Instant::now()) {
+            rest if rest.is_zero() => Ok(()),
+            rest => Err(error.clone().after(rest)),
+        }
+    }
+
+    /// What a call came to, which is remembered where it was refused for a time.
+    pub fn heed<T>(&self, api: &'static str, outcome: Result<T, Refusal>) -> Result<T, Refusal> {
+        if let Err(refusal) = &outcome
+            && let Some(wait) = refusal.error.wait
+        {
+            let error = refusal.error.clone();
+            self.state().insert(api, (Instant::now() + wait, error));
+        }
+        outcome
+    }
 }
 
 impl Watch for SlackWatch {
@@ -92,19 +129,23 @@ impl Watch for SlackWatch {
     ) -> Result<Self> {
         let sight = access.token.as_ref().map(|token| {
             let bot = clients.slack.bot(token.clone(), access.key.clone());
-            let granted = Granted::default();
+            let (granted, pauses) = (Granted::default(), Pauses::default());
             let team = Team {
                 bot: bot.clone(),
                 granted: granted.clone(),
+                pauses: pauses.clone(),
             };
             let channels = Channels {
                 bot: bot.clone(),
                 granted,
+                listed: Mutex::default(),
+                pauses: pauses.clone(),
             };
             Sight {
                 team: Outside::new(team, waker.clone()),
                 channels: Outside::new(channels, waker.clone()),
                 bot,
+                pauses,
             }
         });
         let webhooks = Webhooks {
@@ -125,13 +166,32 @@ impl Watch for SlackWatch {
     }
 }
 
-/// What the token may do, as Slack said last.
-type Granted = Arc<Mutex<Option<BTreeSet<String>>>>;
+/// Which channels a token may list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Listable {
+    public: bool,
+    private: bool,
+}
+
+impl Listable {
+    /// By its scopes; where Slack does not say, all.
+    fn by(scopes: Option<&BTreeSet<String>>) -> Self {
+        let has = |scope| scopes.is_none_or(|scopes| scopes.contains(scope));
+        Self {
+            public: has("channels:read"),
+            private: has("groups:read"),
+        }
+    }
+}
+
+/// The same, as Slack said last; nothing before it has said anything.
+type Granted = watch::Sender<Option<Listable>>;
 
 /// Whether the token is still good, and where it leads.
 pub struct Team {
     bot: Bot,
     granted: Granted,
+    pauses: Pauses,
 }
 
 /// The one key of [`Team`].
@@ -149,9 +209,11 @@ impl Source for Team {
     const RHYTHM: Rhythm = Rhythm::Slow;
 
     async fn read(&self, _: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
-        let team = self.bot.auth_test(urgency).await?;
-        let mut granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
-        *granted = team.scopes.clone();
+        self.pauses.over(api::AUTH_TEST)?;
+        let team = self.bot.auth_test(urgency).await;
+        let team = self.pauses.heed(api::AUTH_TEST, team)?;
+        let listable = Listable::by(team.scopes.as_ref());
+        self.granted.send_replace(Some(listable));
         Ok([(TEAM.to_owned(), team)].into())
     }
 
@@ -164,14 +226,20 @@ impl Source for Team {
 pub struct Channels {
     bot: Bot,
     granted: Granted,
+    /// What the last listing was allowed.
+    listed: Mutex<Option<Listable>>,
+    pauses: Pauses,
 }
 
 impl Channels {
-    /// Whether it may see private channels at all.
-    fn sees_private(&self) -> bool {
-        let granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner);
-        let granted = granted.as_ref();
-        granted.is_none_or(|granted| granted.contains("groups:read"))
+    fn listed(&self) -> MutexGuard<'_, Option<Listable>> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn list(&self, private: bool, urgency: Urgency) -> Result<Vec<Channel>> {
+        self.pauses.over(api::LIST)?;
+        let listed = self.bot.list_channels(private, urgency).await;
+        Ok(self.pauses.heed(api::LIST, listed)?)
     }
 }
 
@@ -198,12 +266,38 @@ impl Source for Channels {
     const RHYTHM: Rhythm = Rhythm::Slow;
 
     async fn read(&self, _: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
+        // Whoever asks has asked for the scopes before; polls wait until somebody has.
+        let mut granted = self.granted.subscribe();
+        let granted = granted.wait_for(Option::is_some).await;
+        let granted = granted.ok().and_then(|granted| *granted);
+        let listable =
+            granted.ok_or_else(|| Error::failing("nobody knows what the token may do"))?;
+        *self.listed() = Some(listable);
+        if !listable.public {
+            let missing = add_scopes(&["channels:read"]);
+            return Err(Error::new(Class::Denied, missing));
+        }
+        let mut all = self.list(false, urgency).await?;
+        if listable.private {
+            all.extend(self.list(true, urgency).await?);
+        }
         let mut found = BTreeMap::new();
-        for channel in self.bot.list_channels(self.sees_private(), urgency).await? {
+        for channel in all {
             found.insert(name_key(&channel.name), channel.clone());
             found.insert(id_key(&channel.id), channel);
         }
         Ok(found)
+    }
+
+    /// As soon as the token may list what it could not, or cannot what it could.
+    async fn stirred(&self) {
+        let mut granted = self.granted.subscribe();
+        let is_other = |granted: &Option<Listable>| {
+            let listed = *self.listed();
+            listed.is_some() && listed != *granted
+        };
+        // It lives as long as we do.
+        drop(granted.wait_for(is_other).await);
     }
 
     async fn read_some(&self, keys: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
@@ -217,7 +311,9 @@ impl Source for Channels {
                 by_name = true;
                 continue;
             };
-            if let Some(channel) = self.bot.channel(id, urgency).await? {
+            self.pauses.over(api::INFO)?;
+            let channel = self.bot.channel(id, urgency).await;
+            if let Some(channel) = self.pauses.heed(api::INFO, channel)? {
                 found.insert(key.clone(), channel);
             }
         }

@@ -20,10 +20,13 @@ use std::{
 const TOKEN: &str = "xoxb-1234-canary";
 const HOOK: &str = "/services/T1/B1/canary";
 
+/// Status, headers and body.
+type Reply = (u16, &'static [(&'static str, &'static str)], String);
+
 /// Says to all requests what it was told to say, the last for ever, and remembers them.
 #[derive(Default)]
 struct Record {
-    replies: Vec<(u16, &'static [(&'static str, &'static str)], String)>,
+    replies: Vec<Reply>,
     /// Path, bearer and content type, and the form or the JSON.
     requests: Vec<(String, String, Value)>,
     /// Operation and outcome.
@@ -429,6 +432,13 @@ async fn refusals_are_told_apart() {
         (200, code("missing_scope"), Denied, Denied, "add the scope that this method needs"),
         (200, json!({"ok": false, "error": "missing_scope", "needed": "groups:write", "provided": "chat:write"}).to_string(), Denied, Denied, "add the scope groups:write to the app"),
         (200, json!({"ok": false, "error": "missing_scope", "needed": "<script>"}).to_string(), Denied, Denied, "add the scope that this method needs"),
+        (
+            200,
+            json!({"ok": false, "error": "missing_scope", "needed": "groups:read,channels:read"}).to_string(),
+            Denied,
+            Denied,
+            "add the scope groups:read or channels:read to the app",
+        ),
         (200, code("ratelimited"), Throttled, Throttled, "throttled: Slack: "),
         (429, code("ratelimited"), Throttled, Throttled, "throttled: Slack: "),
         (429, html(), Throttled, Throttled, "throttled: Slack: "),

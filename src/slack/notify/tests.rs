@@ -582,7 +582,8 @@ async fn a_start_in_doubt_is_not_posted_again_and_its_end_is_posted_once() {
                 Some(Ok(Told::All))
             );
         }
-        assert_eq!((memory.place().calls, seen(&memory)), (calls, left.clone()));
+        assert_eq!(memory.place().calls, calls);
+        assert_eq!(seen(&memory), left);
         let over = run(Phase::Completed, "", &["a"]);
         for _ in 0..2 {
             assert_eq!(
@@ -717,7 +718,8 @@ async fn what_was_refused_lately_is_not_asked_again() {
         .tell_by(&memory, &refused, &mut book, &Everything)
         .await;
     assert_eq!(told.unwrap_err().class, Class::Denied);
-    assert_eq!((memory.place().calls, memory.place().saved.len()), (0, 0));
+    let place = memory.place();
+    assert_eq!((place.calls, place.saved.len()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]

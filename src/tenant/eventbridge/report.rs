@@ -184,7 +184,7 @@ impl View<'_> {
                 }
                 Some(found) => Some(&found.live),
             };
-            let open = connection.is_none_or(|live| is_open(live));
+            let open = connection.is_none_or(is_open);
             match destinations.get(name) {
                 None => lacks(Destinations::NAME),
                 Some(found) if found.holder != Holder::Us => {

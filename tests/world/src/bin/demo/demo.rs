@@ -14,6 +14,7 @@ use crate::options::Options;
 use crate::proof::{self, Look, Unproven};
 use crate::sabotage::Sabotage;
 use crate::screen::Screen;
+use crate::slack::Team;
 use crate::table::{self, Row};
 use crate::tenant::Tenant;
 
@@ -21,6 +22,8 @@ use crate::tenant::Tenant;
 pub const CLUSTER: &str = "demo";
 /// How often Campanile looks at AWS here; a minute is usual.
 const POLL_INTERVAL: &str = "1s";
+/// The stand-ins are on loopback and speak no TLS: of no other endpoint would Campanile take a webhook.
+pub const LOOPBACK: (&str, &str) = ("CAMPANILE_ALLOW_PRIVATE_ENDPOINTS", "true");
 /// How long what is to end by itself may take to do so.
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -31,6 +34,7 @@ pub struct Demo<'a> {
     pub world: &'a World,
     pub apps: &'a Apps,
     pub tenants: &'a [Tenant],
+    pub slack: Team,
     operator: Option<Process>,
 }
 
@@ -48,6 +52,7 @@ impl<'a> Demo<'a> {
             world,
             apps,
             tenants,
+            slack: Team::of(world, apps.campuscore()),
             operator: None,
         }
     }
@@ -150,7 +155,11 @@ impl<'a> Demo<'a> {
         let unseen = ["--metrics-addr", "127.0.0.1:0", "--log-format", "text"];
         let operator = self
             .world
-            .operator(&self.options.binary, args.iter().chain(&unseen), &[])
+            .operator(
+                &self.options.binary,
+                args.iter().chain(&unseen),
+                &[LOOPBACK],
+            )
             .await?;
         self.screen
             .output(&format!("its log: {}", operator.log_path().display()));
@@ -182,6 +191,7 @@ impl<'a> Demo<'a> {
             .args(args)
             .env_clear()
             .envs(self.world.operator_environment())
+            .envs([LOOPBACK])
             .current_dir(self.world.run_dir())
             .stdin(Stdio::null())
             .kill_on_drop(true)
@@ -221,6 +231,28 @@ impl<'a> Demo<'a> {
         Ok(metric
             .filter_map(|alarm| alarm.alarm_name())
             .chain(composite.filter_map(|alarm| alarm.alarm_name()))
+            .map(str::to_owned)
+            .collect())
+    }
+
+    /// The rules, connections and API destinations of the tenant's account, by AWS's own account.
+    pub async fn events_in_aws(&self, tenant: &Tenant) -> Result<Vec<String>> {
+        let events = self.world.aws.eventbridge(&tenant.account, &tenant.region);
+        let lists = tokio::try_join!(
+            async { anyhow::Ok(events.list_rules().send().await?) },
+            async { anyhow::Ok(events.list_connections().send().await?) },
+            async { anyhow::Ok(events.list_api_destinations().send().await?) },
+        );
+        let (rules, connections, destinations) =
+            lists.with_context(|| format!("account {} does not list its rules", tenant.account))?;
+        let rules = rules.rules().iter().filter_map(|it| it.name());
+        let connections = connections.connections().iter();
+        let connections = connections.filter_map(|it| it.name());
+        let destinations = destinations.api_destinations().iter();
+        let destinations = destinations.filter_map(|it| it.name());
+        Ok(rules
+            .chain(connections)
+            .chain(destinations)
             .map(str::to_owned)
             .collect())
     }

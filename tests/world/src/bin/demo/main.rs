@@ -1,5 +1,5 @@
 //! What Campanile does, shown step by step against the test world: what is done, what is read, and what that proves. Everything is
-//! read through kubectl, from AWS or from the pager's record, never from the operator's log.
+//! read through kubectl, from AWS, from the pager's record or from Slack, never from the operator's log.
 
 mod app;
 mod demo;
@@ -7,6 +7,7 @@ mod options;
 mod proof;
 mod sabotage;
 mod screen;
+mod slack;
 mod steps;
 mod table;
 mod tenant;

@@ -6,6 +6,8 @@ use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use campanile_world::slack::{self, Message};
+
 const BOLD: &str = "1";
 const DIM: &str = "2";
 const RED: &str = "31";
@@ -75,6 +77,16 @@ impl Screen {
         for line in text.trim_end().lines() {
             self.line(format!("      {line}").trim_end());
         }
+    }
+
+    /// A message in Slack as people read it there.
+    pub fn message(&self, message: &Message) {
+        self.line("");
+        self.output(&if self.colour {
+            slack::paint(message)
+        } else {
+            slack::render(message)
+        });
     }
 
     /// A fact, by what was read.

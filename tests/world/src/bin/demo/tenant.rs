@@ -14,6 +14,10 @@ pub struct Tenant {
     pub account: String,
     pub region: String,
     pub role_arn: String,
+    /// By which EventBridge calls Slack.
+    pub invoke_role_arn: Option<String>,
+    /// Where goes what it cannot deliver.
+    pub dead_letter_queue_arn: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -29,8 +33,18 @@ struct Metadata {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Spec {
     aws: Aws,
+    #[serde(default)]
+    event_bridge: EventBridge,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct EventBridge {
+    invoke_role_arn: Option<String>,
+    dead_letter_queue_arn: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -81,6 +95,8 @@ impl Tenant {
                     namespace: metadata.namespace,
                     name: metadata.name,
                     role_arn: role_arn.unwrap_or_else(default),
+                    invoke_role_arn: spec.event_bridge.invoke_role_arn,
+                    dead_letter_queue_arn: spec.event_bridge.dead_letter_queue_arn,
                     account: account_id,
                     region,
                 })
@@ -118,6 +134,7 @@ spec: {}
             found[0].role_arn,
             "arn:aws:iam::222233334444:role/campanile"
         );
+        assert_eq!(found[0].invoke_role_arn, None);
         assert_eq!(found[0].alarm_prefix("demo"), "campanile/demo/t/");
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use aws_sdk_cloudwatch::types::{ComparisonOperator, Statistic};
 
+use super::slack;
 use crate::demo::{CLUSTER, Demo, typed};
 use crate::proof::{self, Unproven};
 use crate::sabotage::Sabotage;
@@ -20,22 +21,26 @@ pub async fn leaves_nothing(demo: &Demo<'_>) -> Result<()> {
     let tenant = demo.tenant();
     demo.screen.step(
         "A tenant goes",
-        "Its Namespace is deleted, with everything in it at once. Campanile holds the objects until their alarms, subscriptions and \
-         topics are gone from AWS. What somebody made by hand in that account stays.",
+        "Its Namespace is deleted, with everything in it at once. Campanile holds the objects until their alarms, topics and \
+         rules are gone from AWS. What somebody made by hand in that account stays, and so do the channels in Slack: they hold what \
+         people said.",
     );
     by_hand(demo).await?;
     let prefix = tenant.alarm_prefix(CLUSTER);
     let alarms = demo.alarms_in_aws(tenant, &prefix).await?.len();
     let topics = demo.topics_in_aws(tenant).await?.len();
+    let events = demo.events_in_aws(tenant).await?.len();
     demo.screen.say(&format!(
-        "Before: {alarms} alarms of {prefix}, 1 by hand, {topics} topics, all in account {}.",
+        "Before: {alarms} alarms of {prefix}, 1 by hand, {topics} topics, {events} rules, connections and API destinations, all in \
+         account {}.",
         tenant.account
     ));
     proof::ensure(
-        alarms > 0 && topics > 0,
+        alarms > 0 && topics > 0 && events > 0,
         "there is something to clean up",
-        format!("{alarms} alarms, {topics} topics"),
+        format!("{alarms} alarms, {topics} topics, {events} for Slack"),
     )?;
+    let channels = slack::both(demo)?;
 
     if demo.breaks(Sabotage::Leftovers) {
         demo.world.aws.deny(&tenant.account, "DeleteAlarms");
@@ -51,7 +56,14 @@ pub async fn leaves_nothing(demo: &Demo<'_>) -> Result<()> {
     let namespace = ["get", "namespace", tenant.namespace.as_str()];
     let left = demo.kubectl_quietly(&namespace).await?;
     if deleted.code != Some(0) || !left.stderr.contains("NotFound") {
-        let objects = ["get", "tobs,aset", "-n", &tenant.namespace, "-o", "wide"];
+        let objects = [
+            "get",
+            "tobs,aset,slc",
+            "-n",
+            &tenant.namespace,
+            "-o",
+            "wide",
+        ];
         let objects = demo.kubectl_quietly(&objects).await?;
         let read = [left.stdout, left.stderr, objects.stdout, objects.stderr].concat();
         return Err(Unproven::error(
@@ -64,6 +76,14 @@ pub async fn leaves_nothing(demo: &Demo<'_>) -> Result<()> {
     demo.screen
         .proven("the namespace is gone, and the objects in it");
     clean(demo, &prefix).await?;
+    let left = slack::both(demo)?;
+    proof::ensure(
+        left == channels,
+        "both channels are in Slack as they were",
+        format!("{left:?}"),
+    )?;
+    demo.screen
+        .proven("both channels are in Slack as they were");
 
     demo.kubectl(&["get", "tobs", "-A"]).await?;
     for other in demo.tenants.iter().filter(|other| *other != tenant) {
@@ -88,7 +108,7 @@ pub async fn leaves_nothing(demo: &Demo<'_>) -> Result<()> {
     Ok(())
 }
 
-/// AWS's own account of it: no alarm under the prefix, no topic; and what is not Campanile's is still there.
+/// AWS's own account of it: no alarm under the prefix, no topic, no rule; and what is not Campanile's is still there.
 async fn clean(demo: &Demo<'_>, prefix: &str) -> Result<()> {
     let tenant = demo.tenant();
     demo.screen.command(&format!(
@@ -100,10 +120,11 @@ async fn clean(demo: &Demo<'_>, prefix: &str) -> Result<()> {
         .command("aws sns list-topics --query 'Topics[].TopicArn'");
     let topics = demo.topics_in_aws(tenant).await?;
     demo.screen.output(&serde_json::to_string(&topics)?);
-    let read = format!("alarms {alarms:?}\ntopics {topics:?}");
+    let events = demo.events_in_aws(tenant).await?;
+    let read = format!("alarms {alarms:?}\ntopics {topics:?}\nrules and their like {events:?}");
     proof::ensure(
-        alarms.is_empty() && topics.is_empty(),
-        "AWS has no alarm and no topic of the tenant",
+        alarms.is_empty() && topics.is_empty() && events.is_empty(),
+        "AWS has no alarm, no topic and nothing for Slack of the tenant",
         read,
     )?;
     let others = demo.alarms_in_aws(tenant, "").await?;

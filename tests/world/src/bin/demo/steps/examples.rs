@@ -10,7 +10,7 @@ use crate::tenant::Tenant;
 use crate::watch::Watch;
 
 /// How wide a column of the watch is shown.
-const WIDTH: usize = 14;
+const WIDTH: usize = 17;
 
 /// The watch that follows the tenants, and how much of it was shown.
 pub struct Followed {
@@ -19,12 +19,13 @@ pub struct Followed {
 }
 
 impl Followed {
-    /// Shows every state that a tenant goes through, until each is as it `should` be.
+    /// Shows every state that a tenant goes through, until each is as it `should` be: READY, to its first
+    /// letters, and HEALTH.
     async fn until(
         &mut self,
         demo: &Demo<'_>,
         expected: &str,
-        should: impl Fn(&Tenant) -> &'static str,
+        should: impl Fn(&Tenant) -> (&'static str, &'static str),
     ) -> Result<()> {
         let screen = demo.screen;
         let all_turned = proof::until(screen, demo.options.limit, expected, async || {
@@ -63,8 +64,8 @@ pub async fn apply(demo: &Demo<'_>) -> Result<Followed> {
     screen.step(
         "examples/ are applied",
         "Two tenants, each in a Namespace and an AWS account of its own: vsu with the golden signals of its chat and its agents, \
-         smallapp with one EC2 instance. Their apps run already. Campanile makes topics, subscribes the pager, has AWS invite those \
-         who hear by mail, and puts the alarms.",
+         smallapp with one EC2 instance. Their apps run already. Campanile makes topics, subscribes the pager, has AWS invite who \
+         hears by mail, and puts the alarms. What opens Slack is not in the files, so vsu waits for it, and for nothing else.",
     );
     let watch = Watch::start(demo.world, "tobs", demo.options.limit).await?;
     let examples = in_repository("examples/")?;
@@ -74,17 +75,20 @@ pub async fn apply(demo: &Demo<'_>) -> Result<Followed> {
     screen.command(&typed("kubectl", &["get", "tobs", "-A", "--watch"]));
     let mut followed = Followed { watch, shown: 0 };
     let followed_tenant = demo.tenant();
-    let expected = "every tenant turns from Applying to Healthy, but for who waits for its readers";
+    let expected = "every tenant turns from Applying to Healthy, but for who waits for its readers and for Slack";
     let should = |tenant: &Tenant| match tenant == followed_tenant {
-        true => "Degraded",
-        false => "Healthy",
+        true => ("WaitingFor", "Degraded"),
+        false => ("Applied", "Healthy"),
     };
     followed.until(demo, expected, should).await?;
     for tenant in demo.tenants {
-        let (name, health) = (&tenant.name, should(tenant));
-        screen.proven(format!(
-            "{name} was seen Applying, then Applied and {health}"
-        ));
+        let (name, (ready, health)) = (&tenant.name, should(tenant));
+        screen.proven(match ready {
+            "Applied" => format!("{name} was seen Applying, then Applied and {health}"),
+            _ => format!(
+                "{name} was seen Applying; now it waits, {health}, and its alarms are watched"
+            ),
+        });
     }
     Ok(followed)
 }
@@ -123,7 +127,9 @@ pub async fn confirmed(demo: &Demo<'_>, mut followed: Followed) -> Result<()> {
     mail::confirmed(demo).await?;
     screen.command(&typed("kubectl", &["get", "tobs", "-A", "--watch"]));
     let expected = "every tenant is Applied and Healthy";
-    followed.until(demo, expected, |_| "Healthy").await?;
+    followed
+        .until(demo, expected, |_| ("Applied", "Healthy"))
+        .await?;
     healthy(demo).await
 }
 
@@ -151,14 +157,14 @@ fn lined_up<'a>(cells: impl Iterator<Item = &'a str>) -> String {
     cells.map(|cell| format!("{cell:<WIDTH$}")).collect()
 }
 
-/// Whether the watch saw this tenant first as Applying and, now, as Applied and of that health.
-fn turned(rows: &[Row], name: &str, health: &str) -> bool {
+/// Whether the watch saw this tenant first as Applying and, now, as `ready`, to its first letters, and of that health.
+fn turned(rows: &[Row], name: &str, (ready, health): (&str, &str)) -> bool {
     let states: Vec<_> = rows.iter().filter(|row| row.cell("NAME") == name).collect();
     let applying = states.iter().any(|row| row.cell("READY") == "Applying");
     let is_now = states
         .last()
-        .map(|row| (row.cell("READY"), row.cell("HEALTH")));
-    applying && is_now == Some(("Applied", health))
+        .is_some_and(|row| row.cell("READY").starts_with(ready) && row.cell("HEALTH") == health);
+    applying && is_now
 }
 
 /// Waits until everything is in place and nothing fires, and shows that.
@@ -206,7 +212,7 @@ mod tests {
             turned(
                 &changes(rows(&[&[heading], lines].concat().join("\n"))),
                 "vsu",
-                "Healthy",
+                ("Applied", "Healthy"),
             )
         };
         let applying = "vsu         vsu         Unknown    Applying   0s";

@@ -7,6 +7,7 @@ use campanile_world::pagerduty::Notification;
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::slack;
 use crate::app::{DEPLOYMENT, FAILURES, PERIOD};
 use crate::demo::{CLUSTER, Demo};
 use crate::proof::Unproven;
@@ -44,6 +45,11 @@ pub async fn fires(demo: &Demo<'_>) -> Result<()> {
     );
     if demo.breaks(Sabotage::Pager) {
         unsubscribe(demo).await?;
+    }
+    if let Some(role) = demo.tenant().invoke_role_arn.as_ref()
+        && demo.breaks(Sabotage::Message)
+    {
+        demo.world.aws.remove_events_role(role).await?;
     }
     let deployment = match demo.breaks(Sabotage::Alarm) {
         true => "campuscore-pilot",
@@ -100,13 +106,22 @@ pub async fn pages(demo: &Demo<'_>) -> Result<()> {
     Ok(())
 }
 
-/// No failures any more; the tenant is Healthy and the pager knows.
+/// Slack has it.
+pub async fn is_read(demo: &Demo<'_>) -> Result<()> {
+    slack::fires(demo, &alarm_name(demo)).await
+}
+
+/// No failures any more; the tenant is Healthy, the pager knows, and so does Slack.
 pub async fn ends(demo: &Demo<'_>) -> Result<()> {
     demo.screen.step(
         "Chat works again",
         "The next report counts no failures. The alarm goes back to OK, the tenant to Healthy, and PagerDuty hears that too, so that \
-         the incident resolves by itself.",
+         the incident resolves by itself. In Slack it turns green.",
     );
+    if demo.breaks(Sabotage::Resolved) {
+        let webhook = demo.slack.webhook();
+        demo.slack.workspace().revoke_webhook(webhook);
+    }
     let failures = if demo.breaks(Sabotage::Recovery) {
         MANY
     } else {
@@ -127,7 +142,7 @@ pub async fn ends(demo: &Demo<'_>) -> Result<()> {
     let told = heard(demo, "OK").await?;
     demo.screen
         .proven(format!("PagerDuty was told: {}", told.subject));
-    Ok(())
+    slack::is_over(demo, &alarm_name(demo)).await
 }
 
 /// What the pager was told about the alarm, by the key that the cluster's Secret holds; shows its record of that.

@@ -9,6 +9,7 @@ mod incident;
 mod mail;
 mod operator;
 mod plan;
+mod slack;
 mod stay;
 pub mod world;
 
@@ -31,10 +32,12 @@ pub async fn all(demo: &mut Demo<'_>, began: Instant, staying: &Cell<bool>) -> R
     ends(limit, world::prove(demo)).await?;
     ends(limit, operator::start(demo)).await?;
     let watch = ends(limit, examples::apply(demo)).await?;
+    ends(limit, slack::channels(demo)).await?;
     ends(limit, examples::confirmed(demo, watch)).await?;
     ends(limit, binding::refused(demo)).await?;
     ends(limit, incident::fires(demo)).await?;
     ends(limit, incident::pages(demo)).await?;
+    ends(limit, incident::is_read(demo)).await?;
     ends(limit, incident::ends(demo)).await?;
     ends(limit, drift::repaired(demo)).await?;
     ends(limit, plan::empty(demo)).await?;

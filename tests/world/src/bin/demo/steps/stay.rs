@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use crate::demo::{CLUSTER, Demo};
+use crate::demo::{CLUSTER, Demo, LOOPBACK};
 use crate::proof::Unproven;
 
 /// Tells how to reach everything, and ends only if the operator does.
@@ -11,7 +11,8 @@ pub async fn up(demo: &Demo<'_>) -> Result<()> {
     let operator = demo.operator().context("no operator was started")?;
     let environment = world.operator_environment();
     let environment = environment
-        .iter()
+        .into_iter()
+        .chain([(LOOPBACK.0.to_owned(), LOOPBACK.1.to_owned())])
         .map(|(name, value)| format!("{name}={value}"));
     let binary = std::path::absolute(&demo.options.binary)?;
     screen.line("");
@@ -27,7 +28,7 @@ pub async fn up(demo: &Demo<'_>) -> Result<()> {
             "alias kubectl={}",
             world.kubernetes.kubectl_path().display()
         ),
-        "kubectl get tobs,aset -A",
+        "kubectl get campanile -A",
         &format!("kubectl edit aset golden-signals -n {}", tenant.namespace),
         "",
         "# AWS: an access key that is twelve digits is that account's",
@@ -47,6 +48,9 @@ pub async fn up(demo: &Demo<'_>) -> Result<()> {
         "",
         "# PagerDuty: what it was sent",
         &format!("curl {}/record", world.pagerduty.url()),
+        "",
+        "# Slack: its channels, and what was posted there",
+        &format!("curl {}/record", world.slack.url()),
         "",
         "# What Campanile would do, asked with its own rights",
         &format!(

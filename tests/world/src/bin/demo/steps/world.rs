@@ -1,18 +1,20 @@
 //! The test world, and Campanile's kinds in it.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use campanile_world::aws::Trust;
 
 use crate::demo::{CLUSTER, Demo, in_repository};
 use crate::sabotage::Sabotage;
 use crate::screen::Screen;
+use crate::tenant::Tenant;
 
 /// The step's heading, before the world is there to prove anything by.
 pub fn announce(screen: &Screen) {
     screen.step(
         "A world to work in",
         "A real Kubernetes API server; AWS, played by an emulator that checks roles and their ExternalIds and evaluates alarms \
-         as CloudWatch does; and PagerDuty, which confirms what it is subscribed to and records what it is sent.",
+         as CloudWatch does; PagerDuty, which confirms what it is subscribed to and records what it is sent; and Slack, as strict as \
+         the real one.",
     );
 }
 
@@ -37,12 +39,13 @@ pub async fn prove(demo: &Demo<'_>) -> Result<()> {
         demo.world
             .aws
             .role(&tenant.role_arn, Trust::external_id(external_id));
+        slack_can_be_called(demo, tenant).await?;
     }
     demo.apps.emit(demo.world).await?;
     let crds = in_repository("crds/")?;
     demo.kubectl(&["apply", "--server-side", "-f", &crds])
         .await?;
-    let kinds = ["get", "tobs,aset", "-A"];
+    let kinds = ["get", "tobs,aset,slc", "-A"];
     demo.until("the API server serves Campanile's kinds", &kinds, |_| {
         Some(())
     })
@@ -50,5 +53,21 @@ pub async fn prove(demo: &Demo<'_>) -> Result<()> {
     demo.kubectl(&kinds).await?;
     demo.screen
         .proven("it serves Campanile's kinds; there is nothing of them yet");
+    Ok(())
+}
+
+/// What the spec of a tenant with Slack refers to: the role by which EventBridge calls it, and the queue.
+async fn slack_can_be_called(demo: &Demo<'_>, tenant: &Tenant) -> Result<()> {
+    let aws = &demo.world.aws;
+    if let Some(role) = &tenant.invoke_role_arn {
+        let made = aws.events_role(&tenant.account).await?;
+        ensure!(made == *role, "the account has {made}, and not {role}");
+    }
+    if let Some(queue) = &tenant.dead_letter_queue_arn {
+        let name = queue.rsplit(':').next().unwrap_or_default();
+        let made = aws.dead_letter_queue(&tenant.account, &tenant.region, name);
+        let made = made.await?;
+        ensure!(made == *queue, "the account has {made}, and not {queue}");
+    }
     Ok(())
 }

@@ -1,0 +1,549 @@
+//! Messages about long-running work, through Campanile's own client to Slack: one per run, whatever happens.
+
+use crate::{
+    slack_channel::{SCOPES, spec, workspace},
+    support::{CLUSTER, Tenant, test},
+};
+use campanile::{
+    api::SlackChannel,
+    clients::{
+        Clients,
+        limit::{Limiter, Urgency},
+        slack::bot_token,
+    },
+    error::{Class, Error, On, Result},
+    installation::Installation,
+    mark::Cluster,
+    plan::Step,
+    secret::{Digester, Secret},
+    slack::{
+        message::{Phase, Run},
+        notify::{Door, Ledger, Notifier, Posting, Told, door},
+    },
+    stage::{Applied, Gate, Operation},
+    surroundings::{Purpose, Surroundings},
+};
+use campanile_world::slack::{Message, Trouble, WEBHOOK, Workspace};
+use futures::future::BoxFuture;
+use serde_json::json;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+use tokio::sync::watch;
+
+const ALL: [Phase; 3] = [Phase::Started, Phase::Completed, Phase::Failed];
+const POST: &str = "chat.postMessage";
+
+fn run(phase: Phase, progress: &str, details: &[&str]) -> Run {
+    Run {
+        id: "rebuild-1".into(),
+        title: "Rebuild of idx_embeddings".into(),
+        object: "IndexMaintenancePolicy vsu/knowledge-base".into(),
+        phase,
+        progress: progress.into(),
+        facts: vec![("Table".into(), "main_app_chunks".into())],
+        details: details.iter().map(|detail| (*detail).into()).collect(),
+    }
+}
+
+/// The status of somebody who tells of a run, as it would be in the cluster.
+#[derive(Default)]
+struct Book(BTreeMap<(String, String), String>);
+
+impl Ledger for Book {
+    fn known(&self, run: &str, channel: &str) -> Option<Posting> {
+        let saved = self.0.get(&(run.to_owned(), channel.to_owned()))?;
+        Some(serde_json::from_str(saved).unwrap())
+    }
+
+    fn save<'a>(&'a mut self, posting: &'a Posting) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let key = (posting.run().to_owned(), posting.channel().to_owned());
+            self.0.insert(key, serde_json::to_string(posting).unwrap());
+            Ok(())
+        })
+    }
+}
+
+/// Lets everything through that the quota allows, and remembers all that an audit line could say.
+struct Open {
+    limiter: Arc<Limiter>,
+    said: Mutex<Vec<String>>,
+}
+
+impl Gate for Open {
+    fn enter<'a>(&'a self, operation: Operation<'a>, _: &'a [Step]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let Operation {
+                account,
+                region,
+                api,
+                ..
+            } = operation;
+            self.limiter.take(account, region, api, Urgency::Edit).await;
+            Ok(())
+        })
+    }
+
+    fn intend<'a>(&'a self, _: &'a Step) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn record<'a>(&'a self, _: &'a Step, _: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
+    }
+
+    fn leave(&self, operation: Operation<'_>, step: &Step, outcome: &Result<Applied>) {
+        let said = format!("{operation:?} {step:?} {outcome:?}");
+        self.said.lock().unwrap().push(said);
+        let Operation {
+            account,
+            region,
+            api,
+            ..
+        } = operation;
+        self.limiter.landed(account, region, api);
+    }
+
+    fn refused(&self, _: &str, _: &Step) -> Option<Error> {
+        None
+    }
+}
+
+/// Somebody who tells of runs.
+struct Teller<'a> {
+    tenant: &'a Tenant,
+    installation: Installation,
+    clients: Clients,
+    gate: Open,
+    book: Book,
+}
+
+impl<'a> Teller<'a> {
+    async fn new(tenant: &'a Tenant) -> Self {
+        let installation = Installation {
+            cluster: Cluster {
+                name: CLUSTER.into(),
+                uid: "0a1b2c3d".into(),
+            },
+            tenant_role_name: "campanile".into(),
+            pagerduty_events_url: "https://events.pagerduty.com".into(),
+            slack_api_url: tenant.world.slack.api_url(),
+            slack_token: None,
+            digester: Digester::new(b"key").unwrap(),
+            require_account_binding: true,
+            allow_private_endpoints: true,
+            release_after: Duration::from_secs(24 * 3600),
+        };
+        let limiter = Arc::new(Limiter::new(&BTreeMap::new()));
+        let observer = Arc::new(|_: campanile::clients::aws::Request<'_>| {});
+        let clients = Clients::from_environment(&installation, limiter.clone(), observer).await;
+        Self {
+            tenant,
+            installation,
+            clients: clients.unwrap(),
+            gate: Open {
+                limiter,
+                said: Mutex::default(),
+            },
+            book: Book::default(),
+        }
+    }
+
+    /// The way into the channel of a SlackChannel.
+    async fn door(&self, channel: Option<&str>) -> Result<Door> {
+        let Self {
+            tenant,
+            installation,
+            clients,
+            ..
+        } = self;
+        let around = Surroundings::new(&tenant.client, installation, Purpose::Act);
+        door(channel, &tenant.namespace, &around, clients).await
+    }
+
+    /// The way into a channel by a token, without a SlackChannel.
+    fn bot(&self, slack: &Workspace, token: &str, channel: &str) -> Door {
+        let id = slack.channel(channel).unwrap().id;
+        let bot = bot_token(token).unwrap();
+        let bot = self
+            .clients
+            .slack
+            .bot(bot, format!("key of {}", slack.id()));
+        Door::bot(bot, id, "a test".into())
+    }
+
+    async fn tell(&mut self, notifier: &mut Notifier, door: &Door, run: &Run) -> Result<Told> {
+        notifier.tell(door, run, &mut self.book, &self.gate).await
+    }
+
+    /// All that is kept or logged.
+    fn traces(&self) -> String {
+        let said = self.gate.said.lock().unwrap();
+        format!("{:?} {said:?}", self.book.0)
+    }
+}
+
+fn notifier() -> Notifier {
+    Notifier::new("runs", ALL, [])
+}
+
+/// What people see of a message: its text, and all texts of its blocks.
+fn shown(message: &Message) -> String {
+    format!("{} {}", message.text, json!(message.blocks))
+}
+
+/// The texts of a channel's messages, answers indented.
+fn seen(slack: &Workspace, channel: &str) -> Vec<String> {
+    let messages = slack.messages(channel);
+    let said = messages.iter().map(|message| {
+        let indent = message.thread_ts.as_ref().map_or("", |_| "  ");
+        format!("{indent}{}", message.text)
+    });
+    said.collect()
+}
+
+fn by_the_rules(slack: &Workspace) {
+    assert_eq!(slack.violations(), Vec::<String>::new());
+}
+
+#[test]
+fn a_run_is_one_message_that_is_edited_and_answered() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "notify-bot").await;
+        let (slack, token) = workspace(&tenant, &SCOPES).await;
+        let _operator = tenant.operator().await;
+        tenant
+            .apply::<SlackChannel>("runs", spec("vsu_runs", json!({})))
+            .await;
+        tenant.ready::<SlackChannel>("runs", "Applied").await;
+        let mut teller = Teller::new(&tenant).await;
+        let door = teller.door(Some("runs")).await.unwrap();
+        assert!(!format!("{door:?}").contains(&token));
+        // Each by a process of its own, which knows what the ledger knows.
+        for now in [
+            run(Phase::Started, "", &[]),
+            run(Phase::Started, "1 of 2", &["idx_a: <!here> done & dusted"]),
+            run(
+                Phase::Failed,
+                "after 3 min",
+                &["idx_a: <!here> done & dusted", "lock timeout"],
+            ),
+        ] {
+            for _ in 0..2 {
+                let told = teller.tell(&mut notifier(), &door, &now).await;
+                assert_eq!(told, Ok(Told::All));
+            }
+        }
+        assert_eq!(
+            seen(&slack, "vsu_runs"),
+            [
+                "❌ Failed · Rebuild of idx_embeddings: after 3 min",
+                "  idx_a: &lt;!here&gt; done &amp; dusted",
+                "  lock timeout",
+            ]
+        );
+        let messages = slack.messages("vsu_runs");
+        let before = messages[0].edits.iter().map(|edit| edit.text.as_str());
+        let before: std::collections::BTreeSet<_> = before.collect();
+        let expected = [
+            "▶️ Started · Rebuild of idx_embeddings",
+            "🔄 Running · Rebuild of idx_embeddings: 1 of 2",
+        ];
+        assert_eq!(before, expected.into());
+        assert!(shown(&messages[0]).contains("Table\\nmain_app_chunks"));
+        for answer in &messages[1..] {
+            assert_eq!(answer.thread_ts.as_ref(), Some(&messages[0].ts));
+            assert!(!answer.broadcast);
+        }
+        // One a second, which was waited for.
+        assert_eq!(slack.calls(POST).len(), 3);
+        assert!(slack.calls(POST).iter().all(|call| call.succeeded()));
+        by_the_rules(&slack);
+        assert!(!teller.traces().contains(&token));
+    });
+}
+
+#[test]
+fn a_post_whose_answer_is_lost_is_not_made_again() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "notify-cut").await;
+        let (slack, token) = workspace(&tenant, &SCOPES).await;
+        for (trouble, channel, there) in [
+            (Trouble::CutAfterCommit, "cut-after", true),
+            (Trouble::CutBefore, "cut-before", false),
+        ] {
+            slack.create_channel(channel);
+            slack.invite(channel, &slack.bot_user(&token));
+            let mut teller = Teller::new(&tenant).await;
+            let door = teller.bot(&slack, &token, channel);
+            slack.trouble_in(channel, POST, trouble, 1);
+            let mut first = notifier();
+            let started = run(Phase::Started, "", &[]);
+            let lost = teller.tell(&mut first, &door, &started).await.unwrap_err();
+            assert_eq!(lost.class, Class::Cut, "{lost}");
+            let start = "▶️ Started · Rebuild of idx_embeddings".to_owned();
+            let left = Vec::from_iter(there.then_some(start));
+            // Neither by this process nor by the next.
+            for mut notifier in [first, notifier()] {
+                for progress in ["", "1 of 2"] {
+                    let now = run(Phase::Started, progress, &["vacuumed"]);
+                    let told = teller.tell(&mut notifier, &door, &now).await;
+                    assert_eq!(told, Ok(Told::All));
+                    assert_eq!(seen(&slack, channel), left);
+                }
+            }
+            let over = run(Phase::Completed, "", &["vacuumed"]);
+            for _ in 0..2 {
+                let told = teller.tell(&mut notifier(), &door, &over).await;
+                assert_eq!(told, Ok(Told::All));
+                let end = ["✅ Completed · Rebuild of idx_embeddings", "  vacuumed"];
+                let expected = [left.clone(), end.map(str::to_owned).into()].concat();
+                assert_eq!(seen(&slack, channel), expected);
+            }
+        }
+        by_the_rules(&slack);
+    });
+}
+
+#[test]
+fn slack_says_how_long_to_wait_and_nothing_is_lost() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "notify-rate").await;
+        let (slack, token) = workspace(&tenant, &SCOPES).await;
+        slack.create_channel("runs");
+        slack.invite("runs", &slack.bot_user(&token));
+        let mut teller = Teller::new(&tenant).await;
+        let door = teller.bot(&slack, &token, "runs");
+        let limited = || slack.trouble(POST, Trouble::RateLimited { retry_after: 2 }, 1);
+        limited();
+        let mut teller_of_all = notifier();
+        let started = run(Phase::Started, "", &[]);
+        let refused = teller.tell(&mut teller_of_all, &door, &started).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.class, Class::Throttled);
+        assert_eq!(refused.wait, Some(Duration::from_secs(2)));
+        let again = teller.tell(&mut teller_of_all, &door, &started).await;
+        assert_eq!(again.unwrap_err().class, Class::Throttled);
+        assert_eq!(slack.calls(POST).len(), 1, "Slack wants to be left alone");
+        assert_eq!(seen(&slack, "runs"), Vec::<String>::new());
+        // Who follows waits for it.
+        limited();
+        let (_says, mut runs) = watch::channel(run(Phase::Completed, "", &["vacuumed"]));
+        let began = Instant::now();
+        let followed = notifier()
+            .follow(&door, &mut runs, &mut teller.book, &teller.gate)
+            .await;
+        assert_eq!(followed, Ok(()));
+        assert!(began.elapsed() >= Duration::from_secs(2));
+        assert_eq!(
+            seen(&slack, "runs"),
+            ["✅ Completed · Rebuild of idx_embeddings", "  vacuumed"]
+        );
+        by_the_rules(&slack);
+    });
+}
+
+#[test]
+fn a_token_that_is_revoked_and_restored_loses_nothing() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "notify-revoked").await;
+        let (slack, token) = workspace(&tenant, &SCOPES).await;
+        slack.create_channel("runs");
+        slack.invite("runs", &slack.bot_user(&token));
+        let mut teller = Teller::new(&tenant).await;
+        let door = teller.bot(&slack, &token, "runs");
+        let mut notifier = notifier();
+        for now in [
+            run(Phase::Started, "", &[]),
+            run(Phase::Failed, "", &["lock timeout"]),
+        ] {
+            slack.revoke(&token);
+            let refused = teller.tell(&mut notifier, &door, &now).await.unwrap_err();
+            assert_eq!(refused.class, Class::Denied);
+            assert!(refused.message.contains("token_revoked"), "{refused}");
+            assert!(!refused.message.contains(&token));
+            slack.restore(&token);
+            let told = teller.tell(&mut notifier, &door, &now).await;
+            assert_eq!(told, Ok(Told::All));
+        }
+        assert_eq!(
+            seen(&slack, "runs"),
+            ["❌ Failed · Rebuild of idx_embeddings", "  lock timeout"]
+        );
+        // The bot is thrown out, and comes back.
+        slack.kick("runs", &slack.bot_user(&token));
+        let other = Run {
+            id: "rebuild-2".into(),
+            ..run(Phase::Completed, "", &[])
+        };
+        let refused = teller.tell(&mut notifier, &door, &other).await.unwrap_err();
+        assert_eq!(refused.class, Class::Rejected);
+        assert!(refused.message.contains("/invite"), "{refused}");
+        slack.invite("runs", &slack.bot_user(&token));
+        let told = teller.tell(&mut notifier, &door, &other).await;
+        assert_eq!(told, Ok(Told::All));
+        assert_eq!(seen(&slack, "runs").len(), 3);
+        by_the_rules(&slack);
+    });
+}
+
+#[test]
+fn a_webhook_hears_of_the_start_and_of_the_end() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "notify-hook").await;
+        let (slack, _) = workspace(&tenant, &SCOPES).await;
+        slack.create_channel("alerts");
+        let url = slack.webhook("alerts");
+        tenant.secret("hook", "url", &url).await;
+        let _operator = tenant.operator().await;
+        let hook = json!({"webhookSecretRef": {"name": "hook", "key": "url"}});
+        tenant.apply::<SlackChannel>("runs", hook).await;
+        tenant.ready::<SlackChannel>("runs", "Applied").await;
+        let mut teller = Teller::new(&tenant).await;
+        let door = teller.door(Some("runs")).await.unwrap();
+        let secret = url.rsplit('/').next().unwrap();
+        assert!(!format!("{door:?}").contains(secret));
+        let reason = format!("POST {url}: <!channel> & more");
+        let told = [
+            run(Phase::Started, "", &[]),
+            run(Phase::Started, "1 of 2", &["vacuumed"]),
+            run(Phase::Failed, "after 3 min", &["vacuumed", &reason]),
+        ];
+        for now in &told[..2] {
+            let told = teller.tell(&mut notifier(), &door, now).await;
+            assert_eq!(told, Ok(Told::All));
+        }
+        slack.disable_webhook(&url);
+        let refused = teller
+            .tell(&mut notifier(), &door, &told[2])
+            .await
+            .unwrap_err();
+        assert_eq!(refused.class, Class::Denied);
+        assert!(!refused.message.contains(secret), "{refused}");
+        slack.restore_webhook(&url);
+        for _ in 0..2 {
+            let told = teller.tell(&mut notifier(), &door, &told[2]).await;
+            assert_eq!(told, Ok(Told::All));
+        }
+        let messages = slack.messages("alerts");
+        assert_eq!(
+            seen(&slack, "alerts"),
+            [
+                "▶️ Started · Rebuild of idx_embeddings",
+                "❌ Failed · Rebuild of idx_embeddings: after 3 min"
+            ]
+        );
+        let end = shown(&messages[1]);
+        assert!(end.contains("POST …: <!channel> & more"), "{end}");
+        assert!(messages.iter().all(|message| message.thread_ts.is_none()));
+        let posts = slack.calls(WEBHOOK).into_iter();
+        let posts = posts.filter(|call| call.succeeded() && call.body.contains("Rebuild"));
+        assert_eq!(posts.count(), 2);
+        assert!(!teller.traces().contains(secret), "{}", teller.traces());
+        by_the_rules(&slack);
+    });
+}
+
+#[test]
+fn where_no_channel_is_named_or_ready_nothing_happens() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "notify-nowhere").await;
+        let (slack, token) = workspace(&tenant, &SCOPES).await;
+        let mut teller = Teller::new(&tenant).await;
+        let started = run(Phase::Started, "", &[]);
+        let nowhere = teller.door(None).await.unwrap();
+        let told = teller.tell(&mut notifier(), &nowhere, &started).await;
+        assert_eq!(told, Ok(Told::All));
+        let waits = async |teller: &Teller<'_>, says: &str| {
+            let error = teller.door(Some("runs")).await.unwrap_err();
+            assert_eq!(error.class, Class::Waiting(On::Channel));
+            assert!(
+                error.message.contains("SlackChannel notify-nowhere/runs"),
+                "{error}"
+            );
+            assert!(error.message.contains(says), "{error}");
+        };
+        waits(&teller, "does not exist").await;
+        tenant
+            .apply::<SlackChannel>("runs", spec("vsu_runs", json!({})))
+            .await;
+        waits(&teller, "nothing is known of it yet").await;
+        assert_eq!(slack.calls(POST).len() + slack.calls(WEBHOOK).len(), 0);
+        assert_eq!(teller.traces(), "{} []");
+        // A channel that was ready and is not any more; one that comes back needs nobody's restart.
+        let _operator = tenant.operator().await;
+        tenant.ready::<SlackChannel>("runs", "Applied").await;
+        assert!(teller.door(Some("runs")).await.is_ok());
+        slack.archive("vsu_runs");
+        let status = async |wanted: &'static str| {
+            tenant
+                .until::<SlackChannel>("runs", wanted, |channel| {
+                    let status = channel.status.as_ref().unwrap();
+                    let mut all = status.conditions.iter();
+                    all.any(|one| one.type_ == "ChannelReady" && one.status == wanted)
+                })
+                .await;
+        };
+        status("False").await;
+        waits(&teller, "archived").await;
+        slack.unarchive("vsu_runs");
+        slack.invite("vsu_runs", &slack.bot_user(&token));
+        status("True").await;
+        let door = teller.door(Some("runs")).await.unwrap();
+        let told = teller.tell(&mut notifier(), &door, &started).await;
+        assert_eq!(told, Ok(Told::All));
+        assert_eq!(seen(&slack, "vsu_runs").len(), 1);
+        by_the_rules(&slack);
+    });
+}
+
+#[test]
+fn no_secret_is_said_or_kept() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "notify-canary").await;
+        let (slack, token) = workspace(&tenant, &SCOPES).await;
+        slack.create_channel("runs");
+        slack.invite("runs", &slack.bot_user(&token));
+        let url = slack.webhook("runs");
+        let known = Secret::new("postgres://app:canary@db/app\n".into());
+        let says = format!("{} {token} {url} {}", known.reveal(), known.reveal().trim());
+        let teller = Teller::new(&tenant).await;
+        let key = "key of the webhook".to_owned();
+        let hook = Secret::new(url.clone());
+        for door in [
+            teller.bot(&slack, &token, "runs"),
+            Door::webhook(teller.clients.slack.clone(), hook, key, "a test".into()),
+        ] {
+            let mut teller = Teller::new(&tenant).await;
+            let mut notifier = Notifier::new("runs", ALL, [&known]);
+            for phase in [Phase::Started, Phase::Failed] {
+                let now = Run {
+                    title: says.clone(),
+                    object: says.clone(),
+                    facts: vec![(says.clone(), says.clone())],
+                    ..run(phase, &says, &[&says])
+                };
+                let told = teller.tell(&mut notifier, &door, &now).await;
+                assert_eq!(told, Ok(Told::All));
+            }
+            let traces = teller.traces();
+            let secret = url.rsplit('/').next().unwrap();
+            for canary in ["canary", token.as_str(), secret] {
+                assert!(!traces.contains(canary), "{traces}");
+                let said = [POST, "chat.update", WEBHOOK].map(|method| slack.calls(method));
+                for call in said.iter().flatten() {
+                    assert!(!call.body.contains(canary), "{}", call.body);
+                }
+                for message in slack.messages("runs") {
+                    let message = format!("{message:?}");
+                    assert!(!message.contains(canary), "{message}");
+                }
+            }
+        }
+        assert_eq!(slack.messages("runs").len(), 4);
+        by_the_rules(&slack);
+    });
+}
