@@ -3,13 +3,12 @@
 
 use crate::{
     api::{ACCOUNT_BINDING, DeletionPolicy, DriftEntry, DriftPolicy, Target},
-    clients::Clients,
     error::{Class, Error, On, Result},
     installation::Installation,
-    outside::{Asking, Holder, Polled, Waker},
+    outside::{Asking, Holder},
     plan::Step,
-    scopes::Scopes,
-    stage::{Gate, Lane, Origin, Report, Run, drive},
+    scopes::{Scopes, Watch},
+    stage::{Failure, Gate, Lane, Origin, Report, Run, drive},
     surroundings::{Purpose, Surroundings},
 };
 use futures::future::BoxFuture;
@@ -23,7 +22,6 @@ use std::{
     collections::BTreeSet,
     fmt::{Debug, Display},
     future::Future,
-    hash::Hash,
     sync::Arc,
     time::Duration,
 };
@@ -107,21 +105,6 @@ pub struct Policies {
     pub drift: DriftPolicy,
     /// What becomes of what was made when the object is deleted.
     pub deletion: DeletionPolicy,
-}
-
-/// What is watched of one scope for one kind.
-pub trait Watch: Send + Sync + Sized + 'static {
-    /// What opens it and tells scopes apart: a role and an external id, a token.
-    type Access: Clone + Eq + Hash + Send + Sync + 'static;
-    /// Makes sure that it leads where it says. What is watched there has not been read yet.
-    fn open(
-        access: &Self::Access,
-        clients: &Clients,
-        installation: &Installation,
-        waker: &Waker,
-    ) -> impl Future<Output = Result<Self>> + Send;
-    /// Its parts, each with a rhythm of its own.
-    fn parts(&self) -> Vec<&dyn Polled>;
 }
 
 /// The stages of a kind, in order.
@@ -229,6 +212,10 @@ pub trait Kind:
     ) -> Result<AccessOf<Self>>;
     /// Its stages in one place.
     fn lanes(&self, place: &Place<'_, Self>) -> Self::Lanes;
+    /// Whether nothing is known of an object while this is so: a stage that cannot look.
+    fn is_vital(_failure: &Failure) -> bool {
+        true
+    }
     /// What status says of an object that was never looked at before.
     fn first_sight(_status: &mut Self::Status) {}
     /// Notes in status that a thing is about to be made which would be made twice if we forgot.
@@ -299,12 +286,9 @@ impl<K: Kind> Outcome<K> {
     /// Whether it was known where to look and could be looked at there, whatever became of the changes there.
     pub fn is_observed(&self) -> bool {
         let blind = |place: &PlaceOutcome<K>| {
+            let mut failed = place.report.failed.iter();
             place.lanes.is_err()
-                || place
-                    .report
-                    .failed
-                    .iter()
-                    .any(|failure| failure.key.is_none())
+                || failed.any(|failure| failure.key.is_none() && K::is_vital(failure))
         };
         !matches!(self.inputs, Some(Err(_))) && !self.places.iter().any(blind)
     }

@@ -5,17 +5,32 @@ use crate::{
     clients::Clients,
     error::Result,
     installation::Installation,
-    kind::Watch,
-    outside::{Holder, Rhythm, Tempo, Waker},
+    outside::{Holder, Polled, Rhythm, Tempo, Waker},
 };
 use futures::FutureExt;
 use std::{
     collections::{HashMap, HashSet},
+    hash::Hash,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// What is watched of one scope for one kind.
+pub trait Watch: Send + Sync + Sized + 'static {
+    /// What opens it and tells scopes apart: a role and an external id, a token.
+    type Access: Clone + Eq + Hash + Send + Sync + 'static;
+    /// Makes sure that it leads where it says. What is watched there has not been read yet.
+    fn open(
+        access: &Self::Access,
+        clients: &Clients,
+        installation: &Installation,
+        waker: &Waker,
+    ) -> impl Future<Output = Result<Self>> + Send;
+    /// Its parts, each with a rhythm of its own.
+    fn parts(&self) -> Vec<&dyn Polled>;
+}
 
 /// The scopes of one kind.
 pub struct Scopes<W: Watch> {
@@ -192,7 +207,7 @@ mod tests {
     use crate::{
         clients::limit::{Limiter, Urgency},
         mirror::Mirrored,
-        outside::{Outside, Polled, ReadOf, Source},
+        outside::{Outside, ReadOf, Source},
     };
     use std::{
         collections::{BTreeMap, BTreeSet},

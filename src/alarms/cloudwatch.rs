@@ -13,9 +13,9 @@ use crate::{
     },
     error::{Class, Error, Result},
     installation::Installation,
-    kind::Watch,
     names,
     outside::{Outside, Polled, ReadOf, Rhythm, Source, Waker},
+    scopes::Watch,
 };
 use aws_sdk_cloudwatch::{
     operation::describe_alarms::builders::DescribeAlarmsFluentBuilder,

@@ -18,9 +18,9 @@ pub use slack_channel::{
     Workspace,
 };
 pub use tenant_observability::{
-    Aws, Environment, Health, Links, Notify, PagerDuty, Recipients, SubscriptionEntry,
-    SubscriptionState, TenantObservability, TenantObservabilitySpec, TenantObservabilityStatus,
-    TopicEntry,
+    Aws, Environment, Health, Links, Notify, PagerDuty, Recipients, SlackPathEntry, SlackVia,
+    SubscriptionEntry, SubscriptionState, TenantObservability, TenantObservabilitySpec,
+    TenantObservabilityStatus, TopicEntry,
 };
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{

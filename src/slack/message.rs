@@ -292,7 +292,9 @@ fn webhooks(lower: &str) -> Vec<Range<usize>> {
             next("t") && next("b") && next("")
         });
         if is_host || is_path {
-            found.push(start..start + word.len());
+            // What ends a clause is none of its.
+            let url = word.trim_end_matches([':', '.', '!', '?']);
+            found.push(start..start + url.len());
         }
         let end = start + word.len();
         let gap = lower[end..].chars().next().map_or(0, char::len_utf8);
@@ -535,6 +537,7 @@ mod tests {
             ("https:\\/\\/hooks.slack.com\\/services\\/T1", "…"),
             ("u=https%3A%2F%2Fhooks.slack.com%2Fservices%2FT1", "…"),
             ("https://hooks.slack-gov.com/x", "…"),
+            (&format!("POST {HOOK}: no_service"), "POST …: no_service"),
             (hook, "…"),
             (
                 "hooks.slack.com refuses connections",
@@ -582,11 +585,13 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+
         #[test]
         fn whatever_it_says_slack_takes_it_and_secrets_stay(
-            texts_of in proptest::collection::vec("(\\PC|[<>&\n\u{0}🔥]){0,400}", 5),
+            texts_of in proptest::collection::vec("(\\PC|[<>&\n\u{0}🔥]){0,100}", 5),
             secret in "[a-c<&é]{1,5}",
-            times in 1_usize..20,
+            times in 1_usize..60,
         ) {
             let secret = Secret::new(secret);
             let redact = Redact::new([&secret]);

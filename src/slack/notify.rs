@@ -198,6 +198,7 @@ pub trait Ledger: Send {
     fn known(&self, run: &str, channel: &str) -> Option<Posting>;
     /// Puts this in the place of what is known of its run in its channel, and returns when a process that begins
     /// would find it there. After an error it may be there or not; it is saved again before anything else is done.
+    /// Refuses once another process may be at the same object.
     fn save<'a>(&'a mut self, posting: &'a Posting) -> BoxFuture<'a, Result<()>>;
 }
 

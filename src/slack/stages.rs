@@ -90,7 +90,11 @@ impl Ground {
             .ok_or_else(|| Error::failing("Slack did not say whose token it is"))?;
         match &self.team {
             Some(known) if *known != team.team_id && self.claim.id.is_some() => Err(Error::new(
-                Class::Conflict,
+                match self.claim.name {
+                    Some(_) => Class::Conflict,
+                    // What is going is out of reach then, and let go of in time.
+                    None => Class::Denied,
+                },
                 format!(
                     "{} leads to workspace {} ({}), and the channel is in {known}: give it a token of that workspace, or delete this object and make a new one",
                     self.identity, team.team, team.team_id
@@ -146,7 +150,15 @@ impl Ground {
                 let other = "another SlackChannel of this namespace";
                 (same(channel), Holder::Other(other.into()))
             }
-            Pick::Taken(channel) => (same(channel), Holder::Nobody),
+            Pick::Taken(channel) => {
+                // Slack has no marks, and somebody may be in there.
+                let who = if channel.is_archived {
+                    "nobody any more: it is archived, keeps its name, and a bot cannot bring it back"
+                } else {
+                    "people (spec.adoptionPolicy says whether it is to be looked after from now on)"
+                };
+                (same(channel), Holder::Other(who.into()))
+            }
             Pick::None => (None, Holder::Nobody),
             Pick::Lost => {
                 return Err(Error::new(
@@ -919,8 +931,9 @@ impl Stage for IncomingWebhook {
             .snapshot(&[key.clone()].into(), &self.ground.asking)
             .await?;
         let posting = match seen.get(key).map(|it| &**it) {
-            Some(Webhook::Alive) => Posting(Ok(())),
-            Some(Webhook::Revoked(why)) => Posting(Err(why.clone())),
+            Some(Ok(Webhook::Alive)) => Posting(Ok(())),
+            Some(Ok(Webhook::Revoked(why))) => Posting(Err(why.clone())),
+            Some(Err(error)) => return Err(error.clone()),
             None => return Err(Error::failing("the webhook has not been asked yet")),
         };
         let found = Found {

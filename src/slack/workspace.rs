@@ -9,9 +9,9 @@ use crate::{
     },
     error::{Class, Error, Result},
     installation::Installation,
-    kind::Watch,
     mirror::Mirrored,
     outside::{Outside, Polled, ReadOf, Rhythm, Source, Waker},
+    scopes::Watch,
     secret::{Digester, Secret},
 };
 use std::{
@@ -84,20 +84,20 @@ pub struct Sight {
     pub pauses: Pauses,
 }
 
-/// Until when Slack has asked us to wait, by method. It counts by token and method, so what one object was
-/// told holds for all, and whoever is woken meanwhile does not ask again.
+/// Until when Slack has asked us to wait, by method or webhook. It counts by token and method, so what one
+/// object was told holds for all, and whoever is woken meanwhile does not ask again.
 #[derive(Clone, Debug, Default)]
-pub struct Pauses(Arc<Mutex<BTreeMap<&'static str, (Instant, Error)>>>);
+pub struct Pauses(Arc<Mutex<BTreeMap<String, (Instant, Error)>>>);
 
 impl Pauses {
-    fn state(&self) -> MutexGuard<'_, BTreeMap<&'static str, (Instant, Error)>> {
+    fn state(&self) -> MutexGuard<'_, BTreeMap<String, (Instant, Error)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What Slack said, with the rest of its time, where that is not over yet.
-    pub fn over(&self, api: &'static str) -> Result<()> {
+    pub fn over(&self, what: &str) -> Result<()> {
         let state = self.state();
-        let Some((until, error)) = state.get(api) else {
+        let Some((until, error)) = state.get(what) else {
             return Ok(());
         };
         match until.saturating_duration_since(Instant::now()) {
@@ -107,12 +107,13 @@ impl Pauses {
     }
 
     /// What a call came to, which is remembered where it was refused for a time.
-    pub fn heed<T>(&self, api: &'static str, outcome: Result<T, Refusal>) -> Result<T, Refusal> {
+    pub fn heed<T>(&self, what: &str, outcome: Result<T, Refusal>) -> Result<T, Refusal> {
         if let Err(refusal) = &outcome
             && let Some(wait) = refusal.error.wait
         {
             let error = refusal.error.clone();
-            self.state().insert(api, (Instant::now() + wait, error));
+            let until = Instant::now() + wait;
+            self.state().insert(what.to_owned(), (until, error));
         }
         outcome
     }
@@ -151,6 +152,7 @@ impl Watch for SlackWatch {
         let webhooks = Webhooks {
             slack: clients.slack.clone(),
             urls: Mutex::default(),
+            pauses: Pauses::default(),
         };
         Ok(Self {
             key: access.key.clone(),
@@ -331,7 +333,11 @@ pub struct Webhooks {
     slack: Slack,
     /// By key, those that somebody has named, as they are now.
     urls: Mutex<BTreeMap<String, Secret>>,
+    pauses: Pauses,
 }
+
+/// What a webhook says, or that it does not answer: one that fails says nothing of others.
+pub type Probed = Result<Webhook>;
 
 /// The key of the webhook in a Secret.
 pub fn webhook_key(namespace: &str, secret: &str, key: &str) -> String {
@@ -342,19 +348,33 @@ impl Webhooks {
     /// This is the webhook's URL now. Whether it is another than before.
     pub fn name(&self, key: &str, url: &Secret) -> bool {
         let mut urls = self.urls.lock().unwrap_or_else(PoisonError::into_inner);
-        urls.insert(key.to_owned(), url.clone())
-            .is_some_and(|before| before != *url)
+        let before = urls.insert(key.to_owned(), url.clone());
+        let is_other = before.is_some_and(|before| before != *url);
+        if is_other {
+            self.pauses.state().remove(key);
+        }
+        is_other
+    }
+
+    async fn probe(&self, key: &str, url: &Secret, urgency: Urgency) -> Probed {
+        self.pauses.over(key)?;
+        let probed = self.slack.probe_webhook(url, urgency).await;
+        Ok(self.pauses.heed(key, probed)?)
     }
 }
 
-impl Mirrored for Webhook {
+impl Mirrored for Probed {
     fn is_alike(&self, other: &Self) -> bool {
-        self == other
+        match (self, other) {
+            // However long it is to be waited for.
+            (Err(one), Err(other)) => (one.class, &one.message) == (other.class, &other.message),
+            _ => self == other,
+        }
     }
 }
 
 impl Source for Webhooks {
-    type Value = Webhook;
+    type Value = Probed;
     const ENUMERATES: bool = false;
     const RHYTHM: Rhythm = Rhythm::Slow;
 
@@ -376,8 +396,71 @@ impl Source for Webhooks {
         };
         let mut found = BTreeMap::new();
         for (key, url) in urls {
-            found.insert(key, self.slack.probe_webhook(&url, urgency).await?);
+            let probed = self.probe(&key, &url, urgency).await;
+            found.insert(key, probed);
         }
         Ok(found)
+    }
+
+    fn is_unsettled(probed: &Probed) -> bool {
+        probed.is_err()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn throttled(message: &str) -> Error {
+        Error::new(Class::Throttled, message)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slacks_time_holds_for_one_method_and_passes() {
+        let pauses = Pauses::default();
+        let refused = |error: Error| {
+            let code = "ratelimited".into();
+            Err::<(), _>(Refusal { code, error })
+        };
+        let wait = Duration::from_secs(30);
+        assert_eq!(pauses.heed(api::CREATE, Ok(1)), Ok(1));
+        // Where Slack names no time there is none to wait for.
+        drop(pauses.heed(api::CREATE, refused(throttled("no time"))));
+        assert_eq!(pauses.over(api::CREATE), Ok(()));
+        drop(pauses.heed(api::CREATE, refused(throttled("later").after(wait))));
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let told = pauses.over(api::CREATE).unwrap_err();
+        assert_eq!(told, throttled("later").after(Duration::from_secs(20)));
+        assert_eq!(pauses.over(api::JOIN), Ok(()));
+        tokio::time::advance(Duration::from_secs(20)).await;
+        assert_eq!(pauses.over(api::CREATE), Ok(()));
+    }
+
+    #[test]
+    fn what_may_be_listed_is_what_is_granted() {
+        for (scopes, public, private) in [
+            (None, true, true),
+            (Some(""), false, false),
+            (Some("channels:read"), true, false),
+            (Some("groups:read channels:manage"), false, true),
+            (Some("channels:read groups:read"), true, true),
+        ] {
+            let scopes = scopes.map(|scopes| scopes.split(' ').map(str::to_owned).collect());
+            let listable = Listable::by(scopes.as_ref());
+            assert_eq!(listable, Listable { public, private }, "{scopes:?}");
+        }
+    }
+
+    #[test]
+    fn a_webhook_that_fails_is_news_once() {
+        let alive: Probed = Ok(Webhook::Alive);
+        let failing =
+            |seconds| -> Probed { Err(throttled("later").after(Duration::from_secs(seconds))) };
+        assert!(failing(3).is_alike(&failing(2)));
+        assert!(!failing(3).is_alike(&Err(throttled("now"))));
+        assert!(alive.is_alike(&Ok(Webhook::Alive)) && !alive.is_alike(&failing(3)));
+        assert!(!alive.is_alike(&Ok(Webhook::Revoked("gone".into()))));
+        assert!(Webhooks::is_unsettled(&failing(1)) && !Webhooks::is_unsettled(&alive));
     }
 }

@@ -253,6 +253,11 @@ impl Kind for TenantObservability {
         });
     }
 
+    /// The alarms are as well known without Slack as with it.
+    fn is_vital(failure: &Failure) -> bool {
+        !is_slacks(failure)
+    }
+
     fn first_sight(status: &mut TenantObservabilityStatus) {
         status.health = Some(Health::Unknown);
     }

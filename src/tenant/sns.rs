@@ -13,11 +13,11 @@ use crate::{
     },
     error::{Class, Error, Result},
     installation::Installation,
-    kind::Watch,
     mark::{OwnerTag, TAG},
     mirror::Mirrored,
     names,
     outside::{Outside, Polled, ReadOf, Rhythm, Source, Waker},
+    scopes::Watch,
     secret::Secret,
 };
 use serde_json::Value as Json;
