@@ -462,11 +462,12 @@ fn a_forged_status_leads_into_nobody_elses_account() {
                 Patch::Merge(json!({"status": {"targets": targets}}))
             };
             let params = PatchParams::default();
-            sets.patch_status("golden", &params, &forged(&targets))
-                .await
-                .unwrap();
+            // The tenant's first: its set's status wakes it, and what it then writes must not undo this.
             owners
                 .patch_status(&thief.namespace, &params, &forged(&topics))
+                .await
+                .unwrap();
+            sets.patch_status("golden", &params, &forged(&targets))
                 .await
                 .unwrap();
             thief.delete::<AlarmSet>("golden").await;

@@ -25,7 +25,7 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
 metadata: {name: campanile-plan}
 rules:
-  - {apiGroups: [campanile.dev], resources: [tenantobservabilities, alarmsets], verbs: [get, list]}
+  - {apiGroups: [campanile.dev], resources: [tenantobservabilities, alarmsets, slackchannels], verbs: [get, list]}
   - {apiGroups: [''], resources: [namespaces, secrets], verbs: [get]}
 ";
 
@@ -590,7 +590,7 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
 metadata: {name: campanile-plan-blind}
 rules:
-  - {apiGroups: [campanile.dev], resources: [tenantobservabilities, alarmsets], verbs: [get, list]}
+  - {apiGroups: [campanile.dev], resources: [tenantobservabilities, alarmsets, slackchannels], verbs: [get, list]}
   - {apiGroups: [''], resources: [namespaces], verbs: [get]}
 ";
 
