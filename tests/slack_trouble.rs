@@ -857,6 +857,8 @@ fn a_token_and_a_webhook_are_nowhere_where_people_look() {
             assert!(log.contains(line), "{line}");
         }
         seen.push(log);
+        let planned = |text: &String| text.contains("slack-secret/own");
+        assert!(seen.iter().any(planned), "plans tell of the channels");
         for text in seen {
             for secret in secrets.iter().map(String::as_str).chain(["c0ffee"]) {
                 assert!(!text.contains(secret), "{secret}: {text}");

@@ -405,7 +405,7 @@ fn things_that_are_not_ours() {
         // ours again once the stranger is gone.
         let other = tenant.name(Severity::Critical, "golden", "slow", Some("prod"));
         let actions = tenant.alarms().await[&other].alarm_actions().to_vec();
-        assert_eq!(actions, [topic.clone()]);
+        assert_eq!(actions, std::slice::from_ref(topic));
         let touched = tenant.writes_since(mark);
         assert!(
             touched
