@@ -8,7 +8,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 help: ## Show this.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: ## Build everything, start the test world, and watch an alarm fire and reach a pager. ONCE=1 ends by itself.
+demo: ## Build everything, start the test world, and watch an alarm fire and reach a pager and Slack. ONCE=1 ends by itself.
 	@echo "Building Campanile and the test world (some minutes the first time) …"
 	@cargo build --workspace --bins
 	@ONCE=$(ONCE) $(TARGET)/debug/demo

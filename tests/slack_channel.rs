@@ -627,6 +627,7 @@ fn a_webhook_that_is_none_of_slacks_is_not_asked() {
             ("False", "WaitingForSecret")
         );
         assert_eq!(slack.calls(WEBHOOK), []);
+        kept_the_rules(&tenant, &slack, 0);
     });
 }
 

@@ -36,6 +36,8 @@ use std::fmt;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
+    validation = Rule::new("!has(oldSelf.channel) || has(self.channel)")
+        .message("channel cannot be taken away, for nobody would look after it any more: delete this object, and make one with the webhook alone"),
     validation = Rule::new("has(self.channel) || has(self.webhookSecretRef)")
         .message("a SlackChannel is a channel, an incoming webhook, or both: add channel or webhookSecretRef"),
     validation = Rule::new("has(self.channel) || !(has(self.tokenSecretRef) || has(self.topic) || has(self.purpose) || has(self.invite) || has(self.visibility) || has(self.adoptionPolicy))")
@@ -116,7 +118,7 @@ fn is_orphan(policy: &DeletionPolicy) -> bool {
 
 /// The type's own default is another, and would be published with it.
 fn deletion_policy(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "string", "enum": ["Delete", "Orphan"], "default": "Orphan"})
+    json_schema!({"type": "string", "enum": ["Delete", "Orphan"]})
 }
 
 /// The rule is on the item, so that a refusal names its index; schemars has no word for that. Ids of

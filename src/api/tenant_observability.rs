@@ -265,7 +265,7 @@ pub struct Recipients {
     /// Channels in Slack, by their SlackChannel objects.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub slack: Vec<SlackRecipient>,
 
     /// Topics that exist already and hear the alarms beside ours, in the tenant's Region. They stay
@@ -324,11 +324,9 @@ pub struct PagerDuty {
     pub integration_key_secret_ref: KeyRef,
 }
 
-/// A channel in Slack. As a whole it is one item of a set: what tells such items apart is not a plain field,
-/// so they cannot be a map.
+/// A channel in Slack.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct SlackRecipient {
     /// The SlackChannel, in this namespace.
     pub channel_ref: NameRef,
@@ -513,21 +511,6 @@ impl SlackPathEntry {
 mod tests {
     use super::*;
     use serde_json::json;
-
-    /// Server-side apply takes a list of objects for a set only if each of them is a whole.
-    #[test]
-    fn a_slack_recipient_is_one_item_of_a_set() {
-        use kube::CustomResourceExt;
-        let crd = serde_json::to_value(TenantObservability::crd()).unwrap();
-        let recipients = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/notify/properties/critical/properties");
-        let list = &recipients.unwrap()["slack"];
-        assert_eq!(
-            (&list["x-kubernetes-list-type"], &list["maxItems"]),
-            (&json!("set"), &json!(5))
-        );
-        assert_eq!(list["items"]["x-kubernetes-map-type"], "atomic");
-        assert_eq!(list["items"]["required"], json!(["channelRef"]));
-    }
 
     #[test]
     fn a_severity_that_is_null_is_listed_with_nobody() {

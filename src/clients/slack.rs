@@ -136,7 +136,9 @@ impl Slack {
         let limiter = &self.0.limiter;
         limiter.take(&account, "", api::WEBHOOK, urgency).await;
         let nothing = Value::Object(serde_json::Map::new());
-        match self.ask_webhook(url, &nothing, false).await? {
+        let asked = self.ask_webhook(url, &nothing, false).await;
+        limiter.landed(&account, "", api::WEBHOOK);
+        match asked? {
             (_, Ok(())) => Ok(Webhook::Alive),
             (status, Err(refusal)) if refusal::is_alive(status, &refusal) => Ok(Webhook::Alive),
             (_, Err(refusal)) if refusal::is_dead(&refusal.code) => {
@@ -343,15 +345,15 @@ impl Bot {
         })
     }
 
-    /// All public or all private channels that the bot can see, archived ones too, of private ones those
-    /// that it is in. A list that does not come whole is an error.
+    /// All public channels, archived ones too, and where `private` is true those private ones that the bot
+    /// is in. A list that does not come whole is an error.
     pub async fn list_channels(&self, private: bool, urgency: Urgency) -> Result<Vec<Channel>> {
         #[derive(Deserialize)]
         struct Page {
             channels: Vec<Raw>,
         }
         let types = if private {
-            "private_channel"
+            "public_channel,private_channel"
         } else {
             "public_channel"
         };

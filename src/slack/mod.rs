@@ -253,6 +253,7 @@ impl Kind for SlackChannel {
             claim,
             status.workspace.as_ref().map(|known| known.team_id.clone()),
             place.target.token.clone(),
+            self.spec.webhook_secret_ref.is_none(),
         ));
         let reference = self
             .spec

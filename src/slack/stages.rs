@@ -32,6 +32,8 @@ pub struct Ground {
     pub team: Option<String>,
     /// Whose token it is, for people.
     pub identity: String,
+    /// Whether messages get in by the bot, there being no webhook.
+    pub posts: bool,
     scope: String,
 }
 
@@ -62,6 +64,7 @@ impl Ground {
         claim: Claim,
         team: Option<String>,
         identity: String,
+        posts: bool,
     ) -> Self {
         Self {
             scope: format!("slack {}", watch.key),
@@ -70,6 +73,7 @@ impl Ground {
             claim,
             team,
             identity,
+            posts,
         }
     }
 
@@ -110,6 +114,10 @@ impl Ground {
         self.may(&team, &[&["channels:read"]])?;
         if self.claim.private {
             self.may(&team, &[&["groups:read"]])?;
+        }
+        // Slack refuses a bot's message with a status that EventBridge takes for success: told here or nowhere.
+        if self.posts && self.claim.name.is_some() {
+            self.may(&team, &[&["chat:write"]])?;
         }
         let channels = &self.sight()?.channels;
         let id = made.or(self.claim.id.as_deref());
@@ -391,7 +399,19 @@ impl Stage for Channel {
         let wanted = self.desired.wanted.keys().next();
         let made = wanted.filter(|name| ids.is_new(Self::NAME, name));
         let made = made.and_then(|name| ids.get(Self::NAME, name));
-        let sighting = self.ground.look(made).await?;
+        let mut sighting = self.ground.look(made).await?;
+        let counted = |sighting: &Sighting| {
+            let channel = sighting.channel.as_ref();
+            channel.is_some_and(|channel| channel.members.is_some())
+        };
+        if let Some(id) = made.filter(|_| !counted(&sighting)) {
+            // The answer to a create does not say how many are in it.
+            let channels = &self.ground.sight()?.channels;
+            channels
+                .confirm(&[id_key(id)].into(), &self.ground.asking)
+                .await?;
+            sighting = self.ground.look(made).await?;
+        }
         let mut seen = Seen::<Self>::new();
         if let Some(channel) = &sighting.channel {
             let value = Configuration::of(channel);

@@ -9,6 +9,7 @@ use crate::{
     secret::Secret,
     surroundings::{Purpose, Surroundings},
 };
+use kube::ResourceExt;
 
 /// A way for messages into a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,23 @@ pub enum WayIn {
     },
 }
 
+/// A way into a channel, and whether messages get through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entrance {
+    /// The way.
+    pub way: WayIn,
+    /// Why what is posted there goes nowhere, as its SlackChannel says; absent where nothing is known to be
+    /// in the way.
+    pub shut: Option<String>,
+}
+
+impl From<WayIn> for Entrance {
+    /// One that is open.
+    fn from(way: WayIn) -> Self {
+        Self { way, shut: None }
+    }
+}
+
 /// What stands for a channel's id in a plan while there is no channel yet.
 const ID_TO_COME: &str = "(the id that Slack gives the channel)";
 
@@ -36,14 +54,16 @@ enum Door {
 
 /// The way into the channel of the SlackChannel `name`. The operator's own token is never one: whatever
 /// EventBridge is given lies in the tenant's account.
-pub async fn way_in(name: &str, namespace: &str, around: &Surroundings<'_>) -> Result<WayIn> {
+pub async fn way_in(name: &str, namespace: &str, around: &Surroundings<'_>) -> Result<Entrance> {
     let found = around.get::<SlackChannel>(namespace, name).await?;
     let read = async |reference: &KeyRef| {
         let KeyRef { name, key } = reference;
         around.secret(namespace, name, key).await
     };
     let installation = around.installation;
-    match door(found.as_ref(), name, namespace, around.purpose)? {
+    let door = door(found.as_ref(), name, namespace, around.purpose)?;
+    let shut = found.as_ref().and_then(|channel| shut(channel, &door));
+    let way = match door {
         Door::Webhook(reference) => {
             let text = read(&reference).await?;
             webhook(&text, &reference, namespace, installation)
@@ -52,7 +72,25 @@ pub async fn way_in(name: &str, namespace: &str, around: &Surroundings<'_>) -> R
             let text = read(&token).await?;
             bot(&text, &token, channel_id, namespace, installation)
         }
-    }
+    };
+    way.map(|way| Entrance { way, shut })
+}
+
+/// Why what is posted through a door goes nowhere, as far as the SlackChannel has found out. EventBridge does
+/// not: Slack answers a bot's message that it refuses with success.
+fn shut(channel: &SlackChannel, door: &Door) -> Option<String> {
+    let type_ = match door {
+        Door::Webhook(_) => "WebhookReady",
+        Door::Bot { .. } => "ChannelReady",
+    };
+    let status = channel.status.as_ref()?;
+    let mut conditions = status.conditions.iter();
+    let told = conditions.find(|told| told.type_ == type_ && told.status == "False")?;
+    let (namespace, name) = (channel.namespace().unwrap_or_default(), channel.name_any());
+    Some(format!(
+        "alarms do not get through SlackChannel {namespace}/{name}: {}",
+        told.message
+    ))
 }
 
 /// The secret by which messages get in: the webhook's before the bot's, since Slack answers a bot whose
@@ -221,6 +259,35 @@ mod tests {
         }
         let missing = door(None, "alerts", "ns", Purpose::Plan).unwrap_err();
         assert_eq!(missing.class, Class::Waiting(On::Channel));
+    }
+
+    #[test]
+    fn what_does_not_get_through_is_told() {
+        let told = |type_: &str, status: &str| {
+            let at = "2026-01-02T03:04:05Z";
+            json!({"type": type_, "status": status, "reason": "R", "message": "no", "lastTransitionTime": at})
+        };
+        let hook = || Door::Webhook(reference("hook"));
+        let bot = || Door::Bot {
+            token: reference("token"),
+            channel_id: "C1".into(),
+        };
+        for (conditions, door, is_shut) in [
+            (vec![told("WebhookReady", "False")], hook(), true),
+            (vec![told("ChannelReady", "False")], bot(), true),
+            // The other way in is none of its concern, and what is not known is not told.
+            (vec![told("ChannelReady", "False")], hook(), false),
+            (vec![told("WebhookReady", "False")], bot(), false),
+            (vec![told("WebhookReady", "Unknown")], hook(), false),
+            (vec![told("WebhookReady", "True")], hook(), false),
+            (vec![], hook(), false),
+        ] {
+            let status = json!({"conditions": conditions});
+            let channel = channel(json!({"channel": "a"}), status, false);
+            let found = shut(&channel, &door);
+            let says = "alarms do not get through SlackChannel ns/alerts: no";
+            assert_eq!(found.as_deref(), is_shut.then_some(says), "{conditions:?}");
+        }
     }
 
     #[test]

@@ -279,12 +279,8 @@ impl Source for Channels {
             let missing = add_scopes(&["channels:read"]);
             return Err(Error::new(Class::Denied, missing));
         }
-        let mut all = self.list(false, urgency).await?;
-        if listable.private {
-            all.extend(self.list(true, urgency).await?);
-        }
         let mut found = BTreeMap::new();
-        for channel in all {
+        for channel in self.list(listable.private, urgency).await? {
             found.insert(name_key(&channel.name), channel.clone());
             found.insert(id_key(&channel.id), channel);
         }

@@ -221,7 +221,7 @@ async fn lists_are_read_to_their_end() {
         let channels = fake.bot().list_channels(true, EDIT).await.unwrap();
         assert_eq!(channels.len(), 1);
         let (.., form) = fake.asked().remove(0);
-        assert_eq!(form["types"], "private_channel");
+        assert_eq!(form["types"], "public_channel,private_channel");
     }
 
     fake.says([

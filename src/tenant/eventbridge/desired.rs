@@ -11,7 +11,7 @@ use crate::{
     names,
     plan::{Desired, Holder, Value},
     secret::Secret,
-    slack::way_in::WayIn,
+    slack::way_in::{Entrance, WayIn},
     tenant::desired::{alarm_link, alarms_link},
 };
 use kube::ResourceExt;
@@ -50,7 +50,7 @@ const MAX_AGE: i32 = 3600;
 const MAX_ATTEMPTS: i32 = 185;
 
 /// The ways into Slack by SlackChannel object, as read.
-pub type Ways = BTreeMap<String, Result<WayIn>>;
+pub type Ways = BTreeMap<String, Result<Entrance>>;
 
 /// What EventBridge knows of how Slack is called: the header, and what is in it.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,6 +67,8 @@ pub struct Connection {
     pub description: String,
     /// What is in the header. Known only of what is to be.
     pub value: Option<Secret>,
+    /// Why Slack takes nothing that comes this way. Known only of what is to be, and never compared.
+    pub shut: Option<String>,
 }
 
 impl Connection {
@@ -296,7 +298,7 @@ pub fn wanted(
         rules: desired(adoption),
         ..Wanted::default()
     };
-    let mut open: BTreeMap<&str, Result<&WayIn>> = BTreeMap::new();
+    let mut open: BTreeMap<&str, Result<&Entrance>> = BTreeMap::new();
     for channel in channels(tenant) {
         let path = path_name(tenant, channel, installation);
         wanted.channels.insert(path.clone(), channel.to_owned());
@@ -357,7 +359,7 @@ pub fn wanted(
                     region: &target.region,
                     alarm_link: &alarm_link(&target.region),
                     alarms_link: &alarms,
-                    channel_id: match way {
+                    channel_id: match &way.way {
                         WayIn::Webhook(_) => None,
                         WayIn::Bot { channel_id, .. } => Some(channel_id),
                     },
@@ -408,14 +410,14 @@ fn desired<K, V>(adoption: AdoptionPolicy) -> Desired<K, V> {
 
 /// The connection and the API destination for a way into a channel.
 fn path_into(
-    way: &WayIn,
+    entrance: &Entrance,
     channel: &str,
     path: &str,
     mark: &Mark,
     installation: &Installation,
 ) -> (Connection, Destination) {
     let digest = |secret: &Secret| installation.digester.digest(secret.reveal()).to_string();
-    let (header, secret, value, url) = match way {
+    let (header, secret, value, url) = match &entrance.way {
         WayIn::Webhook(url) => {
             let (header, value) = WEBHOOK_HEADER;
             (header, String::new(), value.to_owned(), url.clone())
@@ -434,6 +436,7 @@ fn path_into(
         state: AUTHORIZED.into(),
         description: mark.to_string(),
         value: Some(Secret::new(value)),
+        shut: entrance.shut.clone(),
     };
     let destination = Destination {
         channel: channel.to_owned(),
@@ -632,7 +635,8 @@ mod tests {
 
     fn ways(ways: &[(&str, Result<WayIn>)]) -> Ways {
         let ways = ways.iter().cloned();
-        ways.map(|(name, way)| (name.to_owned(), way)).collect()
+        ways.map(|(name, way)| (name.to_owned(), way.map(Entrance::from)))
+            .collect()
     }
 
     fn of(tenant: &TenantObservability, ways: &Ways) -> Wanted {

@@ -242,6 +242,11 @@ impl View<'_> {
         if !barred.is_empty() {
             troubles.push(("SlackNotAuthorized", barred.join("; ")));
         }
+        let wanted = self.wanted.connections.wanted.values();
+        let shut: Vec<_> = wanted.filter_map(|to| to.shut.as_deref()).collect();
+        if !shut.is_empty() {
+            troubles.push(("ChannelNotReady", shut.join("; ")));
+        }
         if !disabled.is_empty() {
             let says = format!("{} {} is disabled", Rules::NAME, disabled.join(", "));
             troubles.push(("SlackRuleDisabled", says));
@@ -342,6 +347,7 @@ mod tests {
             state: AUTHORIZED.into(),
             description: "mark".into(),
             value: None,
+            shut: None,
         };
         let destination = Destination {
             channel: "alerts".into(),
@@ -436,7 +442,14 @@ mod tests {
     fn what_is_in_the_way_is_told() {
         assert_eq!(world().reasons(), Vec::<&str>::new());
         type Change = fn(&mut World);
-        let changes: [(Change, &[&str]); 12] = [
+        let changes: [(Change, &[&str]); 13] = [
+            (
+                |it| {
+                    let all = it.wanted.connections.wanted.values_mut();
+                    all.for_each(|to| to.shut = Some("no".into()));
+                },
+                &["ChannelNotReady"],
+            ),
             (|it| it.connections.clear(), &["SlackPathMissing"]),
             (|it| it.destinations.clear(), &["SlackPathMissing"]),
             (|it| it.targets.clear(), &["SlackPathMissing"]),

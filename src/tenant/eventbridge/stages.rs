@@ -269,6 +269,7 @@ impl Connections {
                 state,
                 description: connection.description.clone(),
                 value: None,
+                shut: None,
             };
             let found = Found {
                 id: connection.arn.clone(),

@@ -303,7 +303,7 @@ impl World {
         tenant.metadata.namespace = Some("ns".into());
         let ways = ways
             .iter()
-            .map(|(name, way)| ((*name).to_owned(), Ok(way.clone())));
+            .map(|(name, way)| ((*name).to_owned(), Ok(way.clone().into())));
         Self {
             eventbridge,
             watch: Arc::new(TenantWatch::of(account, &(Arc::new(|_: &_| {}) as _))),
@@ -418,7 +418,7 @@ impl World {
     }
 
     fn rotate(&mut self, channel: &str, way: WayIn) {
-        self.ways.insert(channel.to_owned(), Ok(way));
+        self.ways.insert(channel.to_owned(), Ok(way.into()));
     }
 }
 

@@ -19,6 +19,9 @@ async fn main() -> Result<()> {
     }
 }
 
+/// What the workspace is called in which `make world` plays.
+const WORKSPACE: &str = "campus";
+
 /// The account of the examples, and the role in it that the operator assumes unless a tenant names another.
 const TENANT_ACCOUNT: &str = "222233334444";
 
@@ -38,6 +41,17 @@ async fn keep_up() -> Result<()> {
             .context("the CRDs cannot be installed")?;
     }
     world.aws.role(&tenant_role(), Trust::default());
+    // What the examples name: by what EventBridge calls Slack, where it leaves what it cannot deliver, and
+    // whom a channel invites.
+    world.aws.events_role(TENANT_ACCOUNT).await?;
+    world
+        .aws
+        .dead_letter_queue(TENANT_ACCOUNT, OPERATOR_REGION, "campanile-dlq")
+        .await?;
+    world
+        .slack
+        .workspace(WORKSPACE)
+        .add_user("oncall@vsu.example");
     print(&world)?;
     eprintln!(
         "world: up after {:.1} s; Ctrl-C ends it",
@@ -68,7 +82,7 @@ fn print(world: &World) -> Result<()> {
     println!("# PagerDuty: what it was sent");
     println!("curl {}/record", world.pagerduty.url());
     println!();
-    let campus = world.slack.workspace("campus");
+    let campus = world.slack.workspace(WORKSPACE);
     let channel = campus.create_channel("alarms");
     println!("# Slack: a bot's token, a webhook to #alarms, and what was posted");
     println!("export SLACK_API_URL={}", world.slack.api_url());

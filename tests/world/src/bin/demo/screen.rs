@@ -79,14 +79,21 @@ impl Screen {
         }
     }
 
-    /// A message in Slack as people read it there.
-    pub fn message(&self, message: &Message) {
-        self.line("");
-        self.output(&if self.colour {
+    /// A message in Slack as people read it there, `lines` of it at most.
+    pub fn message(&self, message: &Message, lines: usize) {
+        let text = if self.colour {
             slack::paint(message)
         } else {
             slack::render(message)
-        });
+        };
+        self.line("");
+        let mut rest = text.lines();
+        for line in rest.by_ref().take(lines) {
+            self.output(line);
+        }
+        if rest.next().is_some() {
+            self.output("…");
+        }
     }
 
     /// A fact, by what was read.

@@ -10,7 +10,7 @@ use crate::tenant::Tenant;
 use crate::watch::Watch;
 
 /// How wide a column of the watch is shown.
-const WIDTH: usize = 17;
+const WIDTH: usize = 19;
 
 /// The watch that follows the tenants, and how much of it was shown.
 pub struct Followed {

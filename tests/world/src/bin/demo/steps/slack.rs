@@ -9,9 +9,11 @@ use crate::sabotage::Sabotage;
 use crate::slack::{ALERTS, RUNS};
 use crate::table::Row;
 
-/// What the tenant's people give the bot's token to, and the webhook's URL.
+/// The Secrets: name, key, and what a person writes for what is in it.
 const TOKEN: [&str; 3] = ["vsu-slack", "token", "$SLACK_BOT_TOKEN"];
 const WEBHOOK: [&str; 3] = ["vsu-alerts-webhook", "url", "$SLACK_WEBHOOK_URL"];
+/// The lines of a message up to what the alarm's state is.
+const BRIEF: usize = 4;
 const RUNBOOK: &str = "https://runbooks.example/chat-errors";
 
 /// From two Secrets to two channels.
@@ -105,7 +107,7 @@ pub async fn fires(demo: &Demo<'_>, alarm: &str) -> Result<()> {
         "EventBridge, in the tenant's account, meets the same change with the rule that Campanile made, makes a message of it and posts \
          it by the webhook, whether Campanile runs or not. What people read in #vsu_alerts:",
     );
-    let message = said(demo, "ALARM", alarm).await?;
+    let message = said(demo, "ALARM", alarm, usize::MAX).await?;
     let tenant = demo.tenant();
     let path = "jsonpath={.status.links.alarms}";
     let status = [
@@ -149,7 +151,7 @@ pub async fn fires(demo: &Demo<'_>, alarm: &str) -> Result<()> {
 
 /// The same once it is over.
 pub async fn is_over(demo: &Demo<'_>, alarm: &str) -> Result<()> {
-    let message = said(demo, "OK", alarm).await?;
+    let message = said(demo, "OK", alarm, BRIEF).await?;
     let workspace = demo.slack.workspace();
     let alerts = workspace.messages(ALERTS);
     let violations = workspace.violations();
@@ -167,8 +169,8 @@ pub async fn is_over(demo: &Demo<'_>, alarm: &str) -> Result<()> {
     Ok(())
 }
 
-/// Waits for the message that says this of the alarm, and shows it.
-async fn said(demo: &Demo<'_>, state: &str, alarm: &str) -> Result<Message> {
+/// Waits for the message that says this of the alarm, and shows `lines` of it.
+async fn said(demo: &Demo<'_>, state: &str, alarm: &str, lines: usize) -> Result<Message> {
     let workspace = demo.slack.workspace();
     let waited = workspace.wait_for_message(ALERTS, demo.options.limit, |message| {
         head(message).is_some_and(|head| head.contains(&format!("{state} · critical · ")))
@@ -189,7 +191,7 @@ async fn said(demo: &Demo<'_>, state: &str, alarm: &str) -> Result<Message> {
             ),
         ));
     };
-    demo.screen.message(&message);
+    demo.screen.message(&message, lines);
     demo.screen.proven(format!(
         "#{ALERTS} has it by the webhook: {}",
         head(&message).unwrap_or_default()
