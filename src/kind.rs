@@ -458,10 +458,14 @@ impl<K: Kind> Means<'_, K> {
         let go = async |access: &Result<AccessOf<K>>| {
             let access = match access {
                 Ok(access) => access.clone(),
-                // What is to be cleaned up may outlive the Secret by which it was made.
+                // What is to be cleaned up may outlive the Secret by which it was made, but no right to use it.
                 Err(error) => {
+                    let outlived =
+                        error.class.passes() || error.class == Class::Waiting(On::Secret);
                     let known = self.scopes.remembered(&self.asking.uid);
-                    known.filter(|_| !current).ok_or_else(|| error.clone())?
+                    known
+                        .filter(|_| !current && outlived)
+                        .ok_or_else(|| error.clone())?
                 }
             };
             let watch = self.scopes.reach(&access).await?;

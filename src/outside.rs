@@ -297,6 +297,11 @@ impl<S: Source> Outside<S> {
         matches!(state.standing, Standing::Good) && state.succeeded.is_some_and(|at| at >= since)
     }
 
+    /// Whether this object wants to know of changes.
+    pub fn is_held_by(&self, uid: &str) -> bool {
+        self.state().holders.contains_key(uid)
+    }
+
     /// What is known under a prefix, however old; nothing if it was never read.
     pub fn known(&self, prefix: &str) -> Snapshot<S::Value> {
         let state = self.state();

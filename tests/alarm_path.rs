@@ -851,15 +851,17 @@ fn a_channel_changes_its_way_in() {
         let token = site.slack.bot(&SCOPES);
         site.hand_over("alerts", &token).await;
         let reference = json!({"name": "alerts-token", "key": "token"});
-        let bot =
+        let mut bot =
             json!({"channel": "alerts", "tokenSecretRef": reference, "adoptionPolicy": "IfExists"});
-        site.tenant.apply::<SlackChannel>("alerts", bot).await;
+        let spec = bot.clone();
+        site.tenant.apply::<SlackChannel>("alerts", spec).await;
         site.via("alerts", SlackVia::BotToken).await;
         site.fire(2).await;
         let told = site.told("alerts", 2).await;
         assert_eq!(told[1].by, By::Bot(site.slack.bot_user(&token)));
-        let hook = json!({"webhookSecretRef": {"name": "alerts-hook", "key": "url"}});
-        site.tenant.apply::<SlackChannel>("alerts", hook).await;
+        // Where there are both, the webhook is taken.
+        bot["webhookSecretRef"] = json!({"name": "alerts-hook", "key": "url"});
+        site.tenant.apply::<SlackChannel>("alerts", bot).await;
         site.via("alerts", SlackVia::Webhook).await;
         site.fire(3).await;
         let told = site.told("alerts", 3).await;

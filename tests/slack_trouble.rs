@@ -354,8 +354,6 @@ fn a_scope_that_is_missing_is_named_before_it_is_needed() {
                 "vsu_f",
                 json!({"visibility": "Private"}),
             ),
-            // Slack answers a bot that may not post with a status that EventBridge takes for success.
-            ("chat:write", "conversations.create", "vsu_g", json!({})),
         ];
         let mut tokens = Vec::new();
         for (number, (missing, _, channel, more)) in rows.iter().enumerate() {
@@ -867,5 +865,137 @@ fn a_token_and_a_webhook_are_nowhere_where_people_look() {
                 assert!(!text.contains(secret), "{secret}: {text}");
             }
         }
+    });
+}
+
+/// Neither of them can know of the other before it is there.
+#[test]
+fn of_two_that_name_one_channel_one_has_it() {
+    test(|world| async move {
+        for (name, policy) in [("slack-two", "Never"), ("slack-two-adopt", "IfExists")] {
+            let tenant = Tenant::new(world, name).await;
+            let (slack, token) = workspace(&tenant, &SCOPES).await;
+            if policy == "IfExists" {
+                slack.create_channel("vsu_runs");
+            }
+            // Both have looked before either has made it.
+            slack.trouble(
+                "conversations.create",
+                Trouble::Slow(Duration::from_secs(2)),
+                2,
+            );
+            for (object, topic) in [("one", "First"), ("two", "Second")] {
+                let more =
+                    json!({"topic": topic, "adoptionPolicy": policy, "deletionPolicy": "Delete"});
+                tenant
+                    .apply::<SlackChannel>(object, spec("vsu_runs", more))
+                    .await;
+            }
+            let _operator = tenant.operator().await;
+            let reason = |object: &SlackChannel| {
+                let ready = object.condition("Ready");
+                ready.map(|ready| ready.reason.clone()).unwrap_or_default()
+            };
+            let (has, other) = eventually("one to have it and the other not", || async {
+                let api = tenant.api::<SlackChannel>();
+                let one = reason(&api.get("one").await.unwrap());
+                let two = reason(&api.get("two").await.unwrap());
+                match (&*one, &*two) {
+                    ("Applied", "Conflict") => Ok(("one", "two")),
+                    ("Conflict", "Applied") => Ok(("two", "one")),
+                    _ => Err(format!("{one} {two}")),
+                }
+            })
+            .await;
+            assert!(made(&slack, "vsu_runs") <= 1);
+            let topic = if has == "one" { "First" } else { "Second" };
+            let mark = slack.mark();
+            looks(&slack, &token, mark, 3).await;
+            assert_eq!(slack.channel("vsu_runs").unwrap().topic, topic);
+            assert!(slack.calls_since(mark, "conversations.setTopic").is_empty());
+            // Whose it is not takes nothing along.
+            tenant.delete::<SlackChannel>(other).await;
+            tenant.gone::<SlackChannel>(other).await;
+            assert!(!slack.channel("vsu_runs").unwrap().is_archived);
+            tenant.ready::<SlackChannel>(has, "Applied").await;
+            assert_eq!(slack.violations(), Vec::<String>::new());
+        }
+    });
+}
+
+/// Slack answers a bot that may not post with a status that EventBridge takes for success.
+#[test]
+fn a_bot_that_cannot_post_is_said_to_be_one() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "slack-mute").await;
+        let mute: Vec<_> = SCOPES
+            .into_iter()
+            .filter(|it| *it != "chat:write")
+            .collect();
+        let (slack, token) = workspace(&tenant, &mute).await;
+        let _operator = tenant.operator().await;
+        tenant
+            .apply::<SlackChannel>("runs", spec("vsu_runs", json!({})))
+            .await;
+        let says = tenant
+            .stands::<SlackChannel>("runs", "ChannelReady", "False", "CannotPost")
+            .await;
+        assert!(says.contains("chat:write"), "{says}");
+        tenant.ready::<SlackChannel>("runs", "Applied").await;
+        slack.set_scopes(&token, &SCOPES);
+        tenant
+            .stands::<SlackChannel>("runs", "ChannelReady", "True", "Available")
+            .await;
+        // Where a webhook is the way in, the bot need not post.
+        slack.set_scopes(&token, &mute);
+        let url = slack.webhook("vsu_runs");
+        tenant.secret("hook", "url", &url).await;
+        let both = spec(
+            "vsu_runs",
+            json!({"webhookSecretRef": {"name": "hook", "key": "url"}}),
+        );
+        tenant.apply::<SlackChannel>("runs", both).await;
+        for type_ in ["ChannelReady", "WebhookReady"] {
+            tenant
+                .until::<SlackChannel>("runs", type_, |object| object.holds(type_))
+                .await;
+        }
+        kept_the_rules(&tenant, &slack, 0);
+    });
+}
+
+/// The webhook of a channel can only be made once the channel is there.
+#[test]
+fn a_webhook_that_comes_last_is_asked_at_once() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "slack-last").await;
+        let (slack, _) = workspace(&tenant, &SCOPES).await;
+        let first = slack.webhook(&slack.create_channel("first"));
+        tenant.secret("first", "url", &first).await;
+        // Looked at so rarely that only being told helps.
+        let _operator = tenant.operator_with(&["--slow-poll-interval", "1h"]).await;
+        let with = |channel: &str, secret: &str| {
+            let more = json!({"webhookSecretRef": {"name": secret, "key": "url"}, "adoptionPolicy": "IfExists"});
+            spec(channel, more)
+        };
+        tenant
+            .apply::<SlackChannel>("first", with("first", "first"))
+            .await;
+        tenant
+            .apply::<SlackChannel>("second", with("vsu_second", "second"))
+            .await;
+        tenant.ready::<SlackChannel>("first", "Applied").await;
+        tenant
+            .ready::<SlackChannel>("second", "WaitingForSecret")
+            .await;
+        // Everything there is is read once more meanwhile.
+        tenant
+            .apply::<SlackChannel>("third", with("vsu_third", "first"))
+            .await;
+        tenant.ready::<SlackChannel>("third", "Applied").await;
+        let second = slack.webhook("vsu_second");
+        tenant.secret("second", "url", &second).await;
+        tenant.ready::<SlackChannel>("second", "Applied").await;
+        kept_the_rules(&tenant, &slack, 0);
     });
 }

@@ -180,7 +180,7 @@ pub struct SlackChannelStatus {
     /// Where to look at it: the channel's URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
-    /// A channel that is about to be made: making it twice would make two.
+    /// A channel that is about to be made: by this it is known again where the answer is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub creating: Option<Creating>,
     /// Who has been invited, or was in the channel already.
@@ -234,7 +234,7 @@ pub struct Creating {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct SlackTarget {
-    /// Whose token: `Secret <name>, key <key>`, `the operator's token`, or `no token` where there is only
+    /// Whose token: `Secret <namespace>/<name>, key <key>`, `the operator's own token`, or `no token` where there is only
     /// a webhook.
     pub token: String,
 }

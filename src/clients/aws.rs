@@ -35,6 +35,10 @@ const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
 /// The longest that a call with its retries may take.
 pub const CALL_LIMIT: Duration = Duration::from_secs(20);
 
+/// What AWS says, as an error of validation, of a role that a call hands over and that does not trust the
+/// service: its trust policy is wrong, or has not spread yet.
+pub const DISTRUSTS: &str = "cannot be assumed by principal";
+
 /// Who we are in an account: role *and* external id, so that two namespaces never share credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
@@ -573,10 +577,20 @@ fn answered(call: &Call<'_>, status: u16, code: &str, text: &str) -> Error {
             "InvalidClientTokenId" | "UnrecognizedClientException" | "SignatureDoesNotMatch"
         )
         || matches!(status, 401 | 403) && code.is_empty();
+    // Nothing is wrong with what was asked for, and it heals without an edit of it.
+    let distrusts = status < 500 && text.contains(DISTRUSTS);
     if throttled {
         Error::new(
             Class::Throttled,
             format!("throttled: {place}: {code}: {text}"),
+        )
+    } else if distrusts {
+        let text = text.trim_end_matches('.');
+        Error::new(
+            Class::Denied,
+            format!(
+                "{place} was denied: {code}: {text}. Let that role's trust policy allow sts:AssumeRole to that principal; AWS takes a while to see it"
+            ),
         )
     } else if denied {
         Error::new(
@@ -685,7 +699,7 @@ fn outcome(response: &HttpResponse) -> &'static str {
         429 => "throttled",
         400..=499 if says("Throttl") || says("RequestLimitExceeded") => "throttled",
         401 | 403 => "denied",
-        400..=499 if says("AccessDenied") => "denied",
+        400..=499 if says("AccessDenied") || says(DISTRUSTS) => "denied",
         400..=499 => "refused",
         _ => "failing",
     }
@@ -794,6 +808,44 @@ mod tests {
         assert!(denied.message.contains(
             "Allow cloudwatch:PutMetricAlarm to arn:aws:iam::222233334444:role/campanile"
         ));
+    }
+
+    /// It is no fault of the request, so it is neither remembered as one nor told as one.
+    #[test]
+    fn a_role_that_does_not_trust_the_service_is_to_be_mended() {
+        let identity = Identity {
+            role_arn: "arn:aws:iam::222233334444:role/campanile".into(),
+            external_id: "eu/vsu".into(),
+            account_id: "222233334444".into(),
+            region: "us-east-2".into(),
+        };
+        let role = "arn:aws:iam::222233334444:role/campanile-events";
+        let text = format!(
+            "Provided role '{role}' cannot be assumed by principal 'events.amazonaws.com'."
+        );
+        for operation in ["PutRule", "PutTargets"] {
+            let call = Call::write(&identity, "events", operation);
+            for error in [
+                answered(&call, 400, "ValidationException", &text),
+                failed_entry(&call, "ValidationException", &text),
+            ] {
+                assert_eq!(error.class, Class::Denied);
+                assert_eq!(
+                    error.message,
+                    format!(
+                        "events:{operation} in account 222233334444, us-east-2 was denied: ValidationException: Provided role '{role}' cannot be assumed by principal 'events.amazonaws.com'. Let that role's trust policy allow sts:AssumeRole to that principal; AWS takes a while to see it"
+                    )
+                );
+            }
+        }
+        let call = Call::write(&identity, "events", "PutTargets");
+        let other = answered(&call, 400, "ValidationException", "Arn is not valid");
+        assert_eq!(other.class, Class::Rejected);
+        // What passes by itself is told as that, whatever the text.
+        let throttled = answered(&call, 400, "ThrottlingException", &text);
+        assert_eq!(throttled.class, Class::Throttled);
+        let fails = answered(&call, 500, "InternalException", &text);
+        assert_eq!(fails.class, Class::Failing);
     }
 
     #[test]

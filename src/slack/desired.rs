@@ -126,7 +126,11 @@ impl Text {
 impl Value for Text {
     fn covers(&self, seen: &Self) -> bool {
         // Slack takes what looks like an address for one, and answers with markup.
-        let (wanted, seen) = (Self(plain(&self.0)), Self(plain(&seen.0)));
+        let read = |text: &str| {
+            let text = plain(text);
+            Self(text.split_whitespace().collect::<Vec<_>>().join(" "))
+        };
+        let (wanted, seen) = (read(&self.0), read(&seen.0));
         wanted == seen || wanted.has_emoji() && wanted.without_emoji() == seen.without_emoji()
     }
 
@@ -249,18 +253,19 @@ pub enum Pick<'a> {
 const SKEW: i64 = 300;
 
 impl Claim {
-    /// The name by which it is looked for.
-    pub fn sought(&self) -> Option<&str> {
+    /// The names by which it is looked for: as the spec has it, and as it was about to be made.
+    pub fn sought(&self) -> impl Iterator<Item = &str> {
         let creating = self.creating.as_ref().map(|creating| &creating.channel);
-        self.name.as_ref().or(creating).map(String::as_str)
+        let names = self.name.iter().chain(creating);
+        names.map(String::as_str)
     }
 
-    /// Which channel is meant, of the one with the id and the one with the name. `bot` is who we are in Slack.
+    /// Which channel is meant, of the one with the id and those with the names. `bot` is who we are in Slack.
     pub fn pick<'a>(
         &self,
         bot: &str,
         by_id: Option<&'a Channel>,
-        by_name: Option<&'a Channel>,
+        by_name: &[&'a Channel],
     ) -> Pick<'a> {
         // Once archived it keeps its name, and nobody can rename it: another name asks for another channel.
         let left_behind = |channel: &Channel| {
@@ -269,7 +274,26 @@ impl Claim {
         if let Some(channel) = by_id.filter(|channel| !left_behind(channel)) {
             return Pick::Ours(channel);
         }
-        let Some(named) = by_name else {
+        let elsewhere = |channel: &Channel| self.elsewhere.contains(&channel.id);
+        // Slack gives a channel another id when it changes what it is, and keeps when it was made.
+        let renumbered = |named: &Channel| {
+            self.id.is_some() && by_id.is_none() && self.created == Some(named.created)
+        };
+        let made = |named: &Channel| {
+            self.creating.as_ref().is_some_and(|creating| {
+                creating.channel == named.name
+                    && named.creator == bot
+                    && named.created >= creating.since - SKEW
+                    && !named.is_archived
+            })
+        };
+        let mut ours = by_name.iter().filter(|named| !elsewhere(named));
+        if let Some(named) = ours.find(|named| renumbered(named) || made(named)) {
+            return Pick::Ours(named);
+        }
+        let mut named = by_name.iter();
+        let Some(named) = named.find(|named| self.name.as_ref() == Some(&named.name)) else {
+            // Nothing is wanted, or nothing has the name.
             let lost = self.id.is_some() && by_id.is_none();
             return if lost && self.private {
                 Pick::Lost
@@ -277,26 +301,10 @@ impl Claim {
                 Pick::None
             };
         };
-        // Slack gives a channel another id when it changes what it is, and keeps when it was made.
-        let renumbered =
-            self.id.is_some() && by_id.is_none() && self.created == Some(named.created);
-        let made = self.creating.as_ref().is_some_and(|creating| {
-            creating.channel == named.name
-                && named.creator == bot
-                && named.created >= creating.since - SKEW
-                && !named.is_archived
-        });
-        if renumbered || made {
-            return Pick::Ours(named);
-        }
-        let adopts = self.name.is_some() && self.adoption != AdoptionPolicy::Never;
-        if adopts && !self.elsewhere.contains(&named.id) {
+        if self.adoption != AdoptionPolicy::Never && !elsewhere(named) {
             Pick::Ours(named)
-        } else if self.name.is_some() {
-            Pick::Taken(named)
         } else {
-            // Nothing is wanted, and this is somebody else's.
-            Pick::None
+            Pick::Taken(named)
         }
     }
 }
@@ -443,7 +451,11 @@ mod tests {
             ("going", &going, Some(&mine), None, Pick::Ours(&mine)),
             ("gone", &going, None, Some(&other), Pick::None),
         ] {
-            assert_eq!(claim.pick("UBOT", by_id, by_name), pick, "{what}");
+            assert_eq!(
+                claim.pick("UBOT", by_id, by_name.as_slice()),
+                pick,
+                "{what}"
+            );
         }
     }
 
@@ -470,15 +482,28 @@ mod tests {
             (creating(1000), &by_hand, false),
             (creating(1000), &other, false),
         ] {
-            let pick = claim.pick("UBOT", None, Some(named));
+            let pick = claim.pick("UBOT", None, &[named]);
             assert_eq!(pick == Pick::Ours(named), ours, "{claim:?} {named:?}");
         }
+        let taken = Claim {
+            elsewhere: ["C1".to_owned()].into(),
+            ..creating(1000)
+        };
+        assert_eq!(taken.pick("UBOT", None, &[&mine]), Pick::Taken(&mine));
+        // Another name was asked for before anybody knew what had become of the first.
+        let renamed = Claim {
+            name: Some("alarms".into()),
+            ..creating(1000)
+        };
+        assert_eq!(renamed.sought().collect::<Vec<_>>(), ["alarms", "alerts"]);
+        assert_eq!(renamed.pick("UBOT", None, &[&mine]), Pick::Ours(&mine));
+        assert_eq!(renamed.pick("UBOT", None, &[&by_hand]), Pick::None);
         let going = Claim {
             name: None,
             ..creating(1000)
         };
-        assert_eq!(going.sought(), Some("alerts"));
-        assert_eq!(going.pick("UBOT", None, Some(&mine)), Pick::Ours(&mine));
+        assert_eq!(going.sought().collect::<Vec<_>>(), ["alerts"]);
+        assert_eq!(going.pick("UBOT", None, &[&mine]), Pick::Ours(&mine));
     }
 
     #[test]
@@ -487,6 +512,7 @@ mod tests {
             ("Runs of VSU", "Runs of VSU", true),
             ("a < b & c", "a &lt; b &amp; c", true),
             ("see https://a.example", "see <https://a.example>", true),
+            ("of  the\nweek ", "of the week", true),
             ("a", "b", false),
             ("on fire 🔥", "on fire :fire:", true),
             ("🔥 on ✅ fire", ":fire: on :white_check_mark: fire", true),

@@ -9,8 +9,8 @@ pub mod workspace;
 
 use crate::{
     api::{
-        AdoptionPolicy, Creating, KeyRef, SLACK_PREFIX, SlackChannel, SlackChannelStatus,
-        SlackTarget, Visibility, Workspace,
+        Creating, KeyRef, SLACK_PREFIX, SlackChannel, SlackChannelStatus, SlackTarget, Visibility,
+        Workspace,
     },
     clients::slack::{bot_token, webhook_url},
     error::{Class, Error, On, Result},
@@ -67,6 +67,8 @@ pub struct ChannelRow {
     pub details: Typed<Details>,
     /// Who is invited.
     pub invitations: Typed<Invitations>,
+    /// What they all go by.
+    pub ground: Arc<Ground>,
 }
 
 impl Lanes for Row {
@@ -77,6 +79,7 @@ impl Lanes for Row {
             member,
             details,
             invitations,
+            ground: _,
         }) = &mut self.channel
         {
             row.push(channel);
@@ -193,7 +196,7 @@ impl Kind for SlackChannel {
             None => None,
         };
         let mut elsewhere = BTreeSet::new();
-        if self.spec.channel.is_some() && self.spec.adoption_policy != AdoptionPolicy::Never {
+        if self.spec.channel.is_some() {
             let others = around.list::<SlackChannel>(&namespace, "").await?;
             let others = others
                 .into_iter()
@@ -282,7 +285,13 @@ impl Kind for SlackChannel {
                 channel: Typed::new(Channel::new(channel, ground.clone())),
                 member: Typed::new(Member::new(name.clone(), ground.clone())),
                 details: Typed::new(Details::new(details, name.clone(), ground.clone())),
-                invitations: Typed::new(Invitations::new(invitations, name, invited, ground)),
+                invitations: Typed::new(Invitations::new(
+                    invitations,
+                    name,
+                    invited,
+                    ground.clone(),
+                )),
+                ground,
             }
         });
         Row {
@@ -371,7 +380,12 @@ impl SlackChannel {
         let denied = |message: String| Err(Error::new(Class::Denied, message));
         let found = around.namespace(namespace).await?;
         let prefix = match &found {
-            Some(found) => found.annotations().get(SLACK_PREFIX).map(String::as_str),
+            // One with nothing in it would give away all channels.
+            Some(found) => found
+                .annotations()
+                .get(SLACK_PREFIX)
+                .map(|prefix| prefix.trim())
+                .filter(|prefix| !prefix.is_empty()),
             // What is planned for a namespace that is not there yet is judged when it is.
             None if around.purpose == Purpose::Plan => Some(""),
             None => None,
@@ -485,7 +499,10 @@ fn channel_ready(row: Option<&Row>, place: &PlaceOutcome<SlackChannel>) -> Optio
             verdict(false, reason, &error.message)
         }
         (None, None) => verdict(false, "Missing", "the channel is not there"),
-        (None, Some(_)) => verdict(true, "Available", ""),
+        (None, Some(_)) => match row.and_then(|row| row.channel.as_ref()?.ground.cannot_post()) {
+            Some(error) => verdict(false, "CannotPost", &error.message),
+            None => verdict(true, "Available", ""),
+        },
     }
 }
 

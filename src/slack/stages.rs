@@ -6,10 +6,10 @@ use super::{
     workspace::{Sight, SlackWatch, TEAM, id_key, name_key},
 };
 use crate::{
-    api::Visibility,
+    api::{AdoptionPolicy, Visibility},
     clients::slack::{self as client, Refusal, Webhook, add_scopes, api, missing_scopes},
     error::{Class, Error, On, Result},
-    outside::{Asking, Freshness},
+    outside::{Asking, Freshness, Snapshot},
     plan::{Change, Desired, Found, Holder},
     secret::Secret,
     stage::{Applied, ChangeOf, Ids, Operation, Seen, Stage},
@@ -115,16 +115,16 @@ impl Ground {
         if self.claim.private {
             self.may(&team, &[&["groups:read"]])?;
         }
-        // Slack refuses a bot's message with a status that EventBridge takes for success: told here or nowhere.
-        if self.posts && self.claim.name.is_some() {
-            self.may(&team, &[&["chat:write"]])?;
-        }
         let channels = &self.sight()?.channels;
         let id = made.or(self.claim.id.as_deref());
         let by_id = id.map(id_key);
-        let by_name = self.claim.sought().map(name_key);
-        let keys = by_id.iter().chain(&by_name).cloned().collect();
-        let mut seen = channels.snapshot(&keys, &self.asking).await?;
+        let by_name: Vec<_> = self.claim.sought().map(name_key).collect();
+        let mut seen = Snapshot::new();
+        // What is known by its id alone needs no listing of the whole workspace.
+        if !by_name.is_empty() {
+            let keys = by_id.iter().chain(&by_name).cloned().collect();
+            seen = channels.snapshot(&keys, &self.asking).await?;
+        }
         if let Some(key) = by_id.as_ref().filter(|key| !seen.contains_key(*key)) {
             // A listing tells what is there, and not what became of what is not.
             seen.extend(
@@ -133,7 +133,6 @@ impl Ground {
                     .await?,
             );
         }
-        let of = |key: &Option<String>| key.as_ref().and_then(|key| seen.get(key));
         let claim = match made {
             Some(made) => &Claim {
                 id: Some(made.to_owned()),
@@ -141,39 +140,44 @@ impl Ground {
             },
             None => &self.claim,
         };
-        let (by_id, by_name) = (of(&by_id), of(&by_name));
-        let pick = claim.pick(
-            &team.user_id,
-            by_id.map(|it| &**it),
-            by_name.map(|it| &**it),
-        );
+        let by_id = by_id.as_ref().and_then(|key| seen.get(key));
+        let by_name: Vec<_> = by_name.iter().filter_map(|key| seen.get(key)).collect();
+        let named: Vec<_> = by_name.iter().map(|named| &***named).collect();
+        let pick = claim.pick(&team.user_id, by_id.map(|it| &**it), &named);
         let same = |channel: &client::Channel| {
-            let all = by_id.into_iter().chain(by_name);
+            let all = by_id.into_iter().chain(by_name.iter().copied());
             let mut found = all.filter(|known| known.id == channel.id);
             found.next().cloned()
         };
+        // Of two who came to it at once only one has it.
+        let pick = match pick {
+            Pick::Ours(channel)
+                if claim.name.is_some() && !self.sight()?.claim(&channel.id, &self.asking.uid) =>
+            {
+                Pick::Taken(channel)
+            }
+            pick => pick,
+        };
+        let shared = |channel: &client::Channel| {
+            self.claim.elsewhere.contains(&channel.id)
+                || self
+                    .sight()
+                    .is_ok_and(|sight| sight.is_another(&channel.id, &self.asking.uid))
+        };
         let (channel, holder) = match pick {
             Pick::Ours(channel) => (same(channel), Holder::Us),
-            Pick::Taken(channel) if self.claim.elsewhere.contains(&channel.id) => {
-                let other = "another SlackChannel of this namespace";
+            Pick::Taken(channel) if shared(channel) => {
+                let other = "another SlackChannel, which looks after it";
                 (same(channel), Holder::Other(other.into()))
             }
-            Pick::Taken(channel) => {
-                // Slack has no marks, and somebody may be in there.
-                let who = if channel.is_archived {
-                    "nobody any more: it is archived, keeps its name, and a bot cannot bring it back"
-                } else {
-                    "people (spec.adoptionPolicy says whether it is to be looked after from now on)"
-                };
-                (same(channel), Holder::Other(who.into()))
-            }
+            Pick::Taken(channel) => (same(channel), Holder::Other(holders(channel).into())),
             Pick::None => (None, Holder::Nobody),
             Pick::Lost => {
                 return Err(Error::new(
                     Class::Denied,
                     format!(
                         "the private channel {} ({}) cannot be seen any more: the bot was taken out of it, or it was deleted. Invite the bot; or, if the channel is gone, delete this object and make a new one",
-                        self.claim.sought().unwrap_or_default(),
+                        self.claim.sought().next().unwrap_or_default(),
                         id.unwrap_or_default()
                     ),
                 ));
@@ -203,6 +207,12 @@ impl Ground {
                 ),
             )),
         }
+    }
+
+    /// What the bot lacks for posting, where messages get in by it alone. Slack refuses such a message with a
+    /// status that EventBridge takes for success, so it is told here or nowhere.
+    pub fn cannot_post(&self) -> Option<Error> {
+        self.posts.then(|| self.may_now(&[&["chat:write"]]).err())?
     }
 
     /// As [`Self::may`], by what is known of the token.
@@ -293,9 +303,28 @@ impl Ground {
                 if let Some(known) = known {
                     channels.doubt(&name_key(&known.name));
                 }
-                Err(refusal.into())
+                let stale = matches!(
+                    refusal.code.as_str(),
+                    "not_in_channel" | "is_archived" | "channel_not_found"
+                );
+                let error = Error::from(refusal);
+                // The next look knows better, so this is not remembered against the change.
+                Err(if stale {
+                    Error::failing(error.message)
+                } else {
+                    error
+                })
             }
         }
+    }
+}
+
+/// Who holds a channel that is not ours, for people: Slack has no marks, and somebody may be in there.
+fn holders(channel: &client::Channel) -> &'static str {
+    if channel.is_archived {
+        "nobody any more: it is archived, keeps its name, and a bot cannot bring it back"
+    } else {
+        "people (spec.adoptionPolicy says whether it is to be looked after from now on)"
     }
 }
 
@@ -353,10 +382,22 @@ impl Channel {
                     .channels
                     .snapshot(&[key.clone()].into(), &asking)
                     .await?;
-                Err(if seen.contains_key(&key) {
-                    Error::failing(format!(
-                        "channel {name} has just been made by somebody else"
-                    ))
+                let Claim {
+                    creating, adoption, ..
+                } = &ground.claim;
+                let intended = creating.as_ref().is_some_and(|it| it.channel == name);
+                let looks_again = intended || *adoption != AdoptionPolicy::Never;
+                Err(if let Some(channel) = seen.get(&key) {
+                    match looks_again {
+                        true => Error::failing(format!("channel {name} is there after all")),
+                        false => Error::new(
+                            Class::Conflict,
+                            format!(
+                                "channel {name} exists and is held by {}; it was not touched: remove it, or give ours another name",
+                                holders(channel)
+                            ),
+                        ),
+                    }
                 } else {
                     Error::new(
                         Class::Rejected,
@@ -483,13 +524,18 @@ impl Stage for Channel {
                 Change::Create { key, to } => self.create(key, to).await,
                 Change::Delete { ours, .. } => {
                     let archived = sight.bot.archive(ours.id()).await;
-                    let archived = match sight.pauses.heed(api::ARCHIVE, archived) {
-                        Err(refusal) if refusal.code == "already_archived" => Ok(()),
-                        outcome => outcome,
-                    };
-                    ground.note(ours.id(), archived, |channel| {
+                    let archived = sight.pauses.heed(api::ARCHIVE, archived);
+                    let archived = ground.note(ours.id(), archived, |channel| {
                         channel.is_archived = true;
                         channel.is_member = false;
+                    });
+                    archived.map_err(|error| match error.class {
+                        // The workspace's own rules: a person's to change, or to let go.
+                        Class::Rejected => Error::new(
+                            Class::Denied,
+                            format!("{}; or set spec.deletionPolicy to Orphan", error.message),
+                        ),
+                        _ => error,
                     })
                 }
                 // Nobody but a person can do that.
@@ -796,22 +842,15 @@ impl Invitations {
         } else {
             entry.to_owned()
         };
-        match pauses.heed(api::INVITE, bot.invite(id, &user).await) {
-            Ok(()) => {}
-            // Who is there already needs no invitation.
-            Err(refusal)
-                if matches!(
-                    refusal.code.as_str(),
-                    "already_in_channel" | "cant_invite_self"
-                ) => {}
-            Err(refusal) => {
-                let error = Error::from(refusal);
-                return Err(Error {
-                    message: format!("inviting {entry}: {}", error.message),
-                    ..error
-                });
-            }
-        }
+        let invited = pauses.heed(api::INVITE, bot.invite(id, &user).await);
+        // How many are in it then only Slack knows.
+        let invited = self
+            .ground
+            .note(id, invited, |channel| channel.members = None);
+        invited.map_err(|error| Error {
+            message: format!("inviting {entry}: {}", error.message),
+            ..error
+        })?;
         self.ledger().now.insert(entry.to_owned());
         Ok(Applied::Done)
     }
@@ -910,9 +949,6 @@ impl IncomingWebhook {
             match url {
                 Ok(url) => {
                     desired.wanted.insert(name, Posting(Ok(())));
-                    if ground.watch.webhooks.source.name(&key, url) {
-                        ground.watch.webhooks.doubt(&key);
-                    }
                     webhook = Some((key, url.clone()));
                 }
                 Err(error) => drop(desired.held.insert(name, error.clone())),
@@ -942,11 +978,14 @@ impl Stage for IncomingWebhook {
     }
 
     async fn observe(&self, _: &Ids) -> Result<Seen<Self>> {
-        let (Some((key, _)), Some(name)) = (&self.webhook, self.desired.wanted.keys().next())
+        let (Some((key, url)), Some(name)) = (&self.webhook, self.desired.wanted.keys().next())
         else {
             return Ok(Seen::<Self>::new());
         };
         let webhooks = &self.ground.watch.webhooks;
+        if webhooks.source.name(key, url) {
+            webhooks.doubt(key);
+        }
         let seen = webhooks
             .snapshot(&[key.clone()].into(), &self.ground.asking)
             .await?;

@@ -18,6 +18,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 use tokio::{sync::watch, time::Instant};
 
@@ -82,6 +83,28 @@ pub struct Sight {
     pub channels: Outside<Channels>,
     /// What Slack does not want to be asked for the time being.
     pub pauses: Pauses,
+    /// Whose each channel is, by its id: the UID of the object that looks after it.
+    owners: Mutex<BTreeMap<String, String>>,
+}
+
+impl Sight {
+    /// Whether a channel is this object's to look after: whoever comes first has it for as long as it is
+    /// watched for. Slack has no marks, but whoever has the same token meets here.
+    pub fn claim(&self, channel: &str, uid: &str) -> bool {
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let owner = owners.entry(channel.to_owned());
+        let owner = owner.or_insert_with(|| uid.to_owned());
+        if owner != uid && !self.channels.is_held_by(owner) {
+            uid.clone_into(owner);
+        }
+        owner == uid
+    }
+
+    /// Whether another object looks after it.
+    pub fn is_another(&self, channel: &str, uid: &str) -> bool {
+        let owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        owners.get(channel).is_some_and(|owner| owner != uid)
+    }
 }
 
 /// Until when Slack has asked us to wait, by method or webhook. It counts by token and method, so what one
@@ -147,11 +170,13 @@ impl Watch for SlackWatch {
                 channels: Outside::new(channels, waker.clone()),
                 bot,
                 pauses,
+                owners: Mutex::default(),
             }
         });
         let webhooks = Webhooks {
             slack: clients.slack.clone(),
             urls: Mutex::default(),
+            lately: Mutex::default(),
             pauses: Pauses::default(),
         };
         Ok(Self {
@@ -329,8 +354,13 @@ pub struct Webhooks {
     slack: Slack,
     /// By key, those that somebody has named, as they are now.
     urls: Mutex<BTreeMap<String, Secret>>,
+    /// What those said that were asked lately, and when.
+    lately: Mutex<BTreeMap<String, (Instant, Probed)>>,
     pauses: Pauses,
 }
+
+/// For how long what a webhook said stands when all are read.
+const LATELY: Duration = Duration::from_secs(5);
 
 /// What a webhook says, or that it does not answer: one that fails says nothing of others.
 pub type Probed = Result<Webhook>;
@@ -345,11 +375,17 @@ impl Webhooks {
     pub fn name(&self, key: &str, url: &Secret) -> bool {
         let mut urls = self.urls.lock().unwrap_or_else(PoisonError::into_inner);
         let before = urls.insert(key.to_owned(), url.clone());
-        let is_other = before.is_some_and(|before| before != *url);
+        // One that has just been named has not been asked, whoever looked for it before.
+        let is_other = before.is_none_or(|before| before != *url);
         if is_other {
             self.pauses.state().remove(key);
+            self.lately().remove(key);
         }
         is_other
+    }
+
+    fn lately(&self) -> MutexGuard<'_, BTreeMap<String, (Instant, Probed)>> {
+        self.lately.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn probe(&self, key: &str, url: &Secret, urgency: Urgency) -> Probed {
@@ -375,11 +411,19 @@ impl Source for Webhooks {
     const RHYTHM: Rhythm = Rhythm::Slow;
 
     async fn read(&self, asked: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
-        {
-            let mut urls = self.urls.lock().unwrap_or_else(PoisonError::into_inner);
-            urls.retain(|key, _| asked.contains(key));
-        }
-        self.read_some(asked, urgency).await
+        // Where many come at once, each has all of them read.
+        let fresh: BTreeMap<_, _> = {
+            let mut lately = self.lately();
+            lately.retain(|_, (at, _)| at.elapsed() < LATELY);
+            let fresh = lately.iter().filter(|(key, _)| asked.contains(*key));
+            fresh
+                .map(|(key, (_, probed))| (key.clone(), probed.clone()))
+                .collect()
+        };
+        let others = asked.iter().filter(|key| !fresh.contains_key(*key));
+        let mut found = self.read_some(&others.cloned().collect(), urgency).await?;
+        found.extend(fresh);
+        Ok(found)
     }
 
     async fn read_some(&self, keys: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
@@ -393,6 +437,8 @@ impl Source for Webhooks {
         let mut found = BTreeMap::new();
         for (key, url) in urls {
             let probed = self.probe(&key, &url, urgency).await;
+            self.lately()
+                .insert(key.clone(), (Instant::now(), probed.clone()));
             found.insert(key, probed);
         }
         Ok(found)

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     api::{TenantObservability, TenantObservabilityStatus},
-    clients::aws::{Call, classify, failed_entry},
+    clients::aws::{Call, DISTRUSTS, classify, failed_entry},
     error::{Class, Error, Result},
     installation::Installation,
     mark::{Mark, TAG},
@@ -1078,15 +1078,22 @@ fn failed<'a>(
     }
 }
 
-/// What is denied may be that we hand EventBridge the role that it is to assume.
+/// What is denied may be that we hand EventBridge the role that it is to assume, or that it does. AWS does not
+/// always say which role.
 fn passing(error: Error, invoke: &str) -> Error {
-    if error.class != Class::Denied || !error.message.contains("iam:PassRole") {
+    if error.class != Class::Denied {
         return error;
     }
-    let message = format!(
-        "{}, and iam:PassRole on {invoke} with the condition iam:PassedToService = events.amazonaws.com",
-        error.message
-    );
+    let message = if error.message.contains("iam:PassRole") {
+        format!(
+            "{}, and iam:PassRole on {invoke} with the condition iam:PassedToService = events.amazonaws.com",
+            error.message
+        )
+    } else if error.message.contains(DISTRUSTS) && !error.message.contains(invoke) {
+        format!("{} (the role is {invoke})", error.message)
+    } else {
+        return error;
+    };
     Error { message, ..error }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     outside::Freshness,
     plan::Step,
     secret::Secret,
-    slack::way_in::WayIn,
+    slack::way_in::{Entrance, WayIn},
     stage::{Gate, Run, Typed, drive},
     tenant::eventbridge::{
         desired::{Ways, wanted},
@@ -963,4 +963,64 @@ fn who_may_not_hand_over_the_role_is_told_so() {
         "{error}"
     );
     assert!(!denied("no").message.contains("PassRole"));
+    let unnamed = denied("the role cannot be assumed by principal 'events.amazonaws.com'");
+    assert!(
+        unnamed.message.ends_with(" (the role is arn:invoke)"),
+        "{unnamed}"
+    );
+    let named = "'arn:invoke' cannot be assumed by principal 'events.amazonaws.com'";
+    assert_eq!(denied(named).message, named);
+    // That of the operator is another one.
+    let own = "cannot assume arn:own: let it trust the operator for sts:AssumeRole";
+    assert_eq!(denied(own).message, own);
+}
+
+#[tokio::test]
+async fn a_role_that_does_not_trust_eventbridge_is_told_and_tried_again() {
+    let mut world = World::hooked().await;
+    let role = "arn:aws:iam::222233334444:role/campanile-events";
+    let refused =
+        format!("Provided role '{role}' cannot be assumed by principal 'events.amazonaws.com'.");
+    world
+        .eventbridge
+        .fault("PutTargets", problem("ValidationException", &refused));
+    let ran = world.run(Freshness::Now).await;
+    let classes: Vec<_> = ran.failed.iter().map(|error| error.class).collect();
+    assert_eq!(classes, [Class::Denied], "and the other targets are left");
+    let says = &ran.failed[0].message;
+    assert!(
+        says.contains(role) && says.contains("sts:AssumeRole"),
+        "{says}"
+    );
+    let Way::Known(troubles) = ran.way else {
+        panic!("{:?}", ran.way);
+    };
+    assert_eq!(troubles[0].0, "SlackPathMissing");
+    world.eventbridge.writes();
+    assert_eq!(world.settles().await, ["PutTargets"; 3]);
+}
+
+/// A message that goes nowhere is no reason to hold its way back, or to take it down: it is mended in Slack.
+#[tokio::test]
+async fn a_channel_that_takes_nothing_has_its_way_all_the_same() {
+    let mut world = World::new(slack(&["a", "b"]), &[("a", hook(URL)), ("b", bot(TOKEN))]).await;
+    let says = "alarms do not get through SlackChannel ns/b: revoked";
+    let told = || Way::Known(vec![("ChannelNotReady", says.to_owned())]);
+    let shut = |says: Option<&str>| {
+        let way = bot(TOKEN);
+        let shut = says.map(str::to_owned);
+        Ok(Entrance { way, shut })
+    };
+    world.ways.insert("b".into(), shut(Some(says)));
+    let ran = world.run(Freshness::Now).await;
+    assert_eq!((ran.failed, ran.way), (vec![], told()));
+    world.ways.insert("b".into(), shut(None));
+    assert_eq!(world.settles().await.len(), 13, "all was made before");
+    for way in [Some(says), None] {
+        world.ways.insert("b".into(), shut(way));
+        let ran = world.run(Freshness::Known).await;
+        assert_eq!((ran.planned, ran.failed), (vec![], vec![]));
+        let open = Way::Known(Vec::new());
+        assert_eq!(ran.way, if way.is_some() { told() } else { open });
+    }
 }
