@@ -3,7 +3,7 @@
 use super::{
     desired::{
         AUTHORIZED, BOT_HEADER, Connection, Destination, ObservedConnection, ObservedDestination,
-        ObservedPath, ObservedRule, Rule, RuleTarget, TargetKey, Wanted, concerns, holder,
+        ObservedPath, ObservedRule, Rule, RuleTarget, TargetKey, Wanted, has_something, holder,
         path_name, shown,
     },
     message::Transformer,
@@ -83,7 +83,7 @@ impl Ground {
             asking,
             mark: installation.mark(tenant),
             prefix: [names::tenant_prefix(&tenant.name_any())].into(),
-            active: concerns(tenant),
+            active: has_something(tenant),
             installation: installation.clone(),
             channels: Arc::new(channels),
             ledger: Arc::new(Mutex::new(ledger)),
@@ -970,14 +970,24 @@ impl RuleTargets {
         let call = self.ground.call("PutTargets");
         let put = account.eventbridge().put_targets().rule(&key.rule);
         let outcome = match put.targets(target).send().await {
-            Ok(answer) => failed(
-                &call,
-                answer.failed_entry_count,
-                answer
-                    .failed_entries()
-                    .iter()
-                    .map(|entry| (entry.target_id(), entry.error_code(), entry.error_message())),
-            ),
+            Ok(answer) => {
+                let entries = answer.failed_entries();
+                let outcome = failed(
+                    &call,
+                    answer.failed_entry_count,
+                    entries.iter().map(|entry| {
+                        (entry.target_id(), entry.error_code(), entry.error_message())
+                    }),
+                );
+                let mut codes = entries.iter().filter_map(|entry| entry.error_code());
+                if codes.any(|code| code.contains("ResourceNotFound")) {
+                    // Where it was to go went meanwhile: the next look tells, and makes it again first.
+                    self.ground.watch.paths.doubt(&to.destination);
+                    outcome.map_err(moved)
+                } else {
+                    outcome
+                }
+            }
             Err(error) => {
                 let gone = error
                     .as_service_error()
