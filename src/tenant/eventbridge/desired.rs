@@ -255,21 +255,15 @@ pub fn channels(tenant: &TenantObservability) -> BTreeSet<&str> {
         .collect()
 }
 
-/// Whether a tenant's alarms go to Slack, so that what is there for it is watched.
+/// Whether a tenant's alarms go to Slack, or may have. Where they do not, EventBridge is not even asked.
+/// With status it is forgotten whether they have; a deletion looks for itself then.
 pub fn concerns(tenant: &TenantObservability) -> bool {
-    !channels(tenant).is_empty()
-}
-
-/// Whether a tenant's alarms go to Slack, or may have: then whoever carries it out looks for what is there,
-/// until nothing is. Where they do not, EventBridge is not even asked. With status it is forgotten whether
-/// they have; a deletion looks for itself then.
-pub fn has_something(tenant: &TenantObservability) -> bool {
     let status = tenant.status.as_ref();
     let noted = status.is_some_and(|status| !status.slack_paths.is_empty());
     // Every look at a tenant that stays says where its alarms are; a deletion does not.
     let wiped = status.is_none_or(|status| status.links.is_none());
     let deleting = tenant.metadata.deletion_timestamp.is_some();
-    noted || deleting && wiped || concerns(tenant)
+    noted || deleting && wiped || !channels(tenant).is_empty()
 }
 
 /// The name of a channel's connection, and of its API destination.
@@ -980,8 +974,8 @@ mod tests {
     #[test]
     fn a_tenant_without_slack_is_no_concern_of_eventbridge() {
         let bare = || tenant(json!({"critical": {}}));
-        let sent = tenant(json!({"info": slack(&["a"])}));
-        assert!(concerns(&sent) && has_something(&sent));
+        assert!(!concerns(&bare()));
+        assert!(concerns(&tenant(json!({"info": slack(&["a"])}))));
         let with = |status: Json, deleting: bool| {
             let mut tenant = bare();
             tenant.status = serde_json::from_value(status).unwrap();
@@ -989,9 +983,7 @@ mod tests {
                 let at = json!("2026-01-02T03:04:05Z");
                 tenant.metadata.deletion_timestamp = serde_json::from_value(at).unwrap();
             }
-            // What is only to go is looked for, and not watched.
-            assert!(!concerns(&tenant));
-            has_something(&tenant)
+            concerns(&tenant)
         };
         let noted = json!({"slackPaths": [{"channel": "a", "via": "Webhook"}]});
         let place = json!({"accountId": "1", "region": "r", "roleArn": "a", "prefix": "p"});

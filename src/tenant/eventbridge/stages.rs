@@ -3,7 +3,7 @@
 use super::{
     desired::{
         AUTHORIZED, BOT_HEADER, Connection, Destination, ObservedConnection, ObservedDestination,
-        ObservedPath, ObservedRule, Rule, RuleTarget, TargetKey, Wanted, has_something, holder,
+        ObservedPath, ObservedRule, Rule, RuleTarget, TargetKey, Wanted, concerns, holder,
         path_name, shown,
     },
     message::Transformer,
@@ -83,7 +83,7 @@ impl Ground {
             asking,
             mark: installation.mark(tenant),
             prefix: [names::tenant_prefix(&tenant.name_any())].into(),
-            active: has_something(tenant),
+            active: concerns(tenant),
             installation: installation.clone(),
             channels: Arc::new(channels),
             ledger: Arc::new(Mutex::new(ledger)),
