@@ -216,6 +216,10 @@ pub trait Kind:
     fn is_vital(_failure: &Failure) -> bool {
         true
     }
+    /// Whether status says for certain that nothing was made, so that nothing is to be cleaned up.
+    fn made_nothing(_status: &Self::Status) -> bool {
+        false
+    }
     /// What status says of an object that was never looked at before.
     fn first_sight(_status: &mut Self::Status) {}
     /// Notes in status that a thing is about to be made which would be made twice if we forgot.

@@ -73,6 +73,20 @@ impl<V: Mirrored> Mirror<V> {
         changed
     }
 
+    /// A read of all that is under these prefixes, and of nothing else: of the rest nothing is known any more,
+    /// which is not to say that it is not there.
+    pub fn publish_under(
+        &mut self,
+        ticket: Ticket,
+        prefixes: &BTreeSet<String>,
+        read: BTreeMap<String, V>,
+    ) -> BTreeSet<String> {
+        let asked = |key: &str| prefixes.iter().any(|prefix| key.starts_with(prefix));
+        self.entries
+            .retain(|key, entry| asked(key) || entry.stamp > ticket.0);
+        self.publish(ticket, read)
+    }
+
     /// A read of `keys` alone: what is not in `read` is not there. Says what changed by it.
     pub fn publish_some(
         &mut self,
@@ -245,6 +259,23 @@ mod tests {
             keys(&["x/a"])
         );
         assert!(mirror.doubtful(&keys(&["x/"])).is_empty());
+    }
+
+    /// What nobody asks for any more may well be there, and whoever reads it by name is believed.
+    #[test]
+    fn what_was_not_asked_for_is_not_gone() {
+        let mut mirror = Mirror::default();
+        let (both, one): (BTreeSet<_>, BTreeSet<_>) =
+            (["x/".into(), "y/".into()].into(), ["x/".into()].into());
+        let ticket = mirror.begin();
+        mirror.publish_under(ticket, &both, map(&[("x/a", 1), ("y/b", 1)]));
+        let by_name = mirror.begin();
+        let ticket = mirror.begin();
+        let changed = mirror.publish_under(ticket, &one, map(&[("x/a", 1)]));
+        assert_eq!(changed, BTreeSet::new());
+        assert_eq!(mirror.under("y/").count(), 0, "nothing is known of it");
+        mirror.publish_some(by_name, &["y/b".to_owned()].into(), map(&[("y/b", 1)]));
+        assert_eq!(mirror.under("y/").count(), 1);
     }
 
     #[test]

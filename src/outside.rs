@@ -382,7 +382,11 @@ impl<S: Source> Outside<S> {
         state.finished = state.attempted;
         match read {
             Ok(read) => {
-                let changed = state.mirror.publish(ticket, read);
+                let changed = if S::ENUMERATES {
+                    state.mirror.publish(ticket, read)
+                } else {
+                    state.mirror.publish_under(ticket, &asked, read)
+                };
                 let recovered = matches!(state.standing, Standing::Failing { .. });
                 state.standing = Standing::Good;
                 state.succeeded = state.attempted;

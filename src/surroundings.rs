@@ -283,6 +283,29 @@ impl<'a> Surroundings<'a> {
         Ok(found.into_values().collect())
     }
 
+    /// The objects of a kind in all namespaces, as they are in the cluster; of this one alone where that is all
+    /// that we may see.
+    pub async fn list_everywhere<T>(&self, namespace: &str) -> Result<Vec<T>>
+    where
+        T: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+    {
+        let kind = T::kind(&());
+        let all = Api::<T>::all(self.client.clone());
+        let here = Api::<T>::namespaced(self.client.clone(), namespace);
+        let params = ListParams::default();
+        let doing = format!("listing {kind}");
+        let found = match kubernetes::call_if_there(&doing, all.list(&params)).await {
+            Err(error) if error.class == Class::Denied => {
+                kubernetes::call_if_there(&doing, here.list(&params)).await?
+            }
+            found => found?,
+        };
+        Ok(found.map(|found| found.items).unwrap_or_default())
+    }
+
     /// What is said about a namespace itself, if there is one.
     pub async fn namespace(&self, name: &str) -> Result<Option<PartialObjectMeta<Namespace>>> {
         let api = Api::<Namespace>::all(self.client.clone());

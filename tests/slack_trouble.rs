@@ -999,3 +999,53 @@ fn a_webhook_that_comes_last_is_asked_at_once() {
         kept_the_rules(&tenant, &slack, 0);
     });
 }
+
+/// Slack has no marks: after a restart whoever comes first must not have what another has made.
+#[test]
+fn a_restart_gives_no_channel_away() {
+    test(|world| async move {
+        let maker = Tenant::new(world, "slack-maker").await;
+        let taker = Tenant::new(world, "slack-aker-2").await;
+        let (slack, token) = workspace(&maker, &SCOPES).await;
+        // The same by another token of the same workspace.
+        let third = Tenant::new(world, "slack-aker-3").await;
+        taker.secret("slack", "token", &token).await;
+        third.secret("slack", "token", &slack.bot(&SCOPES)).await;
+        let watched = [
+            "--watch-namespace",
+            "slack-aker-2",
+            "--watch-namespace",
+            "slack-aker-3",
+        ];
+        let operator = maker.operator_with(&watched).await;
+        maker
+            .apply::<SlackChannel>("runs", spec("vsu_runs", json!({"topic": "Made"})))
+            .await;
+        maker.ready::<SlackChannel>("runs", "Applied").await;
+        let id = slack.channel("vsu_runs").unwrap().id;
+        let more =
+            json!({"topic": "Taken", "adoptionPolicy": "IfExists", "deletionPolicy": "Delete"});
+        for tenant in [&taker, &third] {
+            tenant
+                .apply::<SlackChannel>("runs", spec("vsu_runs", more.clone()))
+                .await;
+            let says = tenant.ready::<SlackChannel>("runs", "Conflict").await;
+            assert!(says.contains("another SlackChannel"), "{says}");
+        }
+        operator.kill().await.unwrap();
+        let mark = slack.mark();
+        let _operator = maker.operator_with(&watched).await;
+        looks(&slack, &token, mark, 3).await;
+        for tenant in [&taker, &third] {
+            tenant.ready::<SlackChannel>("runs", "Conflict").await;
+            tenant.delete::<SlackChannel>("runs").await;
+            tenant.gone::<SlackChannel>("runs").await;
+        }
+        maker.ready::<SlackChannel>("runs", "Applied").await;
+        let object = maker.api::<SlackChannel>().get("runs").await.unwrap();
+        assert_eq!(object.status.unwrap().channel_id.as_deref(), Some(&*id));
+        let channel = slack.channel(&id).unwrap();
+        assert_eq!((&*channel.topic, channel.is_archived), ("Made", false));
+        kept_the_rules(&maker, &slack, 0);
+    });
+}

@@ -115,6 +115,9 @@ pub async fn reconcile<K: Kind>(
         tracing::info!(target: "campanile::audit", left, trace_id = passage.trace_id, "let go: deletionPolicy is Orphan");
         return let_go(&object, &api, ground).await;
     }
+    if deleting && K::made_nothing(&before) {
+        return let_go(&object, &api, ground).await;
+    }
     if policies.suspend && !deleting {
         return suspend(&object, before, requested, ground).await;
     }

@@ -230,7 +230,7 @@ pub struct Claim {
     pub creating: Option<Creating>,
     /// What is done about one that is there already.
     pub adoption: AdoptionPolicy,
-    /// Ids of channels that other objects of the namespace look after.
+    /// Ids of channels that other objects look after.
     pub elsewhere: BTreeSet<String>,
     /// Whether only those can see it who were invited.
     pub private: bool,

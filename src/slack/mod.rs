@@ -37,7 +37,7 @@ pub struct Inputs {
     pub token: Option<Token>,
     /// The webhook's URL; the error where it cannot be read.
     pub webhook: Option<Result<Secret>>,
-    /// Ids of channels that other objects of the namespace look after.
+    /// Ids of channels that other objects look after.
     pub elsewhere: BTreeSet<String>,
 }
 
@@ -197,10 +197,10 @@ impl Kind for SlackChannel {
         };
         let mut elsewhere = BTreeSet::new();
         if self.spec.channel.is_some() {
-            let others = around.list::<SlackChannel>(&namespace, "").await?;
-            let others = others
-                .into_iter()
-                .filter(|other| other.name_any() != self.name_any());
+            let others = around.list_everywhere::<SlackChannel>(&namespace).await?;
+            let others = others.into_iter().filter(|other| {
+                (other.namespace(), other.name_any()) != (self.namespace(), self.name_any())
+            });
             elsewhere.extend(others.filter_map(|other| other.status?.channel_id));
         }
         Ok(Inputs {
@@ -300,6 +300,12 @@ impl Kind for SlackChannel {
         }
     }
 
+    /// Of what was wiped nobody can say that.
+    fn made_nothing(status: &SlackChannelStatus) -> bool {
+        let seen = !status.conditions.is_empty();
+        seen && status.channel_id.is_none() && status.creating.is_none()
+    }
+
     fn intend(status: &mut SlackChannelStatus, step: &Step) {
         if step.stage == Channel::NAME {
             status.creating = Some(Creating {
@@ -326,6 +332,20 @@ impl Kind for SlackChannel {
         _: Moment,
     ) -> Findings {
         let mut findings = Findings::default();
+        if let (Some(Err(error)), Some(_)) = (&outcome.inputs, &self.spec.channel)
+            && !error.class.passes()
+        {
+            let reason = match error.class {
+                Class::Waiting(On::Secret) => "WaitingForSecret",
+                _ => "AccessDenied",
+            };
+            findings.verdicts.push(Verdict {
+                type_: "ChannelReady",
+                holds: Some(false),
+                reason,
+                message: error.message.clone(),
+            });
+        }
         let Some(place) = outcome.current() else {
             return findings;
         };
@@ -451,6 +471,8 @@ fn note(row: &ChannelRow, place: &PlaceOutcome<SlackChannel>, status: &mut Slack
                 .and_then(|members| i32::try_from(members).ok());
             status.invited = row.invitations.stage.invited();
         }
+        // Two know it, and another has it: should that one go, it is this one's again.
+        Some(channel) if status.channel_id.as_ref() == Some(&channel.id) => {}
         // That of somebody else, or none: what status says of one would not be true.
         _ => {
             status.channel_id = None;

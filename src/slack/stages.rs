@@ -156,6 +156,13 @@ impl Ground {
             {
                 Pick::Taken(channel)
             }
+            // Nor does whoever goes take along what another looks after.
+            Pick::Ours(channel)
+                if claim.name.is_none()
+                    && self.sight()?.is_another(&channel.id, &self.asking.uid) =>
+            {
+                Pick::None
+            }
             pick => pick,
         };
         let shared = |channel: &client::Channel| {

@@ -103,7 +103,8 @@ impl Sight {
     /// Whether another object looks after it.
     pub fn is_another(&self, channel: &str, uid: &str) -> bool {
         let owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
-        owners.get(channel).is_some_and(|owner| owner != uid)
+        let owner = owners.get(channel).filter(|owner| *owner != uid);
+        owner.is_some_and(|owner| self.channels.is_held_by(owner))
     }
 }
 

@@ -619,6 +619,9 @@ impl Delivery {
 
 /// The condition that says it.
 fn delivering(troubles: &[(&'static str, String)]) -> Verdict {
+    // What a reader has yet to confirm is the least: anything else is said before it.
+    let mut troubles: Vec<_> = troubles.iter().collect();
+    troubles.sort_by_key(|(reason, _)| *reason == "PendingConfirmation");
     let told: Vec<_> = troubles.iter().map(|(_, text)| text.as_str()).collect();
     Verdict {
         type_: "DeliveryReady",
