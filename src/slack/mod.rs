@@ -549,7 +549,8 @@ fn webhook_ready(row: Option<&Row>, place: &PlaceOutcome<SlackChannel>) -> Optio
         }
         Some(error) => verdict(false, "Revoked", &error.message),
         None => row
-            .and_then(|row| row.webhook.seen.as_ref())
+            .and_then(|row| row.webhook.seen.as_ref()?.values().next())
+            .filter(|found| found.live)
             .and_then(|_| verdict(true, "TakesMessages", "")),
     }
 }

@@ -974,7 +974,8 @@ impl Stage for IncomingWebhook {
     type Key = String;
     type Value = Posting;
     type Id = ();
-    type Live = ();
+    /// Whether it has been asked.
+    type Live = bool;
 
     fn scope(&self) -> &str {
         "slack webhooks"
@@ -996,9 +997,11 @@ impl Stage for IncomingWebhook {
         let seen = webhooks
             .snapshot(&[key.clone()].into(), &self.ground.asking)
             .await?;
-        let posting = match seen.get(key).map(|it| &**it) {
-            Some(Ok(Webhook::Alive)) => Posting(Ok(())),
-            Some(Ok(Webhook::Revoked(why))) => Posting(Err(why.clone())),
+        let (posting, asked) = match seen.get(key).map(|it| &**it) {
+            Some(Ok(Webhook::Alive)) => (Posting(Ok(())), true),
+            Some(Ok(Webhook::Revoked(why))) => (Posting(Err(why.clone())), true),
+            // Somebody posts or asks by it in this very second: nothing is wrong with that.
+            Some(Err(error)) if error.class == Class::Throttled => (Posting(Ok(())), false),
             Some(Err(error)) => return Err(error.clone()),
             None => return Err(Error::failing("the webhook has not been asked yet")),
         };
@@ -1006,7 +1009,7 @@ impl Stage for IncomingWebhook {
             id: (),
             value: posting,
             holder: Holder::Us,
-            live: (),
+            live: asked,
         };
         Ok([(name.clone(), found)].into())
     }
