@@ -180,6 +180,17 @@ impl<'a> Surroundings<'a> {
         }
     }
 
+    /// Whether an object is taken as a file has it, and not as it is in the cluster.
+    pub fn is_given<T: Resource<DynamicType = ()>>(&self, namespace: &str, name: &str) -> bool {
+        let key = ObjectKey {
+            kind: T::kind(&()).into_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        let given = self.overlay.and_then(|overlay| overlay.manifest(&key));
+        given.is_some()
+    }
+
     /// One object, if it is there.
     pub async fn get<T>(&self, namespace: &str, name: &str) -> Result<Option<T>>
     where

@@ -1,6 +1,7 @@
 //! SlackChannel: a channel that is there as declared, from its first message to its archive.
 
 use crate::{
+    cli::plan_as,
     ownership::kstatus,
     support::{Conditions, Tenant, eventually, test},
 };
@@ -304,7 +305,8 @@ fn what_is_there_already_becomes_ours_only_where_the_spec_says_so() {
         );
         tenant.apply::<SlackChannel>("again", again).await;
         let second = tenant.ready::<SlackChannel>("again", "Conflict").await;
-        assert!(second.contains("another SlackChannel"), "{second}");
+        let holder = format!("SlackChannel {}/runs", tenant.namespace);
+        assert!(second.contains(&holder), "{second}");
         assert_eq!(slack.channel(&id).unwrap().topic, "Runs");
 
         // Archived ones keep their names.
@@ -505,18 +507,46 @@ fn a_webhook_is_watched_and_nothing_is_posted() {
             .stands::<SlackChannel>("hook", "WebhookReady", "True", "TakesMessages")
             .await;
 
+        // Slack takes one post a second. That another came first says nothing against the webhook, and a plan
+        // goes by what status says.
+        let mark = slack.mark();
+        let wait = Trouble::RateLimited { retry_after: 1 };
+        slack.trouble_in("alerts", WEBHOOK, wait, None);
+        let refused = || {
+            let calls = slack.calls_since(mark, WEBHOOK);
+            calls.iter().filter(|call| call.status == Some(429)).count()
+        };
+        eventually("three looks that come too soon", async || match refused() {
+            0..3 => Err(format!("{:#?}", slack.calls_since(mark, WEBHOOK))),
+            _ => Ok(()),
+        })
+        .await;
+        let object = tenant.api::<SlackChannel>().get("hook").await.unwrap();
+        assert!(object.holds("Ready") && object.holds("WebhookReady"));
+        let args = ["-n", "slack-hook", "--allow-private-endpoints"];
+        let planned = plan_as(world, &[], &args, "").await;
+        assert_eq!(planned.code, 0, "{}{}", planned.out, planned.err);
+        slack.lift_in("alerts", WEBHOOK);
+
         // Another that does not answer is nobody else's trouble.
         slack.create_channel("failing");
         let third = slack.webhook("failing");
         tenant.secret("third", "url", &third).await;
+        let wait = Trouble::RateLimited { retry_after: 3 };
+        slack.trouble_in("failing", WEBHOOK, wait, 1);
         let down = Trouble::Error("rollup_error".into());
         slack.trouble_in("failing", WEBHOOK, down, None);
         let failing = json!({"webhookSecretRef": {"name": "third", "key": "url"}});
         tenant.apply::<SlackChannel>("failing", failing).await;
+        tenant.ready::<SlackChannel>("failing", "Throttled").await;
         let told = tenant
             .ready::<SlackChannel>("failing", "SystemUnavailable")
             .await;
         assert!(told.contains("HTTP 500 rollup_error"), "{told}");
+        let calls = slack.calls(WEBHOOK).into_iter();
+        let calls: Vec<_> = calls.filter(|call| third.ends_with(&call.token)).collect();
+        let wait = Duration::try_from(calls[1].at - calls[0].at).unwrap();
+        assert!(wait >= Duration::from_secs(3), "{wait:?}");
         tenant.secret("hook", "url", &first).await;
         tenant
             .stands::<SlackChannel>("hook", "WebhookReady", "False", "Revoked")

@@ -599,7 +599,9 @@ fn a_name_that_somebody_out_of_sight_has() {
             .apply::<SlackChannel>("ops", spec("vsu_ops", ops))
             .await;
         for (name, channel) in [("runs", "vsu_runs"), ("ops", "vsu_ops")] {
-            let taken = tenant.ready::<SlackChannel>(name, "PartiallyFailed").await;
+            let taken = tenant.ready::<SlackChannel>(name, "Conflict").await;
+            let stands = tenant.stands::<SlackChannel>(name, "ChannelReady", "False", "NameTaken");
+            assert_eq!(stands.await, taken);
             for part in [
                 channel,
                 "is taken",
@@ -610,7 +612,6 @@ fn a_name_that_somebody_out_of_sight_has() {
                 assert!(taken.contains(part), "{taken}");
             }
             let object = tenant.api::<SlackChannel>().get(name).await.unwrap();
-            assert!(!object.holds("ChannelReady"));
             assert_eq!(kstatus(&object), "Failed");
         }
         looks(&slack, &token, slack.mark(), 3).await;
@@ -732,9 +733,7 @@ fn a_channel_at_rest_costs_its_looks_alone() {
         for name in ["runs", "ops", "hook"] {
             tenant.ready::<SlackChannel>(name, "Applied").await;
         }
-        tenant
-            .ready::<SlackChannel>("taken", "PartiallyFailed")
-            .await;
+        tenant.ready::<SlackChannel>("taken", "Conflict").await;
         let members = |name: &'static str, members: i32| {
             tenant.until::<SlackChannel>(name, "who is in it", move |object| {
                 object.status.as_ref().unwrap().members == Some(members)
@@ -1030,7 +1029,10 @@ fn a_restart_gives_no_channel_away() {
                 .apply::<SlackChannel>("runs", spec("vsu_runs", more.clone()))
                 .await;
             let says = tenant.ready::<SlackChannel>("runs", "Conflict").await;
-            assert!(says.contains("another SlackChannel"), "{says}");
+            assert!(
+                says.contains("a SlackChannel of another Namespace"),
+                "{says}"
+            );
         }
         operator.kill().await.unwrap();
         let mark = slack.mark();

@@ -6,10 +6,7 @@ use crate::{
     error::{Class, Error},
     plan::{Desired, Value},
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::{collections::BTreeMap, fmt};
 
 /// A channel's configuration, as far as the bot need not be in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -230,8 +227,8 @@ pub struct Claim {
     pub creating: Option<Creating>,
     /// What is done about one that is there already.
     pub adoption: AdoptionPolicy,
-    /// Ids of channels that other objects look after.
-    pub elsewhere: BTreeSet<String>,
+    /// Who else looks after channels, for people, by the channels' ids.
+    pub elsewhere: BTreeMap<String, String>,
     /// Whether only those can see it who were invited.
     pub private: bool,
 }
@@ -274,7 +271,7 @@ impl Claim {
         if let Some(channel) = by_id.filter(|channel| !left_behind(channel)) {
             return Pick::Ours(channel);
         }
-        let elsewhere = |channel: &Channel| self.elsewhere.contains(&channel.id);
+        let elsewhere = |channel: &Channel| self.elsewhere.contains_key(&channel.id);
         // Slack gives a channel another id when it changes what it is, and keeps when it was made.
         let renumbered = |named: &Channel| {
             self.id.is_some() && by_id.is_none() && self.created == Some(named.created)
@@ -380,7 +377,7 @@ mod tests {
             ..claim()
         };
         let taken = Claim {
-            elsewhere: ["C2".to_owned()].into(),
+            elsewhere: [("C2".to_owned(), "SlackChannel ns/b".to_owned())].into(),
             ..adopting.clone()
         };
         let going = Claim {
@@ -486,7 +483,7 @@ mod tests {
             assert_eq!(pick == Pick::Ours(named), ours, "{claim:?} {named:?}");
         }
         let taken = Claim {
-            elsewhere: ["C1".to_owned()].into(),
+            elsewhere: [("C1".to_owned(), "SlackChannel ns/b".to_owned())].into(),
             ..creating(1000)
         };
         assert_eq!(taken.pick("UBOT", None, &[&mine]), Pick::Taken(&mine));

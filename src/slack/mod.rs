@@ -26,9 +26,13 @@ use crate::{
 };
 use desired::{Claim, Configuration};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use kube::ResourceExt;
 use stages::{Channel, Details, Ground, IncomingWebhook, Invitations, Member};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use workspace::{Access, SlackWatch, TEAM, id_key, name_key, webhook_key};
 
 /// What a SlackChannel refers to.
@@ -37,8 +41,10 @@ pub struct Inputs {
     pub token: Option<Token>,
     /// The webhook's URL; the error where it cannot be read.
     pub webhook: Option<Result<Secret>>,
-    /// Ids of channels that other objects look after.
-    pub elsewhere: BTreeSet<String>,
+    /// Whether the webhook need not be asked, since status says that it takes messages.
+    pub webhook_is_known: bool,
+    /// Who else looks after channels, for people, by the channels' ids.
+    pub elsewhere: BTreeMap<String, String>,
 }
 
 /// A bot token, and whose it is.
@@ -195,17 +201,21 @@ impl Kind for SlackChannel {
             Some(reference) => Some(webhook(&namespace, reference, around).await),
             None => None,
         };
-        let mut elsewhere = BTreeSet::new();
+        let mut elsewhere = BTreeMap::new();
         if self.spec.channel.is_some() {
             let others = around.list_everywhere::<SlackChannel>(&namespace).await?;
             let others = others.into_iter().filter(|other| {
                 (other.namespace(), other.name_any()) != (self.namespace(), self.name_any())
             });
-            elsewhere.extend(others.filter_map(|other| other.status?.channel_id));
+            elsewhere.extend(others.filter_map(|other| {
+                let id = other.status.as_ref()?.channel_id.clone()?;
+                Some((id, who(&other, &namespace)))
+            }));
         }
         Ok(Inputs {
             token,
             webhook,
+            webhook_is_known: self.knows_webhook(&namespace, around),
             elsewhere,
         })
     }
@@ -268,7 +278,8 @@ impl Kind for SlackChannel {
             (key, place_of(&namespace, reference))
         });
         let url = inputs.and_then(|inputs| inputs.webhook.as_ref());
-        let webhook = IncomingWebhook::new(name, url, ground.clone());
+        let is_known = inputs.is_some_and(|inputs| inputs.webhook_is_known);
+        let webhook = IncomingWebhook::new(name, url, is_known, ground.clone());
         let manages = self.spec.channel.is_some() && ground.watch.sight.is_some();
         let channel = manages.then(|| {
             let name = self.spec.channel.clone();
@@ -379,6 +390,23 @@ impl Kind for SlackChannel {
 }
 
 impl SlackChannel {
+    /// Whether a plan goes by what status says of the webhook: Slack takes one question a second, which the
+    /// operator or an alarm may need.
+    fn knows_webhook(&self, namespace: &str, around: &Surroundings<'_>) -> bool {
+        let named = self.spec.webhook_secret_ref.as_ref();
+        let as_seen = named.is_some_and(|reference| {
+            around.purpose == Purpose::Plan
+                && !around.is_given::<KubeSecret>(namespace, &reference.name)
+        });
+        let status = self.status.as_ref().filter(|_| as_seen);
+        let mut conditions = status.iter().flat_map(|status| &status.conditions);
+        conditions.any(|told| {
+            told.type_ == "WebhookReady"
+                && told.status == "True"
+                && told.observed_generation == self.metadata.generation
+        })
+    }
+
     /// The token by which the channel is looked after. One that is named and missing never falls back to
     /// the operator's.
     async fn token(
@@ -440,6 +468,15 @@ async fn webhook(namespace: &str, reference: &KeyRef, around: &Surroundings<'_>)
         let source = place_of(namespace, reference);
         Error::new(Class::Waiting(On::Secret), format!("{source}: {wrong}"))
     })
+}
+
+/// An object, for people of a namespace: what others are called is none of their concern.
+fn who(other: &SlackChannel, namespace: &str) -> String {
+    if other.namespace().as_deref() == Some(namespace) {
+        format!("SlackChannel {namespace}/{}", other.name_any())
+    } else {
+        "a SlackChannel of another Namespace".into()
+    }
 }
 
 /// The channel as it was seen, into status.
@@ -549,8 +586,7 @@ fn webhook_ready(row: Option<&Row>, place: &PlaceOutcome<SlackChannel>) -> Optio
         }
         Some(error) => verdict(false, "Revoked", &error.message),
         None => row
-            .and_then(|row| row.webhook.seen.as_ref()?.values().next())
-            .filter(|found| found.live)
+            .and_then(|row| row.webhook.seen.as_ref())
             .and_then(|_| verdict(true, "TakesMessages", "")),
     }
 }

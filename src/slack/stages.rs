@@ -165,19 +165,20 @@ impl Ground {
             }
             pick => pick,
         };
-        let shared = |channel: &client::Channel| {
-            self.claim.elsewhere.contains(&channel.id)
-                || self
-                    .sight()
-                    .is_ok_and(|sight| sight.is_another(&channel.id, &self.asking.uid))
+        let holder = |channel: &client::Channel| {
+            let sight = self.sight();
+            match self.claim.elsewhere.get(&channel.id) {
+                Some(other) => format!("{other}, which looks after it"),
+                // Its status does not tell yet.
+                None if sight.is_ok_and(|it| it.is_another(&channel.id, &self.asking.uid)) => {
+                    "another SlackChannel, which looks after it".into()
+                }
+                None => holders(channel).into(),
+            }
         };
         let (channel, holder) = match pick {
             Pick::Ours(channel) => (same(channel), Holder::Us),
-            Pick::Taken(channel) if shared(channel) => {
-                let other = "another SlackChannel, which looks after it";
-                (same(channel), Holder::Other(other.into()))
-            }
-            Pick::Taken(channel) => (same(channel), Holder::Other(holders(channel).into())),
+            Pick::Taken(channel) => (same(channel), Holder::Other(holder(channel))),
             Pick::None => (None, Holder::Nobody),
             Pick::Lost => {
                 return Err(Error::new(
@@ -407,7 +408,7 @@ impl Channel {
                     }
                 } else {
                     Error::new(
-                        Class::Rejected,
+                        Class::Conflict,
                         format!(
                             "the name {name} is taken by a channel that the bot cannot see, a private one (archived ones keep their names): invite the bot to it and set spec.adoptionPolicy to IfExists, or choose another name"
                         ),
@@ -939,15 +940,18 @@ pub struct IncomingWebhook {
     pub desired: Desired<String, Posting>,
     /// Under what it is watched, and its URL.
     webhook: Option<(String, Secret)>,
+    /// That it takes messages is known without asking it.
+    is_known: bool,
     ground: Arc<Ground>,
 }
 
 impl IncomingWebhook {
     /// The stage of one object. `name`: where the webhook's URL is, for people; the error if it cannot be
-    /// read there.
+    /// read there. `is_known`: that it takes messages is known without asking it.
     pub fn new(
         name: Option<(String, String)>,
         url: Option<&Result<Secret>>,
+        is_known: bool,
         ground: Arc<Ground>,
     ) -> Self {
         let mut desired = Desired::default();
@@ -964,7 +968,25 @@ impl IncomingWebhook {
         Self {
             desired,
             webhook,
+            is_known,
             ground,
+        }
+    }
+}
+
+impl IncomingWebhook {
+    async fn ask(&self, key: &str, url: &Secret) -> Result<Posting> {
+        let webhooks = &self.ground.watch.webhooks;
+        if webhooks.source.name(key, url) {
+            webhooks.doubt(key);
+        }
+        let asked = [key.to_owned()].into();
+        let seen = webhooks.snapshot(&asked, &self.ground.asking).await?;
+        match seen.get(key).map(|it| &**it) {
+            Some(Ok(Webhook::Alive)) => Ok(Posting(Ok(()))),
+            Some(Ok(Webhook::Revoked(why))) => Ok(Posting(Err(why.clone()))),
+            Some(Err(error)) => Err(error.clone()),
+            None => Err(Error::failing("the webhook has not been asked yet")),
         }
     }
 }
@@ -974,8 +996,7 @@ impl Stage for IncomingWebhook {
     type Key = String;
     type Value = Posting;
     type Id = ();
-    /// Whether it has been asked.
-    type Live = bool;
+    type Live = ();
 
     fn scope(&self) -> &str {
         "slack webhooks"
@@ -990,26 +1011,16 @@ impl Stage for IncomingWebhook {
         else {
             return Ok(Seen::<Self>::new());
         };
-        let webhooks = &self.ground.watch.webhooks;
-        if webhooks.source.name(key, url) {
-            webhooks.doubt(key);
-        }
-        let seen = webhooks
-            .snapshot(&[key.clone()].into(), &self.ground.asking)
-            .await?;
-        let (posting, asked) = match seen.get(key).map(|it| &**it) {
-            Some(Ok(Webhook::Alive)) => (Posting(Ok(())), true),
-            Some(Ok(Webhook::Revoked(why))) => (Posting(Err(why.clone())), true),
-            // Somebody posts or asks by it in this very second: nothing is wrong with that.
-            Some(Err(error)) if error.class == Class::Throttled => (Posting(Ok(())), false),
-            Some(Err(error)) => return Err(error.clone()),
-            None => return Err(Error::failing("the webhook has not been asked yet")),
+        let posting = if self.is_known {
+            Posting(Ok(()))
+        } else {
+            self.ask(key, url).await?
         };
         let found = Found {
             id: (),
             value: posting,
             holder: Holder::Us,
-            live: asked,
+            live: (),
         };
         Ok([(name.clone(), found)].into())
     }

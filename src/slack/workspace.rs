@@ -178,6 +178,7 @@ impl Watch for SlackWatch {
             slack: clients.slack.clone(),
             urls: Mutex::default(),
             lately: Mutex::default(),
+            said: Mutex::default(),
             pauses: Pauses::default(),
         };
         Ok(Self {
@@ -357,6 +358,8 @@ pub struct Webhooks {
     urls: Mutex<BTreeMap<String, Secret>>,
     /// What those said that were asked lately, and when.
     lately: Mutex<BTreeMap<String, (Instant, Probed)>>,
+    /// What they said last, when they said anything.
+    said: Mutex<BTreeMap<String, Webhook>>,
     pauses: Pauses,
 }
 
@@ -381,8 +384,13 @@ impl Webhooks {
         if is_other {
             self.pauses.state().remove(key);
             self.lately().remove(key);
+            self.said().remove(key);
         }
         is_other
+    }
+
+    fn said(&self) -> MutexGuard<'_, BTreeMap<String, Webhook>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lately(&self) -> MutexGuard<'_, BTreeMap<String, (Instant, Probed)>> {
@@ -390,6 +398,20 @@ impl Webhooks {
     }
 
     async fn probe(&self, key: &str, url: &Secret, urgency: Urgency) -> Probed {
+        let probed = self.ask(key, url, urgency).await;
+        let mut said = self.said();
+        match &probed {
+            Ok(webhook) => drop(said.insert(key.to_owned(), webhook.clone())),
+            // Somebody posts by it in this very second, which says nothing against it.
+            Err(error) if error.class == Class::Throttled => {
+                return said.get(key).cloned().map_or(probed, Ok);
+            }
+            Err(_) => {}
+        }
+        probed
+    }
+
+    async fn ask(&self, key: &str, url: &Secret, urgency: Urgency) -> Probed {
         self.pauses.over(key)?;
         let probed = self.slack.probe_webhook(url, urgency).await;
         Ok(self.pauses.heed(key, probed)?)
