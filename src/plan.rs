@@ -230,7 +230,8 @@ pub struct Step {
     pub stage: &'static str,
     /// To which.
     pub key: String,
-    /// The fields that change: name, from, to. A created thing has no `from`, a deleted one no fields.
+    /// The fields that change: name, from, to. A created thing has no `from`, a deleted one no fields but
+    /// for the record: [`Step::losing`].
     pub fields: Vec<FieldChange>,
     /// Who holds it, in a conflict.
     pub holder: Option<String>,
@@ -243,7 +244,7 @@ pub struct FieldChange {
     pub name: String,
     /// What it was, empty if it was not set; `None` if the thing was not there.
     pub from: Option<String>,
-    /// What it becomes.
+    /// What it becomes; empty if it is to be unset, or goes with the thing.
     pub to: String,
 }
 
@@ -274,6 +275,22 @@ impl Step {
             key: change.key().to_string(),
             fields,
             holder,
+        }
+    }
+
+    /// A deletion with all that is lost by it, for the record: people are told which thing goes.
+    #[must_use]
+    pub fn losing(self, was: &impl Value) -> Self {
+        let fields = was.fields().into_iter();
+        let fields = fields.filter(|(_, was)| !was.is_empty());
+        let fields = fields.map(|(name, was)| FieldChange {
+            name: name.to_owned(),
+            from: Some(was),
+            to: String::new(),
+        });
+        Self {
+            fields: fields.collect(),
+            ..self
         }
     }
 }
@@ -548,6 +565,30 @@ mod tests {
                 "! thing x\n    not touched: it is held by nobody that Campanile knows (it carries no mark)",
                 "- thing z"
             ]
+        );
+    }
+
+    #[test]
+    fn what_a_deletion_loses_is_only_in_the_record() {
+        let deletion: Change<&str, Size, u8> = Change::Delete {
+            key: "a",
+            ours: found(7, Holder::Us).ours().unwrap(),
+        };
+        let told = Step::of("thing", &deletion);
+        assert_eq!(told.fields, []);
+        let lost = FieldChange {
+            name: "size".into(),
+            from: Some("7".into()),
+            to: String::new(),
+        };
+        let recorded = told.clone().losing(&Size(7));
+        assert_eq!(recorded.fields, [lost]);
+        assert_eq!(
+            Step {
+                fields: Vec::new(),
+                ..recorded
+            },
+            told
         );
     }
 

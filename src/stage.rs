@@ -184,7 +184,7 @@ pub trait Gate: Send + Sync {
     /// Records in status what the outside calls the thing that has been made. Only for stages with a
     /// ledger. Where that fails, what was intended still stands there.
     fn record<'a>(&'a self, step: &'a Step, id: &'a str) -> BoxFuture<'a, ()>;
-    /// A change's outcome.
+    /// A change's outcome. The step of a deletion has what is lost by it.
     fn leave(&self, operation: Operation<'_>, step: &Step, outcome: &Result<Applied>);
     /// The refusal, where this very change, or any in this scope, was refused so lately that it is not
     /// worth asking again.
@@ -356,6 +356,16 @@ impl<S: Stage> Typed<S> {
         });
     }
 
+    /// A change as the gate sees it, which keeps the record.
+    fn entered(&self, change: &ChangeOf<S>) -> Step {
+        let step = Step::of(S::NAME, change);
+        let seen = self.seen.as_ref().filter(|_| step.verb == Verb::Delete);
+        match seen.and_then(|seen| seen.get(change.key())) {
+            Some(lost) => step.losing(&lost.value),
+            None => step,
+        }
+    }
+
     fn leave_untried(count: usize, run: &mut Run<'_>) {
         run.report.untried += count;
         run.unsettled.insert(S::NAME, S::NEEDS);
@@ -402,7 +412,7 @@ impl<S: Stage> Typed<S> {
     async fn make(&mut self, changes: Vec<ChangeOf<S>>, run: &mut Run<'_>) {
         let mut fresh = Vec::with_capacity(changes.len());
         for change in changes {
-            let step = Step::of(S::NAME, &change);
+            let step = self.entered(&change);
             let scope = self.stage.scope();
             let refusal = run.gate.and_then(|gate| gate.refused(scope, &step));
             if let Some(refusal) = refusal {
@@ -424,10 +434,7 @@ impl<S: Stage> Typed<S> {
                 Self::leave_untried(batch.len(), run);
                 continue;
             }
-            let steps: Vec<_> = batch
-                .iter()
-                .map(|change| Step::of(S::NAME, change))
-                .collect();
+            let steps: Vec<_> = batch.iter().map(|change| self.entered(change)).collect();
             let Some(first) = batch.first() else { continue };
             let operation = self.stage.operation(first);
             if let Err(error) = Self::admit(gate, operation, &steps).await {
@@ -456,7 +463,7 @@ impl<S: Stage> Typed<S> {
                 }
                 match outcome {
                     Ok(applied) => {
-                        run.report.made.push(step.clone());
+                        run.report.made.push(Step::of(S::NAME, change));
                         let name = (S::NAME, step.key.clone());
                         match change {
                             Change::Create { .. } => drop(run.ids.new.insert(name.clone())),

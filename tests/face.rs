@@ -52,7 +52,7 @@ async fn log(operator: &Process) -> String {
 }
 
 /// What the operator has logged, a value per line.
-async fn lines(operator: &Process) -> Vec<Value> {
+pub async fn lines(operator: &Process) -> Vec<Value> {
     let log = log(operator).await;
     // The last line may be half written.
     let whole = log.rfind('\n').map_or("", |end| &log[..end]);
@@ -612,8 +612,47 @@ fn every_write_outside_has_a_line() {
             (side(puts[1], "from"), side(puts[1], "to")),
             ("threshold=10".to_owned(), "threshold=20".to_owned())
         );
-        let gone = of("cloudwatch:DeleteAlarms", "")[0];
-        assert_eq!((side(gone, "from"), side(gone, "to")), Default::default());
+        // Of what goes it is told what it was: two alarms, one after the other, a key's subscription and
+        // two topics.
+        let gone = of("cloudwatch:DeleteAlarms", "");
+        let lost: Vec<_> = gone
+            .iter()
+            .map(|line| (side(line, "what"), side(line, "from"), side(line, "to")))
+            .collect();
+        let slow = tenant.name(Severity::Warning, "golden", "slow", Some("prod"));
+        let warned = names::topic(
+            CLUSTER,
+            &tenant.namespace,
+            &tenant.namespace,
+            Severity::Warning,
+        );
+        let warned = names::topic_arn(REGION, &tenant.account, &warned);
+        for ((what, from, to), (alarm, fields)) in lost.iter().zip([
+            (&slow, vec!["metricName=slow", "threshold=10", &warned]),
+            (&name, vec!["metricName=errors", "threshold=20", &topic]),
+        ]) {
+            assert_eq!((what, &**to), (&format!("alarm {alarm}"), ""));
+            for field in fields.iter().chain(&["namespace=App", "statistic=Sum"]) {
+                assert!(from.contains(field), "{field} in {from}");
+            }
+        }
+        assert_eq!(lost.len(), 2, "{lost:?}");
+        for topic in [&topic, &warned] {
+            let line = of("sns:DeleteTopic", topic)[0];
+            assert!(side(line, "from").starts_with("policy={"), "{line}");
+            assert_eq!(side(line, "to"), "");
+        }
+        // An endpoint that holds a key is shown as a digest.
+        for line in of("sns:Unsubscribe", &topic) {
+            let (what, from) = (side(line, "what"), side(line, "from"));
+            assert_eq!(what, format!("subscription {from}"));
+            assert!(from.starts_with("critical http hmac:"), "{line}");
+            assert_eq!(side(line, "to"), "");
+        }
+        for line in audited.values().flatten() {
+            let line = line.to_string();
+            assert!(!line.contains(&key("")), "{line}");
+        }
         let tagged = of("cloudwatch:TagResource", &arn)[0];
         let from = format!("{}=somebody", mark::TAG);
         assert_eq!(side(tagged, "from"), from);

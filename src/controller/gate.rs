@@ -92,8 +92,8 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
             region = operation.region,
             api = operation.api,
             what = format!("{} {}", step.stage, step.key),
-            from = side(step, |field| field.from.as_deref()),
-            to = side(step, |field| Some(&field.to)),
+            from = before(step),
+            to = after(step),
             outcome = outcome.as_ref().map_or_else(|error| error.class.label(), |_| "ok"),
             trace_id = self.trace_id,
             "audit"
@@ -117,7 +117,25 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
     }
 }
 
-/// What a step's fields are on one side of it, in a line: nothing where the thing is not there.
+/// What there is before a step, in a line: nothing if the thing is not there. Of some things there is
+/// nothing to say but which they are.
+fn before(step: &Step) -> String {
+    let fields = side(step, |field| field.from.as_deref());
+    if step.verb == Verb::Delete && fields.is_empty() {
+        return step.key.clone();
+    }
+    fields
+}
+
+/// The same of what there is after it.
+fn after(step: &Step) -> String {
+    match step.verb {
+        Verb::Delete => String::new(),
+        Verb::Create | Verb::Update | Verb::Conflict => side(step, |field| Some(&field.to)),
+    }
+}
+
+/// What a step's fields are on one side of it, in a line.
 fn side(step: &Step, value: fn(&FieldChange) -> Option<&str>) -> String {
     let fields = step.fields.iter();
     let fields = fields.filter_map(|field| Some(format!("{}={}", field.name, value(field)?)));
@@ -264,34 +282,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_what_is_made_there_is_no_before() {
+    fn of_what_is_made_there_is_no_before_and_of_what_goes_no_after() {
         let field = |name: &str, from: Option<&str>, to: &str| FieldChange {
             name: name.into(),
             from: from.map(str::to_owned),
             to: to.into(),
         };
-        for (fields, from, to) in [
+        for (verb, fields, from, to) in [
             (
+                Verb::Create,
                 vec![field("a", None, "1"), field("b", None, "2")],
                 "",
                 "a=1 b=2",
             ),
             (
+                Verb::Update,
                 vec![field("a", Some("0"), "1"), field("b", Some(""), "2")],
                 "a=0 b=",
                 "a=1 b=2",
             ),
-            (vec![], "", ""),
+            (Verb::Update, vec![field("a", Some("0"), "")], "a=0", "a="),
+            (Verb::Create, vec![], "", ""),
+            (
+                Verb::Delete,
+                vec![field("a", Some("0"), ""), field("b", Some("1"), "")],
+                "a=0 b=1",
+                "",
+            ),
+            (Verb::Delete, vec![], "critical email a@b", ""),
         ] {
             let step = Step {
-                verb: Verb::Create,
-                stage: "alarm",
-                key: "x".into(),
+                verb,
+                stage: "subscription",
+                key: "critical email a@b".into(),
                 fields,
                 holder: None,
             };
-            assert_eq!(side(&step, |field| field.from.as_deref()), from);
-            assert_eq!(side(&step, |field| Some(&field.to)), to);
+            assert_eq!((&*before(&step), &*after(&step)), (from, to), "{step:?}");
         }
     }
 
