@@ -16,6 +16,7 @@ mod fleet;
 mod idle;
 mod isolation;
 mod journey;
+mod limits;
 mod notify;
 mod ownership;
 mod planning;

@@ -110,6 +110,16 @@ impl Tenant {
         format!("arn:aws:iam::{}:role/campanile", self.account)
     }
 
+    /// Binds the namespace to an account, or to none.
+    pub async fn bind(&self, account: Option<&str>) {
+        let patch =
+            json!({"metadata": {"annotations": {campanile::api::ACCOUNT_BINDING: account}}});
+        let namespaces = Api::<Namespace>::all(self.client.clone());
+        let (name, params) = (&self.namespace, PatchParams::default());
+        let patched = namespaces.patch(name, &params, &Patch::Merge(patch)).await;
+        patched.unwrap();
+    }
+
     pub fn trust(&self, trust: Trust) {
         self.world.aws.role(&self.role(), trust);
     }
