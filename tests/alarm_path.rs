@@ -4,19 +4,21 @@
 mod clean;
 mod damage;
 mod secrets;
+mod switch;
 mod troubles;
 
 use crate::{
     slack_channel::SCOPES,
-    support::{CLUSTER, Conditions, PATIENCE, REGION, Tenant, alarm, eventually, test},
+    support::{CLUSTER, PATIENCE, REGION, Tenant, alarm, eventually, test},
 };
 use aws_sdk_cloudwatch::types::{
     ActionConfiguration, AlarmTagsPropagation, AlarmType, Metric, MetricDataQuery, MetricStat,
     StateValue, Tag,
 };
 use campanile::{
-    api::{AlarmSet, AlarmState, Severity, SlackChannel, SlackVia, TenantObservability},
+    api::{AlarmSet, AlarmState, Severity, SlackChannel, TenantObservability},
     names,
+    tenant::eventbridge::desired::PathKey,
 };
 use campanile_world::{
     World,
@@ -270,17 +272,23 @@ impl Site {
         names::rule(CLUSTER, name, name, severity, state)
     }
 
-    /// The name of the connection and the API destination of one of its channels.
-    fn path(&self, channel: &str) -> String {
-        let name = &self.tenant.namespace;
-        names::slack_path(CLUSTER, name, name, channel)
+    /// The name of the connection and the API destination by which one of its channels is reached by a webhook.
+    fn hook_path(&self, channel: &str) -> String {
+        let (name, [hook, _]) = (&self.tenant.namespace, PathKey::both(channel));
+        hook.name(CLUSTER, name, name)
     }
 
-    /// The ARNs of a channel's connection and API destination.
-    async fn arns(&self, channel: &str) -> (String, String) {
-        let (events, name) = (self.events(), self.path(channel));
-        let connection = events.describe_connection().name(&name).send().await;
-        let destination = events.describe_api_destination().name(&name).send().await;
+    /// The same by a bot.
+    fn bot_path(&self, channel: &str) -> String {
+        let (name, [_, bot]) = (&self.tenant.namespace, PathKey::both(channel));
+        bot.name(CLUSTER, name, name)
+    }
+
+    /// The ARNs of a connection and an API destination of this name.
+    async fn arns(&self, name: &str) -> (String, String) {
+        let events = self.events();
+        let connection = events.describe_connection().name(name).send().await;
+        let destination = events.describe_api_destination().name(name).send().await;
         (
             connection.unwrap().connection_arn.unwrap(),
             destination.unwrap().api_destination_arn.unwrap(),
@@ -744,7 +752,7 @@ fn a_rotated_webhook_reaches_eventbridge_without_a_gap() {
         site.numbered(5).await;
         site.fire(1).await;
         let by = site.told("alerts", 1).await.remove(0).by;
-        let arns = site.arns("alerts").await;
+        let arns = site.arns(&site.hook_path("alerts")).await;
         let known = site.delivering().await.status.unwrap().slack_paths;
 
         let mark = world.aws.mark();
@@ -765,7 +773,7 @@ fn a_rotated_webhook_reaches_eventbridge_without_a_gap() {
         site.fire(5).await;
         let told = site.told("alerts", 5).await;
         assert_ne!(told[4].by, by, "by the new one");
-        assert_eq!(site.arns("alerts").await, arns);
+        assert_eq!(site.arns(&site.hook_path("alerts")).await, arns);
         assert_eq!(by_alarm(&told).len(), 5, "none is lost, none comes twice");
         let tenant = site.delivering().await;
         let now = tenant.status.unwrap().slack_paths;
@@ -785,7 +793,7 @@ fn a_rotated_token_reaches_eventbridge_without_a_gap() {
         site.numbered(5).await;
         site.fire(1).await;
         site.told("ops", 1).await;
-        let arns = site.arns("ops").await;
+        let arns = site.arns(&site.bot_path("ops")).await;
 
         let mark = world.aws.mark();
         let new = site.slack.reissue(&old);
@@ -804,7 +812,7 @@ fn a_rotated_token_reaches_eventbridge_without_a_gap() {
         site.fire(5).await;
         let told = site.told("ops", 5).await;
         assert_eq!(by_alarm(&told).len(), 5, "none is lost, none comes twice");
-        assert_eq!(site.arns("ops").await, arns);
+        assert_eq!(site.arns(&site.bot_path("ops")).await, arns);
         let posts = site.slack.calls("chat.postMessage");
         assert_eq!(posts.last().unwrap().token, new);
         assert!(posts.iter().all(|post| post.succeeded()), "{posts:#?}");
@@ -832,60 +840,6 @@ impl Site {
         .await;
         self.delivering().await;
         assert_eq!(writes(), [operation]);
-    }
-}
-
-/// A channel gets another way in: by a webhook, then by a bot, then by a webhook again.
-#[test]
-fn a_channel_changes_its_way_in() {
-    test(|world| async move {
-        let site = Site::new(world, "path-switch").await;
-        site.hooked("alerts").await;
-        site.notify(json!({"critical": ["alerts"]})).await;
-        let _operator = site.tenant.operator().await;
-        site.delivering().await;
-        site.numbered(3).await;
-        site.fire(1).await;
-        site.told("alerts", 1).await;
-        let arns = site.arns("alerts").await;
-        let token = site.slack.bot(&SCOPES);
-        site.hand_over("alerts", &token).await;
-        let reference = json!({"name": "alerts-token", "key": "token"});
-        let mut bot =
-            json!({"channel": "alerts", "tokenSecretRef": reference, "adoptionPolicy": "IfExists"});
-        let spec = bot.clone();
-        site.tenant.apply::<SlackChannel>("alerts", spec).await;
-        site.via("alerts", SlackVia::BotToken).await;
-        site.fire(2).await;
-        let told = site.told("alerts", 2).await;
-        assert_eq!(told[1].by, By::Bot(site.slack.bot_user(&token)));
-        // Where there are both, the webhook is taken.
-        bot["webhookSecretRef"] = json!({"name": "alerts-hook", "key": "url"});
-        site.tenant.apply::<SlackChannel>("alerts", bot).await;
-        site.via("alerts", SlackVia::Webhook).await;
-        site.fire(3).await;
-        let told = site.told("alerts", 3).await;
-        assert_eq!(told[2].by, told[0].by);
-        assert_eq!(site.arns("alerts").await, arns);
-        site.kept_the_rules();
-    });
-}
-
-impl Site {
-    /// Waits until alarms get to a channel so.
-    async fn via(&self, channel: &str, via: SlackVia) {
-        let name = &self.tenant.namespace;
-        let what = format!("{channel} by {via:?}");
-        self.tenant
-            .until::<TenantObservability>(name, &what, |tenant| {
-                let paths = &tenant.status.as_ref().unwrap().slack_paths;
-                paths
-                    .iter()
-                    .any(|path| path.channel == channel && path.via == via)
-                    && tenant.holds("DeliveryReady")
-                    && tenant.holds("Ready")
-            })
-            .await;
     }
 }
 
@@ -1039,7 +993,11 @@ fn a_channel_of_two_severities_has_one_way_in() {
         };
         assert_eq!(counts(&site.inventory().await), [1, 1, 6, 6]);
         let describe = site.events().describe_api_destination();
-        let destination = describe.name(site.path("alerts")).send().await.unwrap();
+        let destination = describe
+            .name(site.hook_path("alerts"))
+            .send()
+            .await
+            .unwrap();
         assert_eq!(destination.invocation_rate_limit_per_second, Some(1));
         let alarms = json!([
             alarm("a-1", "critical", json!({})),

@@ -6,6 +6,7 @@ pub mod eventbridge;
 pub mod health;
 pub mod sns;
 pub mod stages;
+pub mod watch;
 
 use crate::{
     api::{
@@ -24,17 +25,20 @@ use crate::{
 };
 use desired::{IntegrationKeys, SubscriptionKey};
 use eventbridge::{
-    desired::{BOT_HEADER, Ways, channels, concerns},
+    desired::{BOT_HEADER, PathKey, Ways, channels, concerns, concerns_as},
     report::{Parts, View, Way, is_slacks},
     stages::{Connections, Destinations, Ground, RuleTargets, Rules},
 };
 use kube::ResourceExt;
-use sns::TenantWatch;
 use stages::{Candidates, Subscriptions, TopicTags, Topics};
 use std::{
     collections::{BTreeSet, btree_map::Entry},
     time::Duration,
 };
+use watch::TenantWatch;
+
+/// What is looked at when a time has passed is looked at a moment later, so that it has.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// What a TenantObservability refers to, and who refers to it.
 pub struct Inputs {
@@ -349,9 +353,13 @@ impl Kind for TenantObservability {
             }
             let (topics, subscriptions) = (status.topics.len(), status.subscriptions.len());
             findings.summary = format!("topics: {topics}, subscriptions: {subscriptions}");
-            let channels = status.slack_paths.len();
-            if channels > 0 {
-                findings.summary += &format!(", Slack channels: {channels}");
+            let paths = status.slack_paths.iter();
+            let channels: BTreeSet<_> = paths.map(|path| &path.channel).collect();
+            if !channels.is_empty() {
+                findings.summary += &format!(", Slack channels: {}", channels.len());
+            }
+            if let Ok(row) = &place.lanes {
+                findings.again = self.again(row, status);
             }
         }
         let lasting = outcome
@@ -367,9 +375,8 @@ impl Kind for TenantObservability {
             status.health = Some(rolled.health);
             status.summary = Some(rolled.summary.clone());
             status.counts = Some(rolled.counts);
-            // A moment later, so that it has passed.
-            let moment = Duration::from_secs(1);
-            findings.again = rolled.again.map(|again| again.unsigned_abs() + moment);
+            let again = rolled.again.map(|again| again.unsigned_abs() + MOMENT);
+            findings.again = findings.again.into_iter().chain(again).min();
             findings.verdicts.push(Verdict {
                 type_: "Healthy",
                 holds: match rolled.health {
@@ -427,6 +434,17 @@ impl TenantObservability {
             }
         }
         keys
+    }
+
+    /// When the way into Slack is to be looked at again, if anything there is only a matter of time.
+    fn again(&self, row: &Row, status: &TenantObservabilityStatus) -> Option<Duration> {
+        // Nothing is left of it, but this run still wanted to know: the next one says that nobody does.
+        let over = concerns(self) && !concerns_as(self, Some(status));
+        let destinations = row.destinations.seen.as_ref();
+        let drained = destinations.and_then(|seen| row.destinations.stage.ground.drained_in(seen));
+        let over = over.then_some(Duration::ZERO);
+        let again = over.into_iter().chain(drained).min();
+        again.map(|again| again + MOMENT)
     }
 
     /// Topics and subscriptions into status, and whether messages reach those who should hear them.
@@ -564,9 +582,10 @@ fn note_path(status: &mut TenantObservabilityStatus, step: &Step) {
     let webhook = field("header") != BOT_HEADER;
     // What a connection that is gone was given went with it.
     let entry = TenantObservabilityStatus::slack_path(field("channel"), webhook, None);
+    let path = PathKey::from(&entry);
     status
         .slack_paths
-        .retain(|known| known.channel != entry.channel);
+        .retain(|known| PathKey::from(known) != path);
     status.slack_paths.push(entry);
 }
 
@@ -580,7 +599,7 @@ fn view(row: &Row) -> View<'_> {
             rules: &row.rules.stage.desired,
             targets: &row.targets.stage.desired,
         },
-        channels: ground.channels(),
+        paths: ground.paths(),
         ledger: ground.known(),
         connections: row.connections.seen.as_ref(),
         destinations: row.destinations.seen.as_ref(),

@@ -2,7 +2,7 @@
 
 use super::{
     desired::{EMAIL, ObservedTopic, Subscription, SubscriptionKey, Topic},
-    sns::TenantWatch,
+    watch::TenantWatch,
 };
 use crate::{
     api::{AdoptionPolicy, Severity, SubscriptionState},

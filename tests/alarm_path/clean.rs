@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 
 impl Site {
     /// Waits until nothing of ours is left in the account.
-    async fn clean(&self) {
+    pub(super) async fn clean(&self) {
         eventually("a clean account", || async {
             let left = self.inventory().await;
             if left.is_empty() {
@@ -205,8 +205,8 @@ fn a_channel_is_taken_out_and_another_put_in() {
             })
             .await;
         let all = site.inventory().await;
-        let old = site.path("alerts");
-        assert!(all.contains(&format!("connection {}", site.path("ops"))));
+        let old = site.hook_path("alerts");
+        assert!(all.contains(&format!("connection {}", site.bot_path("ops"))));
         assert!(!all.iter().any(|thing| thing.contains(&old)), "{all:?}");
         assert_eq!(all.iter().filter(of_slack).count(), 3 + 3 + 2);
         site.fire(4).await;
@@ -279,6 +279,49 @@ fn without_slack_eventbridge_is_not_asked() {
         tenant.delete::<TenantObservability>(name).await;
         tenant.gone::<TenantObservability>(name).await;
         assert_eq!(site.asked(), 0);
+    });
+}
+
+/// Where the last channel is taken out, and all that led there is gone, EventBridge is asked no more.
+#[test]
+fn eventbridge_is_asked_no_more_once_nothing_is_left_there() {
+    test(|world| async move {
+        let site = Site::new(world, "path-quiet").await;
+        let (tenant, name) = (&site.tenant, "path-quiet");
+        site.hooked("alerts").await;
+        site.notify(json!({"critical": ["alerts"]})).await;
+        let _operator = tenant.operator().await;
+        site.delivering().await;
+        site.numbered(1).await;
+        let asked = |mark| {
+            world.aws.count_since(mark, |call| {
+                call.service == "events" && call.account == tenant.account
+            })
+        };
+        // So often, while somebody wants to know.
+        let mark = world.aws.mark();
+        tenant.polls(mark, 8).await;
+        assert!(asked(mark) > 0, "what is counted below is counted at all");
+        site.notify(json!({"critical": []})).await;
+        tenant
+            .until::<TenantObservability>(name, "no way into Slack", |tenant| {
+                let status = tenant.status.as_ref().unwrap();
+                tenant.holds("Ready") && status.slack_paths.is_empty()
+            })
+            .await;
+        eventually("EventBridge to be left alone", || async {
+            let mark = world.aws.mark();
+            tenant.polls(mark, 8).await;
+            let asked = asked(mark);
+            (asked == 0).then_some(()).ok_or_else(|| asked.to_string())
+        })
+        .await;
+        // And it is looked after again as soon as somebody asks for it.
+        site.notify(json!({"critical": ["alerts"]})).await;
+        site.delivering().await;
+        site.fire(1).await;
+        site.told("alerts", 1).await;
+        site.kept_the_rules();
     });
 }
 

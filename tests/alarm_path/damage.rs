@@ -11,6 +11,7 @@ use aws_sdk_eventbridge::types::{
 use campanile::{
     api::{AlarmSet, AlarmState, DriftChange, Severity, SlackChannel, TenantObservability},
     names,
+    tenant::eventbridge::desired::PathKey,
 };
 use campanile_world::{
     aws::{Mark, Outcome},
@@ -108,7 +109,7 @@ fn what_is_damaged_is_repaired_and_the_next_alarm_arrives() {
         let events = site.events();
         let (rule, path) = (
             site.rule(Severity::Critical, AlarmState::Alarm),
-            site.path("alerts"),
+            site.hook_path("alerts"),
         );
         let target = async || {
             let list = events.list_targets_by_rule().rule(&rule).send().await;
@@ -337,7 +338,7 @@ fn what_is_damaged_is_told_and_left_where_the_spec_says_so() {
         let (events, name) = (site.events(), "path-report");
         let (rule, path) = (
             site.rule(Severity::Critical, AlarmState::Alarm),
-            site.path("alerts"),
+            site.hook_path("alerts"),
         );
         let mark = world.aws.mark();
         events.disable_rule().name(&rule).send().await.unwrap();
@@ -456,7 +457,7 @@ fn a_connection_that_was_refused_is_written_again() {
             assert_eq!(delivery.await.statuses, [401, 200]);
             assert_eq!(site.writes(mark), ["UpdateConnection"]);
         }
-        let path = site.path("ops");
+        let path = site.bot_path("ops");
         let tenant = site.delivering().await;
         let drifted = &tenant.condition("Drifted").unwrap().message;
         let says = format!("connection {path}: state was DEAUTHORIZED, wanted AUTHORIZED");
@@ -484,7 +485,8 @@ fn what_carries_no_mark_is_a_conflict_and_is_not_touched() {
                 AlarmState::Alarm,
             )
         };
-        let path_of = |name: &str| names::slack_path(CLUSTER, "path-foreign", name, "alerts");
+        let [hook, _] = PathKey::both("alerts");
+        let path_of = |name: &str| hook.name(CLUSTER, "path-foreign", name);
         let apply = async |name: &str| {
             let spec = site.spec(json!({"critical": ["alerts"]}));
             tenant.apply::<TenantObservability>(name, spec).await;

@@ -251,7 +251,7 @@ fn a_plan_shows_the_way_to_slack() {
                 assert!(told.contains(&line), "{line:?} in:\n{told}");
             }
         };
-        let path = site.path("alerts");
+        let path = site.hook_path("alerts");
         let rule = |state| site.rule(Severity::Critical, state);
         let (alarm, ok) = (rule(AlarmState::Alarm), rule(AlarmState::Ok));
         let role = &site.role;

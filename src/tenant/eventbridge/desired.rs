@@ -3,7 +3,10 @@
 
 use super::message::{About, Transformer, message};
 use crate::{
-    api::{AdoptionPolicy, AlarmState, Target, TenantObservability},
+    api::{
+        AdoptionPolicy, AlarmState, SlackPathEntry, SlackVia, Target, TenantObservability,
+        TenantObservabilityStatus,
+    },
     error::{Error, Result},
     installation::Installation,
     mark::Mark,
@@ -44,10 +47,76 @@ const WEBHOOK_HEADER: (&str, &str) = ("X-Campanile", "webhook");
 const PER_SECOND: i32 = 1;
 
 /// For how long EventBridge tries to deliver a message, in seconds: an hour later nobody wants it.
-const MAX_AGE: i32 = 3600;
+pub const MAX_AGE: i32 = 3600;
 
 /// How often, at most. What EventBridge does where nothing is said.
 const MAX_ATTEMPTS: i32 = 185;
+
+/// A way into Slack: whose channel, and by what. By another it is another way, so that both can be there while
+/// the one takes the place of the other. Its text is `<SlackChannel>/webhook` or `<SlackChannel>/bot`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PathKey {
+    /// The SlackChannel object.
+    pub channel: String,
+    /// By what messages get in.
+    pub via: SlackVia,
+}
+
+impl PathKey {
+    /// The ways that there may be into a channel.
+    pub fn both(channel: &str) -> [Self; 2] {
+        [SlackVia::Webhook, SlackVia::BotToken].map(|via| Self {
+            channel: channel.to_owned(),
+            via,
+        })
+    }
+
+    /// A way into a channel, as read.
+    fn of(channel: &str, way: &WayIn) -> Self {
+        let via = match way {
+            WayIn::Webhook(_) => SlackVia::Webhook,
+            WayIn::Bot { .. } => SlackVia::BotToken,
+        };
+        Self {
+            channel: channel.to_owned(),
+            via,
+        }
+    }
+
+    /// The way of a connection or an API destination, of those in `known`. The channel of one that nobody knows
+    /// any more is called as that, so that it is not forgotten.
+    pub fn named(name: &str, known: &BTreeMap<String, Self>) -> Self {
+        known.get(name).cloned().unwrap_or_else(|| Self {
+            channel: name.to_owned(),
+            via: SlackVia::Webhook,
+        })
+    }
+
+    /// What its connection and its API destination are called, for a tenant of a namespace.
+    pub fn name(&self, cluster: &str, namespace: &str, tenant: &str) -> String {
+        names::slack_path(cluster, namespace, tenant, &self.to_string())
+    }
+}
+
+impl From<&SlackPathEntry> for PathKey {
+    fn from(entry: &SlackPathEntry) -> Self {
+        Self {
+            channel: entry.channel.clone(),
+            via: entry.via,
+        }
+    }
+}
+
+impl fmt::Display for PathKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let via = match self.via {
+            SlackVia::Webhook => "webhook",
+            SlackVia::BotToken => "bot",
+        };
+        // No object's name has a slash.
+        write!(f, "{}/{via}", self.channel)
+    }
+}
 
 /// The ways into Slack by SlackChannel object, as read.
 pub type Ways = BTreeMap<String, Result<Entrance>>;
@@ -240,8 +309,8 @@ pub struct Wanted {
     pub rules: Desired<String, Rule>,
     /// Their targets.
     pub targets: Desired<TargetKey, RuleTarget>,
-    /// The channels, by the name of their connection and API destination.
-    pub channels: BTreeMap<String, String>,
+    /// The ways that there may be into the channels, by the name of their connection and API destination.
+    pub paths: BTreeMap<String, PathKey>,
     /// Where the events of each rule go, by the names of the API destinations.
     pub feeds: BTreeMap<String, BTreeSet<String>>,
 }
@@ -258,7 +327,14 @@ pub fn channels(tenant: &TenantObservability) -> BTreeSet<&str> {
 /// Whether a tenant's alarms go to Slack, or may have. Where they do not, EventBridge is not even asked.
 /// With status it is forgotten whether they have; a deletion looks for itself then.
 pub fn concerns(tenant: &TenantObservability) -> bool {
-    let status = tenant.status.as_ref();
+    concerns_as(tenant, tenant.status.as_ref())
+}
+
+/// The same by what another status says.
+pub fn concerns_as(
+    tenant: &TenantObservability,
+    status: Option<&TenantObservabilityStatus>,
+) -> bool {
     let noted = status.is_some_and(|status| !status.slack_paths.is_empty());
     // Every look at a tenant that stays says where its alarms are; a deletion does not.
     let wiped = status.is_none_or(|status| status.links.is_none());
@@ -266,19 +342,14 @@ pub fn concerns(tenant: &TenantObservability) -> bool {
     noted || deleting && wiped || !channels(tenant).is_empty()
 }
 
-/// The name of a channel's connection, and of its API destination.
+/// The name of a way's connection, and of its API destination.
 pub fn path_name(
     tenant: &TenantObservability,
-    channel: &str,
+    path: &PathKey,
     installation: &Installation,
 ) -> String {
     let namespace = tenant.namespace().unwrap_or_default();
-    names::slack_path(
-        &installation.cluster.name,
-        &namespace,
-        &tenant.name_any(),
-        channel,
-    )
+    path.name(&installation.cluster.name, &namespace, &tenant.name_any())
 }
 
 /// What a tenant's alarms need to reach Slack.
@@ -300,8 +371,9 @@ pub fn wanted(
     };
     let mut open: BTreeMap<&str, Result<&Entrance>> = BTreeMap::new();
     for channel in channels(tenant) {
-        let path = path_name(tenant, channel, installation);
-        wanted.channels.insert(path.clone(), channel.to_owned());
+        let both = PathKey::both(channel);
+        let both = both.map(|path| (path_name(tenant, &path, installation), path));
+        wanted.paths.extend(both.clone());
         let way = match (ways.get(channel), &tenant.spec.event_bridge) {
             (_, None) => Err(Error::invalid(
                 "spec.notify lists Slack channels, but spec.eventBridge.invokeRoleArn is missing: add it",
@@ -313,13 +385,18 @@ pub fn wanted(
         };
         match &way {
             Ok(way) => {
+                let path = PathKey::of(channel, &way.way);
+                let path = path_name(tenant, &path, installation);
                 let (connection, destination) = path_into(way, channel, &path, &mark, installation);
                 wanted.connections.wanted.insert(path.clone(), connection);
                 wanted.destinations.wanted.insert(path, destination);
             }
+            // By what it is asked for nobody can say now: whatever there is stays.
             Err(error) => {
-                wanted.connections.held.insert(path.clone(), error.clone());
-                wanted.destinations.held.insert(path, error.clone());
+                for (path, _) in both {
+                    wanted.connections.held.insert(path.clone(), error.clone());
+                    wanted.destinations.held.insert(path, error.clone());
+                }
             }
         }
         open.insert(channel, way);
@@ -348,7 +425,8 @@ pub fn wanted(
                     (Ok(_), None) => continue,
                 };
                 let (way, event_bridge) = way;
-                let path = path_name(tenant, channel, installation);
+                let path = PathKey::of(channel, &way.way);
+                let path = path_name(tenant, &path, installation);
                 let feeds = wanted.feeds.entry(rule.clone()).or_default();
                 feeds.insert(path.clone());
                 let about = About {
@@ -655,7 +733,9 @@ mod tests {
             wanted.targets.wanted.len(),
         );
         assert_eq!(sizes, (2, 2, 6, 9));
-        assert!(wanted.connections.wanted.keys().eq(wanted.channels.keys()));
+        let named = |name: &String| wanted.paths.contains_key(name);
+        assert!(wanted.connections.wanted.keys().all(named));
+        assert_eq!(wanted.paths.len(), 4, "by a webhook, and by a bot");
         assert!(wanted.feeds.keys().eq(wanted.rules.wanted.keys()));
         let mark = "campanile:eu/0a1b2c3d/TenantObservability/ns/vsu";
         for rule in wanted.rules.wanted.values() {
@@ -664,8 +744,9 @@ mod tests {
             assert!(rule.pattern.to_string().len() <= 2048);
         }
         let installation = Installation::sample();
-        let path = |channel: &str| path_name(&tenant, channel, &installation);
-        let (a, b) = (path("a"), path("b"));
+        let path = |path: &PathKey| path_name(&tenant, path, &installation);
+        let ([a, _], [_, b]) = (PathKey::both("a"), PathKey::both("b"));
+        let (a, b) = (path(&a), path(&b));
         let connection = |name: &String| wanted.connections.wanted[name].clone();
         let destination = |name: &String| wanted.destinations.wanted[name].clone();
         // A webhook's URL is the secret, and nobody needs a token for it.
@@ -697,17 +778,41 @@ mod tests {
     }
 
     #[test]
+    fn ways_are_told_apart_by_their_names() {
+        let tenant = tenant(json!({}));
+        let installation = Installation::sample();
+        let channels = ["a", "b", "a-bot", "a-webhook", "webhook", "bot"];
+        let paths = channels.into_iter().flat_map(PathKey::both);
+        let names: BTreeSet<_> = paths
+            .map(|path| path_name(&tenant, &path, &installation))
+            .collect();
+        assert_eq!(names.len(), 2 * channels.len());
+        assert!(
+            names
+                .iter()
+                .all(|name| name.starts_with("campanile_vsu_slack_"))
+        );
+    }
+
+    #[test]
     fn a_channel_without_a_way_in_holds_nothing_else_up() {
         let notify = json!({"critical": slack(&["a", "b"]), "info": slack(&["b"])});
         let waiting = Error::new(Class::Waiting(On::Channel), "no such channel");
         let ways = ways(&[("a", Ok(hook())), ("b", Err(waiting.clone()))]);
         let wanted = of(&tenant(notify), &ways);
         assert_eq!(wanted.connections.wanted.len(), 1);
+        // Whichever it was.
         assert_eq!(
             wanted.connections.held.values().collect::<Vec<_>>(),
-            [&waiting]
+            [&waiting, &waiting]
         );
-        assert_eq!(wanted.destinations.held.len(), 1);
+        assert!(
+            wanted
+                .destinations
+                .held
+                .keys()
+                .eq(wanted.connections.held.keys())
+        );
         // Those of `info` would tell nobody; what is there already stays.
         assert_eq!((wanted.rules.wanted.len(), wanted.rules.held.len()), (3, 3));
         assert_eq!(
@@ -726,7 +831,7 @@ mod tests {
         assert_eq!(classes.collect::<Vec<_>>(), [Class::Invalid; 3]);
         let none = of(&tenant(json!({"critical": {}})), &Ways::new());
         assert!(
-            none.channels.is_empty() && none.rules.wanted.is_empty() && none.rules.held.is_empty()
+            none.paths.is_empty() && none.rules.wanted.is_empty() && none.rules.held.is_empty()
         );
     }
 
@@ -1006,6 +1111,37 @@ mod tests {
         }
     }
 
+    /// What a run has taken down need not be watched any more; what it has begun to make must be.
+    #[test]
+    fn it_is_a_concern_as_long_as_something_is_left() {
+        let paths = |channels: &[&str]| {
+            let entries = channels.iter();
+            TenantObservabilityStatus {
+                slack_paths: entries
+                    .map(|name| TenantObservabilityStatus::slack_path(name, true, None))
+                    .collect(),
+                ..TenantObservabilityStatus::default()
+            }
+        };
+        let listed = || tenant(json!({"info": slack(&["a"])}));
+        for (mut tenant, before, after, expected) in [
+            (
+                tenant(json!({"info": {}})),
+                &["a"][..],
+                &[][..],
+                (true, false),
+            ),
+            (tenant(json!({"info": {}})), &["a"], &["a"], (true, true)),
+            (tenant(json!({"info": {}})), &[], &[], (false, false)),
+            (listed(), &["a"], &[], (true, true)),
+            (listed(), &[], &["a"], (true, true)),
+        ] {
+            tenant.status = Some(paths(before));
+            let found = (concerns(&tenant), concerns_as(&tenant, Some(&paths(after))));
+            assert_eq!(found, expected, "{before:?} {after:?}");
+        }
+    }
+
     #[test]
     fn whose_it_is_says_its_description() {
         let installation = Installation::sample();
@@ -1033,6 +1169,10 @@ mod tests {
         tenant.metadata.namespace = Some("n".repeat(63));
         let way = ways(&[(&"c".repeat(63), Ok(bot()))]);
         let wanted = wanted(&tenant, &way, &target(), &installation);
+        assert_eq!(wanted.paths.len(), 2);
+        for name in wanted.paths.keys() {
+            assert!(name.len() <= 64, "{name}: {}", name.len());
+        }
         for rule in wanted.rules.wanted.values() {
             assert!(rule.description.len() <= 512, "{}", rule.description);
         }

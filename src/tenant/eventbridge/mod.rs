@@ -11,10 +11,11 @@ use crate::{
         aws::{Account, Turns, classify},
         limit::Urgency,
     },
-    error::{Class, Error, Result},
+    error::Result,
     mark::Mark,
     outside::{ReadOf, Rhythm, Source},
     secret::Secret,
+    tenant::watch::{is_missing, let_in, pages},
 };
 use aws_sdk_eventbridge::types::{self as sdk, ConnectionAuthorizationType};
 use desired::{
@@ -31,16 +32,6 @@ fn prefixes(asked: &BTreeSet<String>) -> impl Iterator<Item = &String> {
     asked
         .iter()
         .filter(|prefix| prefix.starts_with("campanile_"))
-}
-
-/// The next page's token, unless AWS answers with the same page again and again.
-fn turn(operation: &str, last: Option<&String>, next: Option<String>) -> Result<Option<String>> {
-    if next.is_some() && next.as_ref() == last {
-        return Err(Error::failing(format!(
-            "{operation} answers with the same page again and again"
-        )));
-    }
-    Ok(next)
 }
 
 /// The rules of one scope whose names begin as somebody has asked for, with their targets.
@@ -61,28 +52,24 @@ impl Rules {
     async fn list(&self, prefixes: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
         let mut found = BTreeMap::new();
         for prefix in prefixes {
-            let mut next = None;
-            loop {
+            let page = async |next| {
                 let call = self.account.read("events", "ListRules", urgency).await?;
                 let list = self.account.eventbridge().list_rules();
-                let list = list.name_prefix(prefix).set_next_token(next.clone());
+                let list = list.name_prefix(prefix).set_next_token(next);
                 let page = list.send().await.map_err(|error| classify(&call, &error))?;
-                for rule in page.rules.unwrap_or_default() {
-                    let name = rule.name.clone().unwrap_or_default();
-                    let parts = Parts {
-                        pattern: rule.event_pattern,
-                        state: rule.state,
-                        schedule: rule.schedule_expression,
-                        description: rule.description,
-                        managed_by: rule.managed_by,
-                    };
-                    if let Some(rule) = self.observed(&name, parts, urgency).await? {
-                        found.insert(name, rule);
-                    }
-                }
-                next = turn("ListRules", next.as_ref(), page.next_token)?;
-                if next.is_none() {
-                    break;
+                Ok(Some((page.rules.unwrap_or_default(), page.next_token)))
+            };
+            for rule in pages("ListRules", page).await?.unwrap_or_default() {
+                let name = rule.name.clone().unwrap_or_default();
+                let parts = Parts {
+                    pattern: rule.event_pattern,
+                    state: rule.state,
+                    schedule: rule.schedule_expression,
+                    description: rule.description,
+                    managed_by: rule.managed_by,
+                };
+                if let Some(rule) = self.observed(&name, parts, urgency).await? {
+                    found.insert(name, rule);
                 }
             }
         }
@@ -96,13 +83,7 @@ impl Rules {
             let describe = self.account.eventbridge().describe_rule().name(name);
             let rule = match describe.send().await {
                 Ok(rule) => rule,
-                Err(error)
-                    if error
-                        .as_service_error()
-                        .is_some_and(|error| error.is_resource_not_found_exception()) =>
-                {
-                    continue;
-                }
+                Err(error) if is_missing(&error) => continue,
                 Err(error) => return Err(classify(&call, &error)),
             };
             let parts = Parts {
@@ -150,33 +131,22 @@ impl Rules {
         rule: &str,
         urgency: Urgency,
     ) -> Result<Option<BTreeMap<String, RuleTarget>>> {
-        let (mut found, mut next) = (BTreeMap::new(), None);
-        loop {
+        let page = async |next| {
             let call = self
                 .account
                 .read("events", "ListTargetsByRule", urgency)
                 .await?;
             let list = self.account.eventbridge().list_targets_by_rule();
-            let list = list.rule(rule).set_next_token(next.clone());
-            let page = match list.send().await {
-                Ok(page) => page,
-                Err(error)
-                    if error
-                        .as_service_error()
-                        .is_some_and(|error| error.is_resource_not_found_exception()) =>
-                {
-                    return Ok(None);
-                }
-                Err(error) => return Err(classify(&call, &error)),
-            };
-            for target in page.targets.unwrap_or_default() {
-                found.insert(target.id.clone(), rule_target(target));
+            let list = list.rule(rule).set_next_token(next);
+            match list.send().await {
+                Ok(page) => Ok(Some((page.targets.unwrap_or_default(), page.next_token))),
+                Err(error) if is_missing(&error) => Ok(None),
+                Err(error) => Err(classify(&call, &error)),
             }
-            next = turn("ListTargetsByRule", next.as_ref(), page.next_token)?;
-            if next.is_none() {
-                return Ok(Some(found));
-            }
-        }
+        };
+        let listed = pages("ListTargetsByRule", page).await?;
+        let named = |target: sdk::Target| (target.id.clone(), rule_target(target));
+        Ok(listed.map(|targets| targets.into_iter().map(named).collect()))
     }
 }
 
@@ -253,24 +223,11 @@ impl Source for Rules {
 
     async fn read(&self, asked: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
         let prefixes = prefixes(asked).cloned().collect();
-        match self.list(&prefixes, urgency).await {
-            // Once more with fresh credentials, where those at hand are refused but the role is not.
-            Err(error) if error.class == Class::Denied => {
-                self.account.check().await?;
-                self.list(&prefixes, urgency).await
-            }
-            outcome => outcome,
-        }
+        let_in(&self.account, || self.list(&prefixes, urgency)).await
     }
 
     async fn read_some(&self, keys: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
-        match self.find(keys, urgency).await {
-            Err(error) if error.class == Class::Denied => {
-                self.account.check().await?;
-                self.find(keys, urgency).await
-            }
-            outcome => outcome,
-        }
+        let_in(&self.account, || self.find(keys, urgency)).await
     }
 
     async fn stirred(&self) {
@@ -296,42 +253,42 @@ impl Paths {
 
     /// The names of the connections that begin so. Whose they are, only a look at each says.
     async fn connections(&self, prefix: &str, urgency: Urgency) -> Result<BTreeSet<String>> {
-        let (mut found, mut next) = (BTreeSet::new(), None);
-        loop {
+        let page = async |next| {
             let call = self
                 .account
                 .read("events", "ListConnections", urgency)
                 .await?;
             let list = self.account.eventbridge().list_connections();
-            let list = list.name_prefix(prefix).set_next_token(next.clone());
+            let list = list.name_prefix(prefix).set_next_token(next);
             let page = list.send().await.map_err(|error| classify(&call, &error))?;
-            let connections = page.connections.unwrap_or_default().into_iter();
-            found.extend(connections.filter_map(|connection| connection.name));
-            next = turn("ListConnections", next.as_ref(), page.next_token)?;
-            if next.is_none() {
-                return Ok(found);
-            }
-        }
+            Ok(Some((
+                page.connections.unwrap_or_default(),
+                page.next_token,
+            )))
+        };
+        let listed = pages("ListConnections", page).await?.unwrap_or_default();
+        Ok(listed.into_iter().filter_map(|it| it.name).collect())
     }
 
     /// The same of API destinations.
     async fn destinations(&self, prefix: &str, urgency: Urgency) -> Result<BTreeSet<String>> {
-        let (mut found, mut next) = (BTreeSet::new(), None);
-        loop {
+        let page = async |next| {
             let call = self
                 .account
                 .read("events", "ListApiDestinations", urgency)
                 .await?;
             let list = self.account.eventbridge().list_api_destinations();
-            let list = list.name_prefix(prefix).set_next_token(next.clone());
+            let list = list.name_prefix(prefix).set_next_token(next);
             let page = list.send().await.map_err(|error| classify(&call, &error))?;
-            let destinations = page.api_destinations.unwrap_or_default().into_iter();
-            found.extend(destinations.filter_map(|destination| destination.name));
-            next = turn("ListApiDestinations", next.as_ref(), page.next_token)?;
-            if next.is_none() {
-                return Ok(found);
-            }
-        }
+            Ok(Some((
+                page.api_destinations.unwrap_or_default(),
+                page.next_token,
+            )))
+        };
+        let listed = pages("ListApiDestinations", page)
+            .await?
+            .unwrap_or_default();
+        Ok(listed.into_iter().filter_map(|it| it.name).collect())
     }
 
     async fn connection(&self, name: &str, urgency: Urgency) -> Result<Option<ObservedConnection>> {
@@ -342,13 +299,7 @@ impl Paths {
         let describe = self.account.eventbridge().describe_connection().name(name);
         let found = match describe.send().await {
             Ok(found) => found,
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(|error| error.is_resource_not_found_exception()) =>
-            {
-                return Ok(None);
-            }
+            Err(error) if is_missing(&error) => return Ok(None),
             Err(error) => return Err(classify(&call, &error)),
         };
         let is_key = found.authorization_type == Some(ConnectionAuthorizationType::ApiKey);
@@ -379,13 +330,7 @@ impl Paths {
         let describe = self.account.eventbridge().describe_api_destination();
         let found = match describe.name(name).send().await {
             Ok(found) => found,
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(|error| error.is_resource_not_found_exception()) =>
-            {
-                return Ok(None);
-            }
+            Err(error) if is_missing(&error) => return Ok(None),
             Err(error) => return Err(classify(&call, &error)),
         };
         Ok(Some(ObservedDestination {
@@ -453,24 +398,11 @@ impl Source for Paths {
 
     async fn read(&self, asked: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
         let prefixes = prefixes(asked).cloned().collect();
-        match self.list(&prefixes, urgency).await {
-            // Once more with fresh credentials, where those at hand are refused but the role is not.
-            Err(error) if error.class == Class::Denied => {
-                self.account.check().await?;
-                self.list(&prefixes, urgency).await
-            }
-            outcome => outcome,
-        }
+        let_in(&self.account, || self.list(&prefixes, urgency)).await
     }
 
     async fn read_some(&self, keys: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
-        match self.find(keys, keys, urgency).await {
-            Err(error) if error.class == Class::Denied => {
-                self.account.check().await?;
-                self.find(keys, keys, urgency).await
-            }
-            outcome => outcome,
-        }
+        let_in(&self.account, || self.find(keys, keys, urgency)).await
     }
 
     /// A connection that has just been written to is authorized within seconds, and its destination then
@@ -502,15 +434,6 @@ mod tests {
         .map(str::to_owned)
         .into();
         assert_eq!(prefixes(&asked).collect::<Vec<_>>(), ["campanile_vsu_"]);
-    }
-
-    #[test]
-    fn a_page_that_repeats_is_an_error() {
-        let text = |text: &str| Some(text.to_owned());
-        assert_eq!(turn("L", None, text("a")), Ok(text("a")));
-        assert_eq!(turn("L", text("a").as_ref(), text("b")), Ok(text("b")));
-        assert_eq!(turn("L", text("a").as_ref(), None), Ok(None));
-        assert!(turn("L", text("a").as_ref(), text("a")).is_err());
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! What status says of the way into Slack, and whether alarms get there. Pure.
 
 use super::{
-    desired::{ENABLED, ObservedConnection, Wanted},
-    stages::{Connections, Destinations, Known, Ledger, RuleTargets, Rules},
+    desired::{ENABLED, ObservedConnection, PathKey, Wanted},
+    stages::{Connections, Destinations, Ledger, RuleTargets, Rules},
 };
 use crate::{
-    api::TenantObservabilityStatus,
+    api::{SlackPathEntry, TenantObservabilityStatus},
     error::{Class, Error, On},
     plan::{Desired, Holder},
     stage::{Failure, Seen, Stage as _},
@@ -29,8 +29,8 @@ pub fn is_slacks(failure: &Failure) -> bool {
 pub struct View<'a> {
     /// What was wanted.
     pub wanted: Parts<'a>,
-    /// The channels by the names of their connections, whether they are wanted or were.
-    pub channels: &'a BTreeMap<String, String>,
+    /// The ways by the names of their connections, whether they are wanted, were, or might have been.
+    pub paths: &'a BTreeMap<String, PathKey>,
     /// The ways that we have made, as they are known after the run.
     pub ledger: Ledger,
     /// The connections that there are.
@@ -80,7 +80,12 @@ pub enum Way {
 impl View<'_> {
     /// The SlackChannel object of a connection or an API destination.
     fn channel<'a>(&'a self, name: &'a str) -> &'a str {
-        self.channels.get(name).map_or(name, String::as_str)
+        self.paths.get(name).map_or(name, |path| &path.channel)
+    }
+
+    /// The way of a connection or an API destination.
+    fn path(&self, name: &str) -> PathKey {
+        PathKey::named(name, self.paths)
     }
 
     fn is_asked(&self) -> bool {
@@ -91,35 +96,23 @@ impl View<'_> {
     /// The ways into status: those that are wanted, and those of which something is left. What could not be
     /// read stays as it was.
     pub fn record(&self, status: &mut TenantObservabilityStatus) {
-        let noted = status.slack_paths.iter().map(|entry| {
-            let known = Known {
-                webhook: entry.is_webhook(),
-                secret: entry.secret.clone(),
-            };
-            (entry.channel.clone(), known)
-        });
+        let noted = status.slack_paths.iter();
+        let noted = noted.map(|entry| (PathKey::from(entry), entry.secret.clone()));
         let mut ways: Ledger = noted.collect();
         ways.extend(self.ledger.clone());
         if let (Some(connections), Some(destinations), Some(rules)) =
             (self.connections, self.destinations, self.rules)
         {
             let Desired { wanted, held, .. } = self.wanted.connections;
-            let mut kept: BTreeSet<&str> = wanted
-                .keys()
-                .chain(held.keys())
-                .map(|name| self.channel(name))
-                .collect();
-            let of = |name, holder: &Holder| (*holder == Holder::Us).then(|| self.channel(name));
-            kept.extend(
-                connections
-                    .iter()
-                    .filter_map(|(name, found)| of(name, &found.holder)),
-            );
-            kept.extend(
-                destinations
-                    .iter()
-                    .filter_map(|(name, found)| of(name, &found.holder)),
-            );
+            let connections = connections.iter();
+            let connections = connections.map(|(name, found)| (name, &found.holder));
+            let destinations = destinations.iter();
+            let destinations = destinations.map(|(name, found)| (name, &found.holder));
+            let ours = connections.chain(destinations);
+            let ours = ours.filter(|(_, holder)| **holder == Holder::Us);
+            let kept = wanted.keys().chain(held.keys());
+            let kept = kept.chain(ours.map(|(name, _)| name));
+            let kept: BTreeSet<_> = kept.map(|name| self.path(name)).collect();
             let Desired { wanted, held, .. } = self.wanted.rules;
             let left = rules.iter().find(|(name, found)| {
                 let stays = wanted.contains_key(*name) || held.contains_key(*name);
@@ -128,18 +121,16 @@ impl View<'_> {
             if let Some((rule, _)) = left {
                 // Without an entry nobody would look for it any more.
                 if ways.is_empty() {
-                    let known = Known {
-                        webhook: true,
-                        secret: None,
-                    };
-                    ways.insert(rule.clone(), known);
+                    ways.insert(self.path(rule), None);
                 }
             } else {
-                ways.retain(|channel, _| kept.contains(channel.as_str()));
+                ways.retain(|path, _| kept.contains(path));
             }
         }
-        let entries = ways.into_iter().map(|(channel, known)| {
-            TenantObservabilityStatus::slack_path(&channel, known.webhook, known.secret)
+        let entries = ways.into_iter().map(|(path, secret)| SlackPathEntry {
+            channel: path.channel,
+            via: path.via,
+            secret,
         });
         status.slack_paths = entries.collect();
     }
@@ -321,7 +312,7 @@ mod tests {
     /// All as it should be: one channel, one rule.
     struct World {
         wanted: Wanted,
-        channels: BTreeMap<String, String>,
+        paths: BTreeMap<String, PathKey>,
         ledger: Ledger,
         connections: Seen<Connections>,
         destinations: Seen<Destinations>,
@@ -389,14 +380,11 @@ mod tests {
             .insert(path.clone(), destination.clone());
         wanted.rules.wanted.insert(name.clone(), rule.clone());
         wanted.targets.wanted.insert(key.clone(), target.clone());
-        let known = Known {
-            webhook: true,
-            secret: Some("hmac:1".into()),
-        };
+        let [hook, _] = PathKey::both("alerts");
         World {
             wanted,
-            channels: [(path.clone(), "alerts".to_owned())].into(),
-            ledger: [("alerts".to_owned(), known)].into(),
+            paths: [(path.clone(), hook.clone())].into(),
+            ledger: [(hook, Some("hmac:1".into()))].into(),
             connections: [(path.clone(), found(connection, live(AUTHORIZED)))].into(),
             destinations: [(path, found(destination, true))].into(),
             rules: [(name, found(rule, ()))].into(),
@@ -408,7 +396,7 @@ mod tests {
         fn view(&self) -> View<'_> {
             View {
                 wanted: (&self.wanted).into(),
-                channels: &self.channels,
+                paths: &self.paths,
                 ledger: self.ledger.clone(),
                 connections: Some(&self.connections),
                 destinations: Some(&self.destinations),
