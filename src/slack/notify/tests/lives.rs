@@ -1,0 +1,252 @@
+//! Whole lives of runs: whatever happens, nothing is there twice, and nothing is missing but what is in doubt.
+
+use super::*;
+use proptest::prelude::*;
+use tokio::{runtime::Builder, time::advance};
+
+/// A whole life, told again after every death and every error, time passing in between.
+async fn live(memory: &Memory) {
+    let mut notifier = memory.notifier();
+    let life = [
+        started(),
+        run(Phase::Started, "1 of 2", &["a"]),
+        run(Phase::Started, "2 of 2", &["a"]),
+        run(Phase::Failed, "after 3 min", &["a", "b"]),
+    ];
+    for now in life {
+        for tries in 0.. {
+            assert!(
+                tries < 100,
+                "it does not come to an end: {:?}",
+                memory.record()
+            );
+            advance(EDIT_EVERY).await;
+            match tell(memory, &mut notifier, &now).await {
+                Some(Ok(told)) => {
+                    assert_eq!(told, Told::All);
+                    break;
+                }
+                Some(Err(error)) => advance(error.wait.unwrap_or_default()).await,
+                None => {
+                    bury(memory);
+                    notifier = memory.notifier();
+                }
+            }
+        }
+    }
+    let mut later = memory.notifier();
+    let calls = memory.place().calls;
+    let last = run(Phase::Failed, "after 3 min", &["a", "b"]);
+    tell_all(memory, &mut later, &last).await;
+    assert_eq!(memory.place().calls, calls, "what is told is told");
+}
+
+/// A process has died. What it leaves in the ledger is all that is known.
+fn bury(memory: &Memory) {
+    let place = &mut *memory.place();
+    let answers = place
+        .messages
+        .iter()
+        .filter(|message| message.thread_ts.is_some());
+    let answers = answers.count() as u64;
+    for posting in place.saved.values() {
+        let in_doubt = |part: &str| posting[part] == "Intended";
+        let doubts = [
+            ("start", in_doubt("started")),
+            ("end", in_doubt("ended")),
+            (
+                "detail",
+                posting["details"].as_u64().unwrap_or_default() > answers,
+            ),
+        ];
+        let doubts = doubts.into_iter().filter(|(_, doubt)| *doubt);
+        place.doubts.extend(doubts.map(|(part, _)| part.to_owned()));
+    }
+}
+
+/// That nothing is there twice, and nothing is missing but what is in doubt.
+fn check(memory: &Memory) {
+    let place = memory.place();
+    let story = format!(
+        "{:#?}\n{:#?}\n{:?}",
+        place.record, place.messages, place.doubts
+    );
+    let doubtful = |part: &str| place.doubts.iter().any(|doubt| doubt == part);
+    let top: Vec<_> = place
+        .messages
+        .iter()
+        .filter(|message| message.thread_ts.is_none())
+        .collect();
+    let first = |message: &&&Message, says: &str| message.texts[0].contains(says);
+    let ends = |message: &&&Message| first(message, "Failed");
+    let starts = top.len() - top.iter().filter(ends).count();
+    assert!(starts <= 1, "{story}");
+    assert!(top.iter().filter(ends).count() <= 1, "{story}");
+    let over = top
+        .iter()
+        .filter(|message| message.texts.last().unwrap().contains("Failed"));
+    let over = over.count();
+    assert!(over == 1 || over == 0 && doubtful("end"), "{story}");
+    assert!(starts + over >= 1 || doubtful("start"), "{story}");
+    if memory.channel_id.is_none() {
+        assert_eq!(place.messages.len(), top.len(), "{story}");
+        assert!(starts == 1 || doubtful("start"), "{story}");
+        return;
+    }
+    assert_eq!(
+        top.len(),
+        if doubtful("start") { starts + over } else { 1 },
+        "{story}"
+    );
+    for detail in ["a", "b"] {
+        let answers = place
+            .messages
+            .iter()
+            .filter(|message| message.texts[0] == detail);
+        let answers: Vec<_> = answers.collect();
+        assert!(answers.len() <= 1, "{story}");
+        let missing = doubtful("detail") || doubtful("end");
+        assert!(answers.len() == 1 || missing, "{story}");
+        for answer in answers {
+            let thread = top
+                .iter()
+                .find(|message| Some(&message.ts) == answer.thread_ts.as_ref());
+            let thread = thread.expect("it answers the run's message");
+            assert_eq!(
+                thread.texts.last().unwrap().contains("Failed"),
+                over == 1,
+                "{story}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_message_is_edited_and_answered() {
+    let memory = Memory::bot();
+    live(&memory).await;
+    check(&memory);
+    assert_eq!(
+        seen(&memory),
+        ["❌ Failed · Rebuild of idx: after 3 min", "  a", "  b"]
+    );
+    let record = memory.record();
+    let beginning = [
+        "save",
+        "enter slack:chat.postMessage",
+        "post start",
+        "leave slack:chat.postMessage start of rebuild-1 in runs: ok",
+        "save",
+        "enter slack:chat.update",
+        "edit",
+        "leave slack:chat.update message of rebuild-1 in runs: ok",
+    ];
+    assert_eq!(record[..beginning.len()], beginning);
+    let count = |what: &str| record.iter().filter(|line| *line == what).count();
+    assert_eq!(
+        (count("post start"), count("post end"), count("post detail")),
+        (1, 0, 2)
+    );
+    assert_eq!(count("edit"), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_webhook_hears_of_the_start_and_of_the_end_with_its_reason() {
+    let memory = Memory::webhook();
+    live(&memory).await;
+    check(&memory);
+    assert_eq!(
+        seen(&memory),
+        [
+            "▶️ Started · Rebuild of idx",
+            "❌ Failed · Rebuild of idx: after 3 min"
+        ]
+    );
+    assert!(
+        !memory
+            .record()
+            .iter()
+            .any(|line| line == "edit" || line.ends_with("detail"))
+    );
+    let run = run(Phase::Failed, "", &["a", "canary-url does not answer"]);
+    let redact = Redact::new(memory.secret());
+    let says = message::message_without_thread(&run, &redact);
+    let says = says.blocks.unwrap().to_string();
+    assert!(
+        says.contains("… does not answer") && !says.contains("canary"),
+        "{says}"
+    );
+}
+
+/// It is the ledger that keeps a message from being there twice.
+#[tokio::test(start_paused = true)]
+async fn without_a_ledger_it_would_be_told_twice() {
+    for forgets in [false, true] {
+        let memory = Memory::bot();
+        memory.place().forgets = forgets;
+        memory.meets([Mood::Fine, Mood::Fine, Mood::DiesAfter]);
+        let died = tell(&memory, &mut memory.notifier(), &started()).await;
+        assert_eq!(died, None);
+        tell_all(&memory, &mut memory.notifier(), &started()).await;
+        assert_eq!(seen(&memory).len(), if forgets { 2 } else { 1 });
+    }
+}
+
+/// Every call is the last one of a process, before it is done and after, and so is every later one of its successor.
+#[tokio::test(start_paused = true)]
+async fn a_process_may_die_at_any_call() {
+    for (way, name) in [
+        (Memory::bot as fn() -> Memory, "bot"),
+        (Memory::webhook, "webhook"),
+    ] {
+        let whole = way();
+        live(&whole).await;
+        let calls = whole.place().calls;
+        let mut lost = 0;
+        let deaths = [Mood::DiesBefore, Mood::DiesAfter];
+        for first in 0..calls {
+            for second in 0..calls + 10 {
+                for (one, two) in deaths.iter().flat_map(|one| deaths.map(|two| (*one, two))) {
+                    let memory = way();
+                    let fine = |count| std::iter::repeat_n(Mood::Fine, count);
+                    memory.meets(fine(first).chain([one]).chain(fine(second)).chain([two]));
+                    live(&memory).await;
+                    check(&memory);
+                    lost += usize::from(!memory.place().doubts.is_empty());
+                }
+            }
+        }
+        assert!(lost > 0 && calls > 5, "{name}: {calls} calls");
+    }
+}
+
+fn moods() -> impl Strategy<Value = Vec<Mood>> {
+    let mood = prop_oneof![
+        4 => Just(Mood::Fine),
+        1 => Just(Mood::DiesBefore),
+        1 => Just(Mood::DiesAfter),
+        1 => Just(Mood::CutBefore),
+        1 => Just(Mood::CutAfter),
+        1 => Just(Mood::Throttled),
+        1 => Just(Mood::Undone),
+        1 => Just(Mood::Rejected),
+        1 => Just(Mood::Denied),
+    ];
+    proptest::collection::vec(mood, 0..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    /// Whatever Slack, the status and the gate do, and whenever the process dies.
+    #[test]
+    fn nothing_is_told_twice_and_nothing_lost_but_what_is_in_doubt(moods in moods(), bot in any::<bool>()) {
+        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let memory = if bot { Memory::bot() } else { Memory::webhook() };
+            memory.meets(moods);
+            live(&memory).await;
+            check(&memory);
+        });
+    }
+}

@@ -1,0 +1,253 @@
+//! Who reads an alarm by mail is invited once, and again only where a person wants it; who has subscribed by hand is
+//! left alone.
+
+use super::*;
+use crate::support::test;
+use campanile_world::aws::Unsubscribed;
+
+/// The usual tenant, with these addresses for what is critical.
+fn with_mail(tenant: &Tenant, addresses: &[&str]) -> Value {
+    let mut spec = tenant.usual_spec();
+    if !addresses.is_empty() {
+        spec["notify"]["critical"] = json!({"emails": addresses});
+    }
+    spec
+}
+
+/// Subscribes an address by hand, as somebody does who has nothing to do with us.
+async fn subscribe(tenant: &Tenant, topic: &str, address: &str) {
+    let subscribe = tenant.sns().subscribe().topic_arn(topic);
+    let subscribe = subscribe.protocol("email").endpoint(address);
+    subscribe.send().await.unwrap();
+}
+
+/// Waits until this address is subscribed to a topic, and no other.
+async fn only(tenant: &Tenant, topic: &str, address: &str) {
+    eventually(&format!("only {address}"), || async {
+        let all = subscriptions(tenant, topic).await;
+        if all.keys().eq([address]) {
+            Ok(())
+        } else {
+            Err(format!("{all:?}"))
+        }
+    })
+    .await;
+}
+
+#[test]
+fn a_reader_of_mail_is_invited_once() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "damage-mail").await;
+        let (oncall, by_hand) = ("oncall@vsu.example", "by-hand@vsu.example");
+        let namespace = &tenant.namespace;
+        let first = in_place(&tenant, with_mail(&tenant, &[oncall])).await;
+        let pending = delivery(&tenant, "PendingConfirmation").await;
+        let told = pending.condition("DeliveryReady").unwrap();
+        assert_eq!(told.status, "False");
+        assert!(
+            told.message.contains("oncall@vsu.example (critical)"),
+            "{told:?}"
+        );
+        let pending = comes_to(&tenant, Health::Degraded).await;
+        assert_eq!(verdict(&pending, "Ready").1, "Applied");
+        assert!(pending.holds("Ready") && !pending.holds("Healthy"));
+        assert!(
+            pending.condition("Reconciling").is_none() && pending.condition("Stalled").is_none()
+        );
+
+        // Somebody subscribes by hand; that is not ours.
+        let topic = critical_topic(&tenant).await;
+        subscribe(&tenant, &topic, by_hand).await;
+        looks(&tenant, &topic, 4).await;
+        assert_eq!(invited(&tenant), 1, "over many polls");
+        let _second = restarted(&tenant, first).await;
+        looks(&tenant, &topic, 3).await;
+        assert_eq!(invited(&tenant), 1, "after a restart");
+        let mut edited = with_mail(&tenant, &[oncall]);
+        edited["environments"] = json!([{"name": "prod", "deploymentId": "app-prod"}]);
+        tenant.tenant(edited).await;
+        applied(&tenant).await;
+        ask::<TenantObservability>(&tenant, namespace, "look").await;
+        let looked = |tenant: &TenantObservability| {
+            let status = tenant.status.as_ref().unwrap();
+            status.last_handled_reconcile_at.as_deref() == Some("look")
+        };
+        let seen = tenant.until(namespace, "looked at", looked).await;
+        looks(&tenant, &topic, 2).await;
+        assert_eq!(invited(&tenant), 1, "after an edit, and a request to look");
+        let [one] = &seen.status.as_ref().unwrap().subscriptions[..] else {
+            panic!("ours alone: {seen:?}")
+        };
+        assert_eq!(
+            (one.endpoint.as_str(), one.state),
+            (oncall, SubscriptionState::Pending)
+        );
+
+        world.aws.confirm_mail(&topic, oncall).await.unwrap();
+        let mark = world.aws.mark();
+        delivery(&tenant, "Delivering").await;
+        Look::topic(&topic, 0).in_time(&tenant, mark, Timestamp::now(), "confirmed");
+        state(&tenant, oncall, SubscriptionState::Confirmed).await;
+        healthy(&tenant).await;
+
+        // Out, and in again: a new invitation.
+        tenant.tenant(with_mail(&tenant, &[])).await;
+        only(&tenant, &topic, by_hand).await;
+        applied(&tenant).await;
+        tenant.tenant(with_mail(&tenant, &[oncall])).await;
+        state(&tenant, oncall, SubscriptionState::Pending).await;
+        looks(&tenant, &topic, 2).await;
+        assert_eq!(invited(&tenant), 2);
+        let all = subscriptions(&tenant, &topic).await;
+        assert_eq!(all[by_hand], "PendingConfirmation", "{all:?}");
+
+        // Out while it is pending: it cannot be removed before it is confirmed; then it is.
+        tenant.tenant(with_mail(&tenant, &[])).await;
+        applied(&tenant).await;
+        looks(&tenant, &topic, 2).await;
+        world.aws.confirm_mail(&topic, oncall).await.unwrap();
+        only(&tenant, &topic, by_hand).await;
+        assert_eq!(invited(&tenant), 2);
+    });
+}
+
+#[test]
+fn a_reader_of_mail_who_leaves_is_not_invited_again_by_itself() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "damage-unsubscribed").await;
+        let (one, two) = ("one@vsu.example", "two@vsu.example");
+        let namespace = &tenant.namespace;
+        let first = in_place(&tenant, with_mail(&tenant, &[one, two])).await;
+        delivery(&tenant, "PendingConfirmation").await;
+        let topic = critical_topic(&tenant).await;
+        for address in [one, two] {
+            world.aws.confirm_mail(&topic, address).await.unwrap();
+        }
+        delivery(&tenant, "Delivering").await;
+        assert_eq!(invited(&tenant), 2);
+        // What was pending is settled; from now on it is looked at slowly.
+        for (address, listed) in [(one, Unsubscribed::Gone), (two, Unsubscribed::Deleted)] {
+            let left = world.aws.unsubscribe_mail(&topic, address, listed);
+            left.await.unwrap();
+            let mark = world.aws.mark();
+            let gone = state(&tenant, address, SubscriptionState::Gone).await;
+            Look::topic(&topic, 0).in_time(&tenant, mark, Timestamp::now(), address);
+            let expected = ("False", "SubscriptionGone");
+            assert_eq!(verdict(&gone, "DeliveryReady"), expected, "{address}");
+            let told = gone.condition("DeliveryReady").unwrap();
+            let whom = format!("{address} (critical)");
+            assert!(told.message.contains(&whom), "{told:?}");
+            assert!(gone.holds("Ready"), "{address}");
+            comes_to(&tenant, Health::Degraded).await;
+        }
+        looks(&tenant, &topic, 2).await;
+        let _second = restarted(&tenant, first).await;
+        looks(&tenant, &topic, 2).await;
+        let mut edited = with_mail(&tenant, &[one, two]);
+        edited["environments"] = json!([{"name": "prod", "deploymentId": "app-prod"}]);
+        tenant.tenant(edited).await;
+        applied(&tenant).await;
+        ask::<TenantObservability>(&tenant, namespace, "look").await;
+        looks(&tenant, &topic, 3).await;
+        assert_eq!(invited(&tenant), 2);
+        assert!(
+            subscriptions(&tenant, &topic)
+                .await
+                .values()
+                .all(|arn| arn == "Deleted")
+        );
+
+        // A person wants one of them back.
+        tenant.tenant(with_mail(&tenant, &[two])).await;
+        tenant
+            .until::<TenantObservability>(namespace, "one less", |tenant| {
+                tenant.status.as_ref().unwrap().subscriptions.len() == 1
+            })
+            .await;
+        tenant.tenant(with_mail(&tenant, &[one, two])).await;
+        state(&tenant, one, SubscriptionState::Pending).await;
+        world.aws.confirm_mail(&topic, one).await.unwrap();
+        state(&tenant, one, SubscriptionState::Confirmed).await;
+        let back = state(&tenant, two, SubscriptionState::Gone).await;
+        assert_eq!(verdict(&back, "DeliveryReady").1, "SubscriptionGone");
+        assert_eq!(invited(&tenant), 3);
+    });
+}
+
+#[test]
+fn a_topic_that_cannot_be_made_again_at_once_loses_no_reader() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "damage-no-topic").await;
+        let (oncall, namespace) = ("oncall@vsu.example", &tenant.namespace);
+        tenant.tenant(with_mail(&tenant, &[oncall])).await;
+        let _operator = operator(&tenant, &[]).await;
+        delivery(&tenant, "PendingConfirmation").await;
+        let topic = critical_topic(&tenant).await;
+        world.aws.confirm_mail(&topic, oncall).await.unwrap();
+        delivery(&tenant, "Delivering").await;
+        world.aws.deny(&tenant.account, "CreateTopic");
+        let delete = tenant.sns().delete_topic().topic_arn(&topic);
+        delete.send().await.unwrap();
+        let mark = world.aws.mark();
+        let denied = "AccessDenied";
+        let message = tenant.ready::<TenantObservability>(namespace, denied).await;
+        assert!(message.contains("Allow sns:CreateTopic to"), "{message}");
+        let (at, _) = told::<TenantObservability>(&tenant, namespace, denied, 0).await;
+        Look::topic(&topic, 1).in_time(&tenant, mark, at, "the denial");
+        delivery(&tenant, "TopicMissing").await;
+        Look::topic(&topic, 0).times(&tenant, mark, 4).await;
+        // Nobody has left: there was nothing to hear.
+        state(&tenant, oncall, SubscriptionState::Creating).await;
+        assert_eq!(invited(&tenant), 1);
+        world.aws.allow(&tenant.account, "CreateTopic");
+        ask::<TenantObservability>(&tenant, namespace, "mended").await;
+        applied(&tenant).await;
+        state(&tenant, oncall, SubscriptionState::Pending).await;
+        looks(&tenant, &topic, 2).await;
+        assert_eq!(invited(&tenant), 2, "once more");
+    });
+}
+
+#[test]
+fn a_severity_that_loses_its_last_reader_keeps_its_topic() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "damage-null").await;
+        let (oncall, by_hand) = ("oncall@vsu.example", "by-hand@vsu.example");
+        let namespace = &tenant.namespace;
+        let first = in_place(&tenant, with_mail(&tenant, &[oncall])).await;
+        delivery(&tenant, "PendingConfirmation").await;
+        let topic = critical_topic(&tenant).await;
+        subscribe(&tenant, &topic, by_hand).await;
+        for address in [oncall, by_hand] {
+            world.aws.confirm_mail(&topic, address).await.unwrap();
+        }
+        delivery(&tenant, "Delivering").await;
+        let (_, right) = errors(&tenant).await;
+
+        let mark = world.aws.mark();
+        tenant.usual_tenant().await;
+        let args = ["-n", namespace, "get", "tobs", namespace, "-o", "json"];
+        let stored = world.kubernetes.kubectl(args).await.unwrap();
+        let stored: Value = serde_json::from_str(&stored.success().unwrap()).unwrap();
+        let notify = stored["spec"]["notify"].as_object().unwrap();
+        // Either is "listed, with nobody"; server-side apply stores the former for what was applied as the latter.
+        assert!(
+            notify["critical"].is_null() || notify["critical"] == json!({}),
+            "{notify:?}"
+        );
+        applied(&tenant).await;
+        only(&tenant, &topic, by_hand).await;
+        Look::topic(&topic, 0).times(&tenant, mark, 3).await;
+        let _second = restarted(&tenant, first).await;
+        tenant.polls(world.aws.mark(), 3).await;
+        let writes = tenant.writes_since(mark);
+        let [(operation, about)] = &writes[..] else {
+            panic!("one write: {writes:?}")
+        };
+        assert_eq!(operation, "Unsubscribe");
+        assert!(about.starts_with(&topic), "{about}");
+        is_as_before(&tenant, "nobody hears it", &right).await;
+        let found = now::<TenantObservability>(&tenant, namespace).await;
+        assert_eq!(found.status.unwrap().topics.len(), 2);
+    });
+}
