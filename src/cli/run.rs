@@ -3,7 +3,9 @@
 use super::{InstallationArgs, duration};
 use crate::{
     clients::{Clients, aws::Observer, kubernetes},
-    controller::{self, Context, backoff::Backoff, lease, pools::Pools, secrets},
+    controller::{
+        self, Context, backoff::Backoff, bindings::Bindings, lease, pools::Pools, secrets,
+    },
     error::{Error, Result},
     outside::Tempo,
     telemetry::{self, LogFormat, Metrics, Probes},
@@ -117,6 +119,7 @@ impl Run {
                 clients,
                 pools: Pools::default(),
                 backoff: Backoff::default(),
+                bindings: Bindings::default(),
                 lease: held.clone(),
                 shutdown: shutdown.clone(),
                 tempo: Tempo {

@@ -2,6 +2,7 @@
 
 use super::{
     Context, Watched,
+    bindings::Allowed,
     lease::Held,
     pools::Permit,
     reconcile::write_status,
@@ -35,6 +36,8 @@ pub struct ObjectGate<'a, K: Kind> {
     trace_id: &'a str,
     /// Given back for good when the run has to wait for a quota: it does little else from then on.
     permit: std::sync::Mutex<Option<Permit>>,
+    /// What the Namespace allowed when the run began.
+    allowed: Option<Allowed>,
     /// The status as it was last written; intents are added to it.
     pub status: Mutex<K::Status>,
 }
@@ -72,6 +75,7 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
             urgency,
             trace_id,
             permit: std::sync::Mutex::new(Some(permit)),
+            allowed: context.bindings.of(&object.namespace().unwrap_or_default()),
             status: Mutex::new(status),
         }
     }
@@ -102,10 +106,17 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
 
     fn admits(&self) -> Result<()> {
         let Context {
-            shutdown, lease, ..
+            shutdown,
+            lease,
+            bindings,
+            ..
         } = self.context;
-        let watched = ObjectRef::<Watched<K>>::new(&self.object.name_any())
-            .within(&self.object.namespace().unwrap_or_default());
+        let namespace = self.object.namespace().unwrap_or_default();
+        if bindings.moved(&namespace, self.allowed.as_ref()) {
+            let message = format!("what Namespace {namespace} allows was changed meanwhile");
+            return Err(Error::new(Class::Superseded, message));
+        }
+        let watched = ObjectRef::<Watched<K>>::new(&self.object.name_any()).within(&namespace);
         let newest = self.store.get(&watched);
         let newest = newest.and_then(|newest| newest.meta().generation);
         admits(
@@ -263,7 +274,7 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
         match error.class {
             Class::Denied => backoff.deny(&self.uid, operation.scope, error),
             // Why a deletion is refused is seldom the thing's own fault.
-            Class::Rejected if step.verb != Verb::Delete => {
+            Class::Rejected | Class::Conflict if step.verb != Verb::Delete => {
                 backoff.refuse(&self.uid, step, error);
             }
             _ => {}

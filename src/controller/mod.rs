@@ -1,6 +1,7 @@
 //! The controller: which events wake which object, and one reconcile for all of them.
 
 pub mod backoff;
+pub mod bindings;
 pub mod drift;
 mod gate;
 pub mod lease;
@@ -12,10 +13,7 @@ pub mod status;
 
 use crate::{
     alarms,
-    api::{
-        ACCOUNT_BINDING, AlarmSet, RECONCILE_REQUESTED, SLACK_PREFIX, SlackChannel,
-        TenantObservability,
-    },
+    api::{AlarmSet, RECONCILE_REQUESTED, SlackChannel, TenantObservability},
     clients::{Clients, limit::Urgency},
     error::{Class, Error, Result},
     installation::Installation,
@@ -28,6 +26,7 @@ use crate::{
     tenant,
 };
 use backoff::Backoff;
+use bindings::{Bindings, allowed};
 use futures::{
     FutureExt, Stream, StreamExt, TryStreamExt as _, future, stream, stream::FuturesUnordered,
 };
@@ -84,6 +83,8 @@ pub struct Context {
     pub pools: Pools,
     /// What is remembered of each object between runs.
     pub backoff: Backoff,
+    /// What Namespaces allow.
+    pub bindings: Bindings,
     /// The right to write, where several replicas share it.
     pub lease: Option<Held>,
     /// Cancelled when the process is to end.
@@ -187,7 +188,7 @@ async fn tenants(context: &Arc<Context>, namespace: Option<&str>) {
         Default::default(),
     );
     let secrets = secrets(client, namespace);
-    let bindings = bindings(client, namespace);
+    let bindings = bindings(context, namespace);
     // A tenant's messages go by the Secrets of its channels.
     let (channels, writer) = reflector::store::<Watched<SlackChannel>>();
     let moved = watcher(
@@ -259,7 +260,7 @@ async fn alarm_sets(context: &Arc<Context>, namespace: Option<&str>) {
         },
         Default::default(),
     );
-    let bindings = bindings(&context.client, namespace);
+    let bindings = bindings(context, namespace);
     control::<AlarmSet>(context, namespace, |controller, store| {
         let within = store.clone();
         controller
@@ -281,7 +282,7 @@ async fn alarm_sets(context: &Arc<Context>, namespace: Option<&str>) {
 async fn slack_channels(context: &Arc<Context>, namespace: Option<&str>) {
     let client = &context.client;
     let secrets = secrets(client, namespace);
-    let bindings = bindings(client, namespace);
+    let bindings = bindings(context, namespace);
     control::<SlackChannel>(context, namespace, |controller, store| {
         let within = store.clone();
         controller
@@ -319,24 +320,21 @@ fn secrets(
 /// The namespaces whose account has just been bound, or bound to another one, or whose channels may use
 /// the operator's token from now on, or may not any more.
 fn bindings(
-    client: &Client,
+    context: &Arc<Context>,
     namespace: Option<&str>,
 ) -> impl Stream<Item = watcher::Result<PartialObjectMeta<Namespace>>> + use<> {
     let chosen = match namespace {
         Some(name) => watcher::Config::default().fields(&format!("metadata.name={name}")),
         None => watcher::Config::default(),
     };
-    let api = Api::<PartialObjectMeta<Namespace>>::all(client.clone());
+    let api = Api::<PartialObjectMeta<Namespace>>::all(context.client.clone());
+    let seen = context.clone();
     watcher(api, chosen)
         .default_backoff()
         .touched_objects()
+        .inspect_ok(move |bound| seen.bindings.note(bound))
         .predicate_filter(
-            |bound: &PartialObjectMeta<Namespace>| {
-                let annotations = bound.annotations();
-                let bindings =
-                    [ACCOUNT_BINDING, SLACK_PREFIX].map(|name| annotations.get(name).cloned());
-                Some(fingerprint(bound, bindings))
-            },
+            |bound: &PartialObjectMeta<Namespace>| Some(fingerprint(bound, allowed(bound))),
             Default::default(),
         )
 }

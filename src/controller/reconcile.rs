@@ -58,14 +58,18 @@ impl Done {
     }
 }
 
-/// Whether somebody waits for it: an edit that was not attempted yet, a deletion, a request to look again.
+/// Whether somebody waits for it: an edit that was not attempted yet or waits for something else, a deletion,
+/// a request to look again.
 pub fn urgency<K: Kind>(object: &K) -> Urgency {
     let requested = object.annotations().get(RECONCILE_REQUESTED).cloned();
     let mut status = object.status().cloned().unwrap_or_default();
     let common = status.common();
     let ahead = *common.observed_generation != object.meta().generation;
     let asked = requested.is_some() && *common.last_handled_reconcile_at != requested;
-    if ahead || asked || object.meta().deletion_timestamp.is_some() {
+    let mut conditions = common.conditions.iter();
+    let waits =
+        conditions.any(|told| told.type_ == "Ready" && told.reason.starts_with("WaitingFor"));
+    if ahead || asked || waits || object.meta().deletion_timestamp.is_some() {
         Urgency::Edit
     } else {
         Urgency::Background
@@ -127,19 +131,21 @@ pub async fn reconcile<K: Kind>(
     if !deleting {
         hold(&object, &api).await?;
     }
+    let urgency = passage.urgency;
+    // Before anything is asked: what changes from now on must be seen by it.
+    let gate = ObjectGate::new(&object, &ground.store, context, passage, before.clone());
     let around = Surroundings::new(&context.client, &context.installation, Purpose::Act);
     let prepared = kind::prepare(&object, &around).await;
     let asking = Asking {
         uid: uid.clone(),
-        urgency: passage.urgency,
-        freshness: match passage.urgency {
+        urgency,
+        freshness: match urgency {
             _ if newly_requested => Freshness::Now,
             Urgency::Edit => Freshness::Retried,
             Urgency::Background => Freshness::Known,
         },
         since: Instant::now(),
     };
-    let gate = ObjectGate::new(&object, &ground.store, context, passage, before.clone());
     let means = Means {
         scopes: &ground.scopes,
         around: &around,
@@ -590,5 +596,47 @@ pub async fn write_status<K: Kind>(
     match kubernetes::call_if_there("writing the status", patched).await? {
         Some(_) => Ok(()),
         None => Err(Error::new(Class::Superseded, "the object is gone")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::AlarmSet;
+    use serde_json::json;
+
+    #[test]
+    fn somebody_waits_for_what_is_new_and_for_what_waited_itself() {
+        use Urgency::{Background, Edit};
+        for (seen, reason, requested, deleting, expected) in [
+            (None, "", false, false, Edit),
+            (Some(1), "Applied", false, false, Edit),
+            (Some(2), "Applied", false, false, Background),
+            (Some(2), "PartiallyFailed", false, false, Background),
+            (Some(2), "WaitingForTenant", false, false, Edit),
+            (Some(2), "WaitingForSecret", false, false, Edit),
+            (Some(2), "Applied", true, false, Edit),
+            (Some(2), "Applied", false, true, Edit),
+        ] {
+            let at = "2026-01-02T03:04:05Z";
+            let mut object = json!({
+                "apiVersion": "campanile.dev/v1alpha1", "kind": "AlarmSet",
+                "metadata": {"name": "a", "namespace": "ns", "generation": 2},
+                "spec": {"tenantRef": {"name": "t"}, "alarms": []}
+            });
+            if let Some(seen) = seen {
+                let ready = json!({"type": "Ready", "status": "False", "reason": reason,
+                    "message": "", "lastTransitionTime": at});
+                object["status"] = json!({"observedGeneration": seen, "conditions": [ready]});
+            }
+            if requested {
+                object["metadata"]["annotations"] = json!({RECONCILE_REQUESTED: "now"});
+            }
+            if deleting {
+                object["metadata"]["deletionTimestamp"] = json!(at);
+            }
+            let object: AlarmSet = serde_json::from_value(object).unwrap();
+            assert_eq!(urgency(&object), expected, "{seen:?} {reason}");
+        }
     }
 }
