@@ -77,10 +77,10 @@ pub fn rule(
     format!("{}{severity}_{hash}", tenant_prefix(tenant))
 }
 
-/// The name of the EventBridge connection of a SlackChannel object, and of its API destination, at most 64
-/// characters: `campanile_<tenant>_slack_<hash>`.
-pub fn slack_path(cluster: &str, namespace: &str, tenant: &str, channel: &str) -> String {
-    let hash = hash(&format!("{cluster}/{namespace}/{channel}"));
+/// The name of the EventBridge connection of a way into Slack (`<SlackChannel>/webhook`, `<SlackChannel>/bot`),
+/// and of its API destination, at most 64 characters: `campanile_<tenant>_slack_<hash>`.
+pub fn slack_path(cluster: &str, namespace: &str, tenant: &str, path: &str) -> String {
+    let hash = hash(&format!("{cluster}/{namespace}/{path}"));
     format!("{}slack_{hash}", tenant_prefix(tenant))
 }
 

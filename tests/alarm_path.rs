@@ -3,6 +3,7 @@
 
 mod clean;
 mod damage;
+mod membership;
 mod secrets;
 mod switch;
 mod troubles;
