@@ -3,6 +3,7 @@
 pub mod desired;
 pub mod message;
 pub mod notify;
+pub mod report;
 pub mod stages;
 pub mod way_in;
 pub mod workspace;
@@ -10,25 +11,24 @@ pub mod workspace;
 use crate::{
     api::{
         Creating, KeyRef, SLACK_PREFIX, SlackChannel, SlackChannelStatus, SlackTarget, Visibility,
-        Workspace,
     },
     clients::slack::{bot_token, webhook_url},
     error::{Class, Error, On, Result},
     installation::Installation,
     kind::{
-        AccessOf, Common, Findings, Kind, Lanes, Moment, Outcome, Place, PlaceOutcome, Policies,
-        Site, Status, Verdict,
+        AccessOf, Common, Findings, Kind, Lanes, Moment, Outcome, Place, Policies, Site, Status,
     },
-    plan::{Desired, Holder, Step},
+    plan::{Desired, Step},
     secret::Secret,
-    stage::{Failure, Lane, Stage as _, Typed},
+    stage::{Lane, Stage as _, Typed},
     surroundings::{Purpose, Surroundings},
 };
-use desired::{Claim, Configuration};
+use desired::Claim;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use kube::ResourceExt;
-use stages::{Channel, Details, Ground, IncomingWebhook, Invitations, Member};
+use report::{CHANNEL_READY, View, WEBHOOK_READY};
+use stages::{Channel, Declared, Details, Ground, IncomingWebhook, Invitations, Member};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -139,7 +139,7 @@ pub fn secret_names(channel: &SlackChannel) -> BTreeSet<&str> {
 pub fn offered(channel: &SlackChannel) -> (Option<&str>, Vec<(&str, &str)>) {
     let status = channel.status.as_ref();
     let conditions = status.into_iter().flat_map(|status| &status.conditions);
-    let own = conditions.filter(|one| matches!(&*one.type_, "ChannelReady" | "WebhookReady"));
+    let own = conditions.filter(|one| matches!(&*one.type_, CHANNEL_READY | WEBHOOK_READY));
     (
         status.and_then(|status| status.channel_id.as_deref()),
         own.map(|one| (one.type_.as_str(), one.status.as_str()))
@@ -280,9 +280,13 @@ impl Kind for SlackChannel {
         let url = inputs.and_then(|inputs| inputs.webhook.as_ref());
         let is_known = inputs.is_some_and(|inputs| inputs.webhook_is_known);
         let webhook = IncomingWebhook::new(name, url, is_known, ground.clone());
-        let manages = self.spec.channel.is_some() && ground.watch.sight.is_some();
-        let channel = manages.then(|| {
-            let name = self.spec.channel.clone();
+        let managed = self.spec.channel.as_ref();
+        let managed = managed.filter(|_| ground.watch.sight.is_some());
+        let channel = managed.map(|name| {
+            let declared = Declared {
+                name: name.clone(),
+                ground: ground.clone(),
+            };
             let (channel, details, invitations) = match inputs {
                 Some(_) => (
                     desired::channel(self),
@@ -294,14 +298,9 @@ impl Kind for SlackChannel {
             let invited = status.invited.iter().cloned().collect();
             ChannelRow {
                 channel: Typed::new(Channel::new(channel, ground.clone())),
-                member: Typed::new(Member::new(name.clone(), ground.clone())),
-                details: Typed::new(Details::new(details, name.clone(), ground.clone())),
-                invitations: Typed::new(Invitations::new(
-                    invitations,
-                    name,
-                    invited,
-                    ground.clone(),
-                )),
+                member: Typed::new(Member::new(declared.clone())),
+                details: Typed::new(Details::new(details, declared.clone())),
+                invitations: Typed::new(Invitations::new(invitations, declared, invited)),
                 ground,
             }
         });
@@ -343,37 +342,30 @@ impl Kind for SlackChannel {
         _: Moment,
     ) -> Findings {
         let mut findings = Findings::default();
-        if let (Some(Err(error)), Some(_)) = (&outcome.inputs, &self.spec.channel)
-            && !error.class.passes()
-        {
-            let reason = match error.class {
-                Class::Waiting(On::Secret) => "WaitingForSecret",
-                _ => "AccessDenied",
-            };
-            findings.verdicts.push(Verdict {
-                type_: "ChannelReady",
-                holds: Some(false),
-                reason,
-                message: error.message.clone(),
-            });
-        }
+        let read = outcome.inputs.as_ref().and_then(|read| read.as_ref().err());
+        let unread = read.filter(|_| self.spec.channel.is_some());
+        findings.verdicts.extend(unread.and_then(report::unread));
         let Some(place) = outcome.current() else {
             return findings;
         };
-        let row = place.lanes.as_ref().ok();
+        let view = View::of(place);
         if self.spec.channel.is_some() {
+            let row = place.lanes.as_ref().ok();
             if let Some(row) = row.and_then(|row| row.channel.as_ref()) {
-                note(row, place, status);
+                let sighting = row.channel.stage.sighting();
+                let sighting = sighting.as_ref().filter(|_| row.channel.seen.is_some());
+                let invited = row.invitations.stage.invited();
+                report::note(&place.report, sighting, invited, status);
             }
-            match channel_ready(row, place) {
+            match view.channel_ready() {
                 Some(verdict) => findings.verdicts.push(verdict),
-                None => findings.unknown.push("ChannelReady"),
+                None => findings.unknown.push(CHANNEL_READY),
             }
         }
         if self.spec.webhook_secret_ref.is_some() {
-            match webhook_ready(row, place) {
+            match view.webhook_ready() {
                 Some(verdict) => findings.verdicts.push(verdict),
-                None => findings.unknown.push("WebhookReady"),
+                None => findings.unknown.push(WEBHOOK_READY),
             }
         }
         let channel = status
@@ -401,7 +393,7 @@ impl SlackChannel {
         let status = self.status.as_ref().filter(|_| as_seen);
         let mut conditions = status.iter().flat_map(|status| &status.conditions);
         conditions.any(|told| {
-            told.type_ == "WebhookReady"
+            told.type_ == WEBHOOK_READY
                 && told.status == "True"
                 && told.observed_generation == self.metadata.generation
         })
@@ -420,9 +412,7 @@ impl SlackChannel {
             let text = around
                 .secret(namespace, &reference.name, &reference.key)
                 .await?;
-            let secret = bot_token(&text).map_err(|wrong| {
-                Error::new(Class::Waiting(On::Secret), format!("{source}: {wrong}"))
-            })?;
+            let secret = token_in(&text, &source)?;
             return Ok(Token { secret, source });
         }
         let denied = |message: String| Err(Error::new(Class::Denied, message));
@@ -460,14 +450,28 @@ impl SlackChannel {
     }
 }
 
+/// The URL of an incoming webhook, out of a Secret.
 async fn webhook(namespace: &str, reference: &KeyRef, around: &Surroundings<'_>) -> Result<Secret> {
     let text = around
         .secret(namespace, &reference.name, &reference.key)
         .await?;
-    webhook_url(&text, around.installation.allow_private_endpoints).map_err(|wrong| {
-        let source = place_of(namespace, reference);
-        Error::new(Class::Waiting(On::Secret), format!("{source}: {wrong}"))
-    })
+    webhook_in(&text, &place_of(namespace, reference), around.installation)
+}
+
+/// The URL of an incoming webhook, as a Secret has it. An error says where that is, as `place` has it, what is
+/// wrong and what to do, and never quotes the text.
+fn webhook_in(text: &str, place: &str, installation: &Installation) -> Result<Secret> {
+    webhook_url(text, installation.allow_private_endpoints).map_err(|why| unfit(place, &why))
+}
+
+/// A bot token, likewise.
+fn token_in(text: &str, place: &str) -> Result<Secret> {
+    bot_token(text).map_err(|why| unfit(place, &why))
+}
+
+/// What is in a Secret and no good.
+fn unfit(place: &str, why: &str) -> Error {
+    Error::new(Class::Waiting(On::Secret), format!("{place}: {why}"))
 }
 
 /// An object, for people of a namespace: what others are called is none of their concern.
@@ -476,117 +480,5 @@ fn who(other: &SlackChannel, namespace: &str) -> String {
         format!("SlackChannel {namespace}/{}", other.name_any())
     } else {
         "a SlackChannel of another Namespace".into()
-    }
-}
-
-/// The channel as it was seen, into status.
-fn note(row: &ChannelRow, place: &PlaceOutcome<SlackChannel>, status: &mut SlackChannelStatus) {
-    let failed = place.report.failed.iter();
-    let mut failed = failed.filter(|failure| failure.stage == Channel::NAME);
-    if !failed.any(|failure| failure.error.class.may_have_landed()) {
-        // It was made and recorded, or refused for good: nothing is under way any more.
-        status.creating = None;
-    }
-    let sighting = row.channel.stage.sighting();
-    let Some(sighting) = sighting.as_ref().filter(|_| row.channel.seen.is_some()) else {
-        return;
-    };
-    status.workspace = Some(Workspace {
-        team_id: sighting.team.team_id.clone(),
-        name: sighting.team.team.clone(),
-        url: sighting.team.url.clone(),
-    });
-    match &sighting.channel {
-        Some(channel) if sighting.holder == Holder::Us => {
-            let url = sighting.team.url.trim_end_matches('/');
-            status.link = Some(format!("{url}/archives/{}", channel.id));
-            status.channel_id = Some(channel.id.clone());
-            status.channel_created = Some(channel.created);
-            status.channel = Some(channel.name.clone());
-            status.members = channel
-                .members
-                .and_then(|members| i32::try_from(members).ok());
-            status.invited = row.invitations.stage.invited();
-        }
-        // Two know it, and another has it: should that one go, it is this one's again.
-        Some(channel) if status.channel_id.as_ref() == Some(&channel.id) => {}
-        // That of somebody else, or none: what status says of one would not be true.
-        _ => {
-            status.channel_id = None;
-            status.channel_created = None;
-            status.channel = None;
-            status.members = None;
-            status.link = None;
-            status.invited.clear();
-        }
-    }
-}
-
-fn failures<'a>(
-    place: &'a PlaceOutcome<SlackChannel>,
-    stages: &'a [&'static str],
-) -> impl Iterator<Item = &'a Failure> {
-    let failed = place.report.failed.iter();
-    failed.filter(move |failure| stages.contains(&failure.stage))
-}
-
-/// Whether messages can be posted into the channel; `None` where what is in the way passes by itself.
-fn channel_ready(row: Option<&Row>, place: &PlaceOutcome<SlackChannel>) -> Option<Verdict> {
-    let verdict = |holds: bool, reason, message: &str| {
-        Some(Verdict {
-            type_: "ChannelReady",
-            holds: Some(holds),
-            reason,
-            message: message.into(),
-        })
-    };
-    let stages = [Channel::NAME, Member::NAME];
-    let mut failed = failures(place, &stages).map(|failure| &failure.error);
-    let unreachable = place.lanes.as_ref().err();
-    let error = unreachable.or_else(|| failed.next());
-    let seen = row.and_then(|row| row.channel.as_ref()?.channel.seen.as_ref());
-    let seen: Option<&Configuration> = seen.and_then(|seen| Some(&seen.values().next()?.value));
-    match (error, seen) {
-        (Some(error), Some(seen)) if seen.archived => verdict(false, "Archived", &error.message),
-        (Some(error), _) if error.class.passes() => None,
-        (Some(error), _) => {
-            let reason = match error.class {
-                Class::Denied => "AccessDenied",
-                Class::Conflict => "NameTaken",
-                _ => "NotAsDeclared",
-            };
-            verdict(false, reason, &error.message)
-        }
-        (None, None) => verdict(false, "Missing", "the channel is not there"),
-        (None, Some(_)) => match row.and_then(|row| row.channel.as_ref()?.ground.cannot_post()) {
-            Some(error) => verdict(false, "CannotPost", &error.message),
-            None => verdict(true, "Available", ""),
-        },
-    }
-}
-
-/// The same of the webhook.
-fn webhook_ready(row: Option<&Row>, place: &PlaceOutcome<SlackChannel>) -> Option<Verdict> {
-    let verdict = |holds: bool, reason, message: &str| {
-        Some(Verdict {
-            type_: "WebhookReady",
-            holds: Some(holds),
-            reason,
-            message: message.into(),
-        })
-    };
-    let stages = [IncomingWebhook::NAME];
-    let error = failures(place, &stages)
-        .map(|failure| &failure.error)
-        .next();
-    match error {
-        Some(error) if error.class.passes() => None,
-        Some(error) if matches!(error.class, Class::Waiting(_)) => {
-            verdict(false, "WaitingForSecret", &error.message)
-        }
-        Some(error) => verdict(false, "Revoked", &error.message),
-        None => row
-            .and_then(|row| row.webhook.seen.as_ref())
-            .and_then(|_| verdict(true, "TakesMessages", "")),
     }
 }

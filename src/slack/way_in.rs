@@ -1,9 +1,12 @@
 //! How messages get into a channel without the operator in between: what EventBridge is given in the
 //! tenant's account.
 
+use super::{
+    report::{CHANNEL_READY, WEBHOOK_READY},
+    token_in, unfit, webhook_in,
+};
 use crate::{
     api::{KeyRef, SlackChannel},
-    clients::slack::{bot_token, webhook_url},
     error::{Class, Error, On, Result},
     installation::Installation,
     secret::Secret,
@@ -66,11 +69,16 @@ pub async fn way_in(name: &str, namespace: &str, around: &Surroundings<'_>) -> R
     let way = match door {
         Door::Webhook(reference) => {
             let text = read(&reference).await?;
-            webhook(&text, &reference, namespace, installation)
+            webhook_in(&text, &place_of(&reference, namespace), installation).map(WayIn::Webhook)
         }
         Door::Bot { token, channel_id } => {
             let text = read(&token).await?;
-            bot(&text, &token, channel_id, namespace, installation)
+            bot(
+                &text,
+                &place_of(&token, namespace),
+                channel_id,
+                installation,
+            )
         }
     };
     way.map(|way| Entrance { way, shut })
@@ -80,8 +88,8 @@ pub async fn way_in(name: &str, namespace: &str, around: &Surroundings<'_>) -> R
 /// not: Slack answers a bot's message that it refuses with success.
 fn shut(channel: &SlackChannel, door: &Door) -> Option<String> {
     let type_ = match door {
-        Door::Webhook(_) => "WebhookReady",
-        Door::Bot { .. } => "ChannelReady",
+        Door::Webhook(_) => WEBHOOK_READY,
+        Door::Bot { .. } => CHANNEL_READY,
     };
     let status = channel.status.as_ref()?;
     let mut conditions = status.conditions.iter();
@@ -138,36 +146,19 @@ fn door(
     }
 }
 
-/// What is in a Secret and no good. Never quotes it.
-fn unfit(reference: &KeyRef, namespace: &str, why: &str) -> Error {
+/// Where a Secret's key is, as a tenant's status says it of all the Secrets that it waits for.
+fn place_of(reference: &KeyRef, namespace: &str) -> String {
     let KeyRef { name, key } = reference;
-    let message = format!("key {key} of Secret {namespace}/{name}: {why}");
-    Error::new(Class::Waiting(On::Secret), message)
+    format!("key {key} of Secret {namespace}/{name}")
 }
 
-fn webhook(
-    text: &str,
-    reference: &KeyRef,
-    namespace: &str,
-    installation: &Installation,
-) -> Result<WayIn> {
-    webhook_url(text, installation.allow_private_endpoints)
-        .map(WayIn::Webhook)
-        .map_err(|why| unfit(reference, namespace, &why))
-}
-
-fn bot(
-    text: &str,
-    reference: &KeyRef,
-    channel_id: String,
-    namespace: &str,
-    installation: &Installation,
-) -> Result<WayIn> {
-    let token = bot_token(text).map_err(|why| unfit(reference, namespace, &why))?;
+/// The way in by the bot token that a Secret has at `place`.
+fn bot(text: &str, place: &str, channel_id: String, installation: &Installation) -> Result<WayIn> {
+    let token = token_in(text, place)?;
     // Somebody may have copied it there.
     if installation.slack_token.as_ref() == Some(&token) {
         let why = "this is the operator's own token, which never goes into a tenant's account; use one of a Slack app of the tenant's own, or an incoming webhook";
-        return Err(unfit(reference, namespace, why));
+        return Err(unfit(place, why));
     }
     Ok(WayIn::Bot { token, channel_id })
 }
@@ -293,12 +284,11 @@ mod tests {
     #[test]
     fn what_is_no_good_is_told_and_never_quoted() {
         let mut installation = Installation::sample();
-        let reference = reference("s");
-        let hook = |text: &str| webhook(text, &reference, "ns", &installation);
+        let place = place_of(&reference("s"), "ns");
+        let hook = |text: &str| webhook_in(text, &place, &installation).map(WayIn::Webhook);
         assert_eq!(hook(URL), Ok(WayIn::Webhook(Secret::new(URL.into()))));
-        let token = |text: &str, installation: &Installation| {
-            bot(text, &reference, "C1".into(), "ns", installation)
-        };
+        let token =
+            |text: &str, installation: &Installation| bot(text, &place, "C1".into(), installation);
         let way = token(&format!("{TOKEN}\n"), &installation).unwrap();
         let expected = WayIn::Bot {
             token: Secret::new(TOKEN.into()),
