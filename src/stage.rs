@@ -93,6 +93,14 @@ pub trait Stage: Send + Sync {
     {
         false
     }
+    /// Whether a thing that is not wanted any more was left by an edit until what replaces it serves. Its
+    /// removal is no drift then, however late it comes. Pure.
+    fn was_replaced(&self, _key: &Self::Key) -> bool
+    where
+        Self: Sized,
+    {
+        false
+    }
     /// How many changes of this sort go into one call.
     fn batch(&self, _verb: Verb) -> usize {
         1
@@ -184,6 +192,8 @@ pub trait Gate: Send + Sync {
     /// Records in status what the outside calls the thing that has been made. Only for stages with a
     /// ledger. Where that fails, what was intended still stands there.
     fn record<'a>(&'a self, step: &'a Step, id: &'a str) -> BoxFuture<'a, ()>;
+    /// A call that was entered has been answered, once for all that was in it; whether anything of it was done.
+    fn answered(&self, _operation: Operation<'_>, _done: bool) {}
     /// A change's outcome. The step of a deletion has what is lost by it.
     fn leave(&self, operation: Operation<'_>, step: &Step, outcome: &Result<Applied>);
     /// The refusal, where this very change, or any in this scope, was refused so lately that it is not
@@ -228,6 +238,8 @@ pub struct Report {
     pub drift: Vec<Step>,
     /// How many were not even tried, because the scope was stopped or a failure holds them back.
     pub untried: usize,
+    /// How many deletions are put off until what replaces the thing serves.
+    pub later: usize,
     /// What failed.
     pub failed: Vec<Failure>,
 }
@@ -235,7 +247,7 @@ pub struct Report {
 impl Report {
     /// Whether the outside is now as desired.
     pub fn is_settled(&self) -> bool {
-        self.failed.is_empty() && self.untried == 0
+        self.failed.is_empty() && self.untried == 0 && self.later == 0
     }
 }
 
@@ -446,6 +458,7 @@ impl<S: Stage> Typed<S> {
             // Whatever comes of it, the outside may have changed.
             self.wrote = true;
             let outcomes = self.stage.apply(batch, &run.ids).await;
+            gate.answered(operation, outcomes.iter().any(Result::is_ok));
             if batch.len() > 1 && outcomes.iter().all(is_rejected) {
                 // One of them is enough for all to be refused: each for itself, then.
                 for one in batch.chunks(1).rev() {
@@ -542,7 +555,12 @@ impl<S: Stage> Lane for Typed<S> {
                     continue;
                 }
                 run.report.planned.push(step.clone());
-                if step.verb != Verb::Conflict && matches!(run.origin, Origin::Outside(_)) {
+                let edited = match step.verb {
+                    Verb::Conflict => true,
+                    Verb::Delete => self.stage.was_replaced(change.key()),
+                    Verb::Create | Verb::Update => false,
+                };
+                if !edited && matches!(run.origin, Origin::Outside(_)) {
                     run.report.drift.push(step);
                     if run.origin == Origin::Outside(DriftPolicy::Report) {
                         continue;
@@ -627,7 +645,7 @@ impl<S: Stage> Lane for Typed<S> {
                 .filter(|change| !self.unmade.contains(&self.stage.identity(change.key())))
                 .partition(stays);
             // It keeps nothing else waiting.
-            run.report.untried += later.len();
+            run.report.later += later.len();
             self.make(now, run).await;
         })
     }

@@ -171,10 +171,11 @@ impl Limiter {
     /// A request that took a token has been answered. The other side counts when it arrived, which nobody
     /// here knows but that it was before now: so it counts from now, and however slow the way was, the one
     /// that takes its place in the next window comes late enough. What every way takes at the least is taken
-    /// off: it comes after the arrival, or before that of the other one as well.
-    pub fn landed(&self, account: &str, region: &str, operation: &str) {
+    /// off: it comes after the arrival, or before that of the other one as well. `done`: whether it did what
+    /// it was to do; what is refused, or never got there, is answered sooner than that takes.
+    pub fn landed(&self, account: &str, region: &str, operation: &str, done: bool) {
         let bucket = self.bucket(account, region, operation);
-        bucket.state().land(Instant::now());
+        bucket.state().land(Instant::now(), done);
     }
 
     fn bucket(&self, account: &str, region: &str, operation: &str) -> Arc<Bucket> {
@@ -274,7 +275,7 @@ struct State {
     began: Option<Instant>,
     /// The shortest time from there to an answer.
     fastest: Option<Duration>,
-    /// How many have been answered.
+    /// How many answers that is the shortest of.
     answers: u32,
     /// How many edits wait.
     edits: usize,
@@ -338,19 +339,15 @@ impl State {
 
     /// An answer is there. Of several under way nobody knows whose it is: it is taken for that of the latest
     /// to begin, which keeps them in order and makes the way no longer than it was.
-    fn land(&mut self, now: Instant) {
-        let Some(began) = self.began else {
-            return;
-        };
-        let took = now.saturating_duration_since(began);
-        let fastest = self.fastest.map_or(took, |fastest| fastest.min(took));
-        self.fastest = Some(fastest);
-        self.answers = self.answers.saturating_add(1);
-        let sure = if self.answers > KNOWN {
-            fastest
-        } else {
-            Duration::ZERO
-        };
+    fn land(&mut self, now: Instant, done: bool) {
+        if let Some(began) = self.began.filter(|_| done) {
+            let took = now.saturating_duration_since(began);
+            let fastest = self.fastest.map_or(took, |fastest| fastest.min(took));
+            self.fastest = Some(fastest);
+            self.answers = self.answers.saturating_add(1);
+        }
+        let known = self.fastest.filter(|_| done && self.answers > KNOWN);
+        let sure = known.unwrap_or_default();
         if let Some(last) = self.starts.back_mut() {
             *last = (now - sure).max(*last);
         }
@@ -616,7 +613,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(least_there + there)).await;
                 arrived.push(Instant::now());
                 tokio::time::sleep(Duration::from_millis(least_back + back)).await;
-                limiter.landed("1", "r", api);
+                limiter.landed("1", "r", api, true);
             }
             for four in arrived.windows(4) {
                 let took = four[3] - four[0];
@@ -631,10 +628,12 @@ mod tests {
         let limiter = at(3.0);
         let mut random = fastrand::Rng::with_seed(7);
         let began = Instant::now();
-        for _ in 0..200 {
+        for nth in 0..200 {
             take(&limiter, Edit).await;
-            tokio::time::sleep(Duration::from_millis(80 + random.u64(0..20))).await;
-            limiter.landed("1", "eu", PUT);
+            // Some are refused on the way, which is no way to go by.
+            let least = if nth % 7 == 0 { 0 } else { 80 };
+            tokio::time::sleep(Duration::from_millis(least + random.u64(0..20))).await;
+            limiter.landed("1", "eu", PUT, nth % 7 != 0);
         }
         let took = began.elapsed().as_secs_f64();
         assert!(took <= 1.05 * 200.0 / 3.0, "{took}");

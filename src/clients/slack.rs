@@ -123,10 +123,7 @@ impl Slack {
     /// Posts a message (what `chat.postMessage` takes, without the channel) by an incoming webhook. As all
     /// that writes, it takes no token of the limiter: [`webhook_quota`] says which it would be.
     pub async fn post_webhook(&self, url: &Secret, message: &Value) -> Result<()> {
-        let posted = self.ask_webhook(url, message, true).await;
-        let account = webhook_quota(url);
-        self.0.limiter.landed(&account, "", api::WEBHOOK);
-        posted?.1
+        self.ask_webhook(url, message, true).await?.1
     }
 
     /// Whether an incoming webhook lives, by what it says to a message with nothing in it: there is no
@@ -137,7 +134,7 @@ impl Slack {
         limiter.take(&account, "", api::WEBHOOK, urgency).await;
         let nothing = Value::Object(serde_json::Map::new());
         let asked = self.ask_webhook(url, &nothing, false).await;
-        limiter.landed(&account, "", api::WEBHOOK);
+        limiter.landed(&account, "", api::WEBHOOK, asked.is_ok());
         match asked? {
             (_, Ok(())) => Ok(Webhook::Alive),
             (status, Err(refusal)) if refusal::is_alive(status, &refusal) => Ok(Webhook::Alive),
@@ -566,10 +563,8 @@ impl Bot {
         about: &str,
         form: &[(&str, &str)],
     ) -> Result<T> {
-        let result = self.call(api, call(api, about, true), form).await;
-        let (account, part) = self.quota(api, about);
-        self.slack.0.limiter.landed(account, part, api);
-        Ok(result?.0)
+        let (answer, _) = self.call(api, call(api, about, true), form).await?;
+        Ok(answer)
     }
 
     async fn call<T: DeserializeOwned>(

@@ -3,7 +3,7 @@
 
 use crate::{
     error::{Class, Error},
-    jitter::jittered,
+    jitter::{jittered, spread_by},
     plan::Step,
 };
 use std::{
@@ -127,7 +127,8 @@ impl Backoff {
 
     /// The outside refused this change.
     pub fn refuse(&self, uid: &str, step: &Step, error: &Error) {
-        let until = Instant::now() + error.class.delay(1).unwrap_or_default();
+        // As early as the next try may come.
+        let until = Instant::now() + spread_by(0.0, error.class.delay(1).unwrap_or_default());
         self.with(uid, |memory| {
             memory.refused.insert(
                 (step.stage, step.key.clone()),

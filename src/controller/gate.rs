@@ -1,7 +1,7 @@
 //! The one gate that every outside write of a reconcile passes.
 
 use super::{
-    Context, Watched,
+    Context, Ground, Watched,
     bindings::Allowed,
     lease::Held,
     pools::Permit,
@@ -53,11 +53,11 @@ pub struct Passage<'a> {
 }
 
 impl<'a, K: Kind> ObjectGate<'a, K> {
-    /// The gate of an object whose status was last written as `status`.
+    /// The gate of an object whose status was last written as `status`, in a Namespace that allows so much.
     pub fn new(
         object: &'a K,
-        store: &'a Store<Watched<K>>,
-        context: &'a Context,
+        allowed: Option<Allowed>,
+        ground: &'a Ground<K>,
         passage: Passage<'a>,
         status: K::Status,
     ) -> Self {
@@ -70,12 +70,12 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
         Self {
             object,
             uid,
-            store,
-            context,
+            store: &ground.store,
+            context: &ground.context,
             urgency,
             trace_id,
             permit: std::sync::Mutex::new(Some(permit)),
-            allowed: context.bindings.of(&object.namespace().unwrap_or_default()),
+            allowed,
             status: Mutex::new(status),
         }
     }
@@ -256,15 +256,19 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
         })
     }
 
-    fn leave(&self, operation: Operation<'_>, step: &Step, outcome: &Result<Applied>) {
-        self.audit(operation, step, outcome);
+    fn answered(&self, operation: Operation<'_>, done: bool) {
         let Operation {
             account,
             region,
             api,
             ..
         } = operation;
-        self.context.clients.limiter.landed(account, region, api);
+        let limiter = &self.context.clients.limiter;
+        limiter.landed(account, region, api, done);
+    }
+
+    fn leave(&self, operation: Operation<'_>, step: &Step, outcome: &Result<Applied>) {
+        self.audit(operation, step, outcome);
         let backoff = &self.context.backoff;
         let Err(error) = outcome else {
             backoff.allowed(&self.uid, operation.scope);

@@ -2,6 +2,7 @@
 
 use super::{
     Ground, Watched,
+    bindings::{self, Allowed},
     drift::{self, Drift},
     gate::{ObjectGate, Passage},
     report::{self, Happened},
@@ -58,8 +59,8 @@ impl Done {
     }
 }
 
-/// Whether somebody waits for it: an edit that was not attempted yet or waits for something else, a deletion,
-/// a request to look again.
+/// Whether somebody waits for it: an edit that was not attempted yet, a first apply that waits for something
+/// else, a deletion, a request to look again.
 pub fn urgency<K: Kind>(object: &K) -> Urgency {
     let requested = object.annotations().get(RECONCILE_REQUESTED).cloned();
     let mut status = object.status().cloned().unwrap_or_default();
@@ -69,6 +70,7 @@ pub fn urgency<K: Kind>(object: &K) -> Urgency {
     let mut conditions = common.conditions.iter();
     let waits =
         conditions.any(|told| told.type_ == "Ready" && told.reason.starts_with("WaitingFor"));
+    let waits = waits && common.applied_digest.is_none();
     if ahead || asked || waits || object.meta().deletion_timestamp.is_some() {
         Urgency::Edit
     } else {
@@ -132,9 +134,10 @@ pub async fn reconcile<K: Kind>(
         hold(&object, &api).await?;
     }
     let urgency = passage.urgency;
-    // Before anything is asked: what changes from now on must be seen by it.
-    let gate = ObjectGate::new(&object, &ground.store, context, passage, before.clone());
     let around = Surroundings::new(&context.client, &context.installation, Purpose::Act);
+    // Before anything is asked: what changes from now on must be seen by the gate.
+    let allowed = allowed(&object.namespace().unwrap_or_default(), &around, context).await;
+    let gate = ObjectGate::new(&object, allowed, ground, passage, before.clone());
     let prepared = kind::prepare(&object, &around).await;
     let asking = Asking {
         uid: uid.clone(),
@@ -155,6 +158,24 @@ pub async fn reconcile<K: Kind>(
     let outcome = kind::carry_out(&object, prepared, &before, means).await;
     let written = gate.status.into_inner();
     finish(&object, &api, outcome, before, written, requested, ground).await
+}
+
+/// What the object's Namespace allows; asked for where the watch has not come to it yet. Where that fails, so
+/// does the run that has to know.
+async fn allowed(
+    namespace: &str,
+    around: &Surroundings<'_>,
+    context: &super::Context,
+) -> Option<Allowed> {
+    match context.bindings.of(namespace) {
+        Some(known) => Some(known),
+        None => around
+            .namespace(namespace)
+            .await
+            .ok()?
+            .as_ref()
+            .map(bindings::allowed),
+    }
 }
 
 /// Nothing is read or written outside, and nobody is woken by it.
@@ -385,7 +406,11 @@ async fn finish<K: Kind>(
         generation: object.meta().generation,
         now,
     };
-    let drift = current.is_some_and(|place| place.origin != Origin::Edit);
+    // What an edit has left to be done later repairs nothing.
+    let drift = current.is_some_and(|place| {
+        let mut made = place.report.made.iter();
+        place.origin != Origin::Edit && made.any(|step| place.report.drift.contains(step))
+    });
     let keep = match &outcome.inputs {
         Some(Ok(_)) => Keep::These(keep),
         _ => Keep::All,
@@ -615,6 +640,8 @@ mod tests {
             (Some(2), "PartiallyFailed", false, false, Background),
             (Some(2), "WaitingForTenant", false, false, Edit),
             (Some(2), "WaitingForSecret", false, false, Edit),
+            // The rest of it is in place.
+            (Some(3), "WaitingForSecret", false, false, Background),
             (Some(2), "Applied", true, false, Edit),
             (Some(2), "Applied", false, true, Edit),
         ] {
@@ -627,7 +654,11 @@ mod tests {
             if let Some(seen) = seen {
                 let ready = json!({"type": "Ready", "status": "False", "reason": reason,
                     "message": "", "lastTransitionTime": at});
-                object["status"] = json!({"observedGeneration": seen, "conditions": [ready]});
+                object["status"] =
+                    json!({"observedGeneration": 2.min(seen), "conditions": [ready]});
+                if seen > 2 {
+                    object["status"]["appliedDigest"] = json!("d");
+                }
             }
             if requested {
                 object["metadata"]["annotations"] = json!({RECONCILE_REQUESTED: "now"});

@@ -743,6 +743,7 @@ impl Notifier {
             return Err(refused);
         }
         let sent = way.post(channel, &post).await;
+        gate.answered(operation, sent.is_ok());
         let outcome = match &sent {
             Ok(Some(at)) => Ok(Applied::Id(at.ts.clone())),
             Ok(None) => Ok(Applied::Done),
@@ -807,6 +808,7 @@ impl Notifier {
         }
         gate.enter(operation, slice::from_ref(&step)).await?;
         let edited = way.edit(channel, ts, message).await;
+        gate.answered(operation, edited.is_ok());
         let outcome = match &edited {
             Ok(()) => Ok(Applied::Done),
             Err(refusal) => Err(refusal.error.clone()),

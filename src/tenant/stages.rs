@@ -132,15 +132,11 @@ impl Topics {
         let create = create.attributes("Policy", to.policy.to_string());
         let created = create.send().await.map_err(|error| {
             let error = classify(&account.write("sns", "CreateTopic"), &error);
+            // It came to be after we looked: the next look says whose it is, and compares it.
+            let came = ["different tags", "different attributes"];
+            let came = came.iter().any(|text| error.message.contains(text));
             match error.class {
-                Class::Rejected if error.message.contains("different tags") => Error::new(
-                    Class::Conflict,
-                    format!("topic {name} exists and does not carry our mark; it was not touched: remove it"),
-                ),
-                // It came to be after we looked: the next look compares it.
-                Class::Rejected if error.message.contains("different attributes") => {
-                    Error::failing(error.message)
-                }
+                Class::Rejected if came => Error::failing(error.message),
                 _ => error,
             }
         });
@@ -685,6 +681,12 @@ impl Stage for Subscriptions {
                 && seen.get(wanted).map(|found| found.live) != Some(SubscriptionState::Confirmed)
         };
         key.protocol != EMAIL && self.desired.wanted.keys().any(waits)
+    }
+
+    fn was_replaced(&self, key: &SubscriptionKey) -> bool {
+        let mut wanted = self.desired.wanted.keys();
+        let replaces = |it: &SubscriptionKey| it.protocol != EMAIL && it.severity == key.severity;
+        key.protocol != EMAIL && wanted.any(replaces)
     }
 
     fn ready(&self, change: &ChangeOf<Self>, ids: &Ids) -> Result<()> {

@@ -1,14 +1,14 @@
 //! The channel itself.
 
-use super::{Ground, Sighting, holders};
+use super::{Ground, Sighting};
 use crate::{
-    api::{AdoptionPolicy, Visibility},
+    api::Visibility,
     clients::slack::{self as client, api},
     error::{Class, Error, Result},
     outside::{Asking, Freshness},
     plan::{Change, Desired, Found},
     slack::{
-        desired::{self, Claim, Configuration},
+        desired::{self, Configuration},
         workspace::{id_key, name_key},
     },
     stage::{Applied, ChangeOf, Ids, Operation, Seen, Stage},
@@ -73,22 +73,9 @@ impl Channel {
                     .channels
                     .snapshot(&[key.clone()].into(), &asking)
                     .await?;
-                let Claim {
-                    creating, adoption, ..
-                } = &ground.claim;
-                let intended = creating.as_ref().is_some_and(|it| it.channel == name);
-                let looks_again = intended || *adoption != AdoptionPolicy::Never;
-                Err(if let Some(channel) = seen.get(&key) {
-                    match looks_again {
-                        true => Error::failing(format!("channel {name} is there after all")),
-                        false => Error::new(
-                            Class::Conflict,
-                            format!(
-                                "channel {name} exists and is held by {}; it was not touched: remove it, or give ours another name",
-                                holders(channel)
-                            ),
-                        ),
-                    }
+                Err(if seen.contains_key(&key) {
+                    // The next look says whose it is.
+                    Error::failing(format!("channel {name} is there after all"))
                 } else {
                     Error::new(
                         Class::Conflict,

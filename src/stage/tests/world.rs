@@ -118,6 +118,7 @@ pub struct State {
     pub refused: Vec<(Step, Error)>,
     moments: usize,
     entered: usize,
+    answered: usize,
     admitted: Vec<Step>,
 }
 
@@ -342,6 +343,9 @@ impl World {
     pub fn run(&self, spec: &Spec) -> Option<Report> {
         let (report, held) = self.drive(spec, Run::through(self))?;
         let failed = report.failed.iter().filter(|it| it.key.is_some()).count();
+        let state = self.state();
+        assert_eq!(state.answered, state.entered, "each call is answered once");
+        drop(state);
         assert_eq!(
             report.planned.len() + held,
             report.made.len() + report.untried + failed,
@@ -363,7 +367,7 @@ impl World {
         {
             let mut state = self.state();
             state.calls.clear();
-            (state.moments, state.entered) = (0, 0);
+            (state.moments, state.entered, state.answered) = (0, 0, 0);
             let lost = |thing: &Thing| {
                 let ours = thing.stage == TARGET && thing.holder == Holder::Us;
                 ours && !state.ledger.contains(&thing.name)
@@ -597,6 +601,10 @@ impl Gate for World {
             self.moment().await;
             Ok(())
         })
+    }
+
+    fn answered(&self, _: Operation<'_>, _: bool) {
+        self.state().answered += 1;
     }
 
     fn leave(&self, _: Operation<'_>, step: &Step, outcome: &Result<Applied>) {

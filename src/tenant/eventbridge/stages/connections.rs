@@ -255,6 +255,10 @@ impl Stage for Connections {
         ground.replaced.contains(name) && leads.unwrap_or_default()
     }
 
+    fn was_replaced(&self, name: &String) -> bool {
+        self.ground.replaced.contains(name)
+    }
+
     fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
         let api = match change.verb() {
             Verb::Create => "events:CreateConnection",

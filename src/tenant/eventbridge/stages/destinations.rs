@@ -211,6 +211,10 @@ impl Stage for Destinations {
         self.ground.drains(name)
     }
 
+    fn was_replaced(&self, name: &String) -> bool {
+        self.ground.replaced.contains(name)
+    }
+
     fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
         let api = match change.verb() {
             Verb::Create => "events:CreateApiDestination",

@@ -2,6 +2,7 @@
 
 use super::{targets::passing, *};
 use crate::{
+    api::DriftPolicy,
     clients::{aws::Account, limit::Urgency},
     error::{Class, On},
     kind::Kind,
@@ -10,7 +11,7 @@ use crate::{
     plan::Step,
     secret::Secret,
     slack::way_in::{Entrance, WayIn},
-    stage::{Applied, Gate, Run, Typed, drive},
+    stage::{Applied, Gate, Origin, Run, Typed, drive},
     tenant::eventbridge::{
         desired::{Ways, wanted},
         report::{Parts, View, Way},
@@ -284,11 +285,15 @@ struct World {
     tenant: TenantObservability,
     ways: Ways,
     installation: Installation,
+    /// Where differences come from.
+    origin: Origin,
 }
 
 /// What came of a run.
 struct Ran {
     planned: Vec<String>,
+    drift: Vec<String>,
+    untried: usize,
     failed: Vec<Error>,
     way: Way,
     drained: Option<Duration>,
@@ -324,6 +329,7 @@ impl World {
             tenant,
             ways: ways.collect(),
             installation: Installation::sample(),
+            origin: Origin::Edit,
         }
     }
 
@@ -385,6 +391,7 @@ impl World {
             left: AtomicUsize::new(calls),
         };
         let mut run = Run::through(&gate);
+        run.origin = self.origin;
         drive(
             &mut [
                 &mut connections,
@@ -424,6 +431,8 @@ impl World {
         self.tenant.status = Some(status);
         Ran {
             planned: report.planned.iter().map(Step::to_string).collect(),
+            drift: report.drift.iter().map(Step::to_string).collect(),
+            untried: report.untried,
             failed: report
                 .failed
                 .into_iter()
@@ -701,6 +710,37 @@ async fn another_way_takes_the_place_of_one_that_drains() {
     assert_eq!(world.settles().await, gone);
     world.leads();
     assert_eq!(world.settles().await, Vec::<String>::new());
+}
+
+/// What an edit has left for later is no drift, and is done whatever the spec says about that.
+#[tokio::test]
+async fn the_hour_of_a_way_that_was_replaced_hides_no_drift() {
+    let mut world = World::hooked().await;
+    world.settles().await;
+    world.rotate("a", bot(TOKEN));
+    assert_eq!(world.run(Freshness::Now).await.untried, 0, "it is applied");
+    world.eventbridge.calls();
+    world.origin = Origin::Outside(DriftPolicy::Report);
+    let ran = world.run(Freshness::Now).await;
+    assert_eq!((ran.drift.len(), ran.untried), (0, 0));
+    let rule = {
+        let mut has = world.eventbridge.has();
+        let (name, rule) = has.rules.iter_mut().next().unwrap();
+        rule["State"] = json!("DISABLED");
+        name.clone()
+    };
+    let ran = world.run(Freshness::Now).await;
+    assert!(
+        ran.drift.len() == 1 && ran.drift[0].contains(&rule),
+        "{:?}",
+        ran.drift
+    );
+    assert_eq!(world.eventbridge.writes(), Vec::<String>::new());
+    world.drain();
+    let ran = world.run(Freshness::Now).await;
+    assert_eq!((ran.drift.len(), ran.untried), (1, 0));
+    let gone = world.eventbridge.writes();
+    assert_eq!(gone, ["DeleteApiDestination", "DeleteConnection"]);
 }
 
 /// Wherever the process ends, every event has somewhere to go, and in the end nothing is there twice.
