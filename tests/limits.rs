@@ -227,7 +227,6 @@ fn no_api_is_asked_faster_than_was_said_and_an_edit_goes_first() {
         tenant.usual_tenant().await;
         let rate = format!("--aws-rate=PutMetricAlarm={RATE}");
         let _operator = tenant.operator_with(&[&rate]).await;
-        // What has waited for its tenant is not an edit any more.
         tenant
             .ready::<TenantObservability>(&tenant.namespace, "Applied")
             .await;

@@ -1,8 +1,9 @@
 //! Messages about long-running work, through Campanile's own client to Slack: one per run, whatever happens.
 
-use crate::{
-    slack_channel::{SCOPES, spec, workspace},
-    support::{CLUSTER, Tenant, test},
+use crate::support::{
+    CLUSTER, Tenant,
+    slack::{SCOPES, spec, workspace},
+    test,
 };
 use campanile::{
     api::SlackChannel,
@@ -25,7 +26,6 @@ use campanile::{
 };
 use campanile_world::slack::{Message, Trouble, WEBHOOK, Workspace};
 use futures::future::BoxFuture;
-use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use std::{
     collections::BTreeMap,
@@ -96,16 +96,19 @@ impl Gate for Open {
         Box::pin(async {})
     }
 
-    fn leave(&self, operation: Operation<'_>, step: &Step, outcome: &Result<Applied>) {
-        let said = format!("{operation:?} {step:?} {outcome:?}");
-        self.said.lock().unwrap().push(said);
+    fn answered(&self, operation: Operation<'_>, done: bool) {
         let Operation {
             account,
             region,
             api,
             ..
         } = operation;
-        self.limiter.landed(account, region, api);
+        self.limiter.landed(account, region, api, done);
+    }
+
+    fn leave(&self, operation: Operation<'_>, step: &Step, outcome: &Result<Applied>) {
+        let said = format!("{operation:?} {step:?} {outcome:?}");
+        self.said.lock().unwrap().push(said);
     }
 
     fn refused(&self, _: &str, _: &Step) -> Option<Error> {
@@ -528,12 +531,8 @@ fn the_bot_goes_before_the_webhook() {
                 "lastTransitionTime": "2026-01-02T03:04:05Z"})
         };
         let conditions = ["ChannelReady", "WebhookReady"].map(ready);
-        let status = json!({"status": {"channelId": channel, "conditions": conditions}});
-        tenant
-            .api::<SlackChannel>()
-            .patch_status("runs", &PatchParams::default(), &Patch::Merge(status))
-            .await
-            .unwrap();
+        let status = json!({"channelId": channel, "conditions": conditions});
+        tenant.patch_status::<SlackChannel>("runs", status).await;
         let teller = Teller::new(&tenant).await;
         let error = teller.door(Some("runs")).await.unwrap_err();
         assert_eq!(error.class, Class::Waiting(On::Channel));

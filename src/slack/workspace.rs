@@ -400,13 +400,9 @@ impl Webhooks {
     async fn probe(&self, key: &str, url: &Secret, urgency: Urgency) -> Probed {
         let probed = self.ask(key, url, urgency).await;
         let mut said = self.said();
-        match &probed {
-            Ok(webhook) => drop(said.insert(key.to_owned(), webhook.clone())),
-            // Somebody posts by it in this very second, which says nothing against it.
-            Err(error) if error.class == Class::Throttled => {
-                return said.get(key).cloned().map_or(probed, Ok);
-            }
-            Err(_) => {}
+        let probed = kept(said.get(key), probed);
+        if let Ok(webhook) = &probed {
+            said.insert(key.to_owned(), webhook.clone());
         }
         probed
     }
@@ -415,6 +411,15 @@ impl Webhooks {
         self.pauses.over(key)?;
         let probed = self.slack.probe_webhook(url, urgency).await;
         Ok(self.pauses.heed(key, probed)?)
+    }
+}
+
+/// What is known of a webhook after it was asked. One that is asked too often has somebody posting by it in this
+/// very second, which says nothing against what it said before.
+fn kept(said: Option<&Webhook>, probed: Probed) -> Probed {
+    match (said, probed) {
+        (Some(said), Err(error)) if error.class == Class::Throttled => Ok(said.clone()),
+        (_, probed) => probed,
     }
 }
 
@@ -514,6 +519,21 @@ mod tests {
             let scopes = scopes.map(|scopes| scopes.split(' ').map(str::to_owned).collect());
             let listable = Listable::by(scopes.as_ref());
             assert_eq!(listable, Listable { public, private }, "{scopes:?}");
+        }
+    }
+
+    #[test]
+    fn a_webhook_that_is_asked_too_often_is_what_it_was() {
+        let revoked = || Webhook::Revoked("gone".into());
+        let (busy, down) = (throttled("later"), Error::failing("down"));
+        for (said, probed, expected) in [
+            (None, Err(busy.clone()), Err(busy.clone())),
+            (Some(Webhook::Alive), Err(busy.clone()), Ok(Webhook::Alive)),
+            (Some(revoked()), Err(busy), Ok(revoked())),
+            (Some(Webhook::Alive), Err(down.clone()), Err(down)),
+            (Some(Webhook::Alive), Ok(revoked()), Ok(revoked())),
+        ] {
+            assert_eq!(kept(said.as_ref(), probed), expected, "{said:?}");
         }
     }
 
