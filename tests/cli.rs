@@ -1,54 +1,11 @@
 //! The command line: what `plan` prints and how it exits, and that it writes nothing.
 
-use crate::support::{CLUSTER, Tenant, alarm, binary, test, version};
-use campanile::api::{AlarmSet, TenantObservability};
-use campanile_world::World;
+use crate::support::{Tenant, alarm, binary, plan, test, version};
+use campanile::api::AlarmSet;
 use serde_json::json;
-use std::{
-    io::Write,
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::{process::Command, time::Duration};
 
-/// What `campanile plan` said.
-pub struct Planned {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
-}
-
-/// Plans with the operator's own identity.
-pub async fn plan(tenant: &Tenant, args: &[&str]) -> Planned {
-    plan_as(tenant.world, &[], args, "").await
-}
-
-/// Plans with more in the environment and something on standard input.
-pub async fn plan_as(world: &World, env: &[(&str, &str)], args: &[&str], input: &str) -> Planned {
-    let mut command = Command::new(binary());
-    command
-        .env_clear()
-        .envs(world.operator_environment())
-        .envs(env.iter().copied())
-        .args(["plan", "--cluster-name", CLUSTER])
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let input = input.to_owned();
-    let output = tokio::task::spawn_blocking(move || {
-        let mut child = command.spawn().unwrap();
-        // It may end without having read anything.
-        drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
-        child.wait_with_output().unwrap()
-    })
-    .await
-    .unwrap();
-    Planned {
-        code: output.status.code().unwrap(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
-}
+pub use crate::support::plan_as;
 
 #[test]
 fn a_plan_says_what_would_change_and_changes_nothing() {
@@ -62,7 +19,7 @@ fn a_plan_says_what_would_change_and_changes_nothing() {
                 alarm("slow", "warning", json!({}))
             ])
         };
-        tenant.set("golden", json!(["prod"]), alarms(10.0)).await;
+        tenant.golden(alarms(10.0)).await;
 
         // Before anything has been carried out: all of it, the topics that are still to come included.
         let mark = world.aws.mark();
@@ -99,10 +56,7 @@ fn a_plan_says_what_would_change_and_changes_nothing() {
         assert_eq!(version::<AlarmSet>(&tenant, "golden").await, before);
 
         let operator = tenant.operator().await;
-        tenant.ready::<AlarmSet>("golden", "Applied").await;
-        tenant
-            .ready::<TenantObservability>(&tenant.namespace, "Applied")
-            .await;
+        tenant.both_are("Applied").await;
         operator.stop(Duration::from_secs(10)).await.unwrap();
         let planned = plan(&tenant, &in_namespace).await;
         assert_eq!(
@@ -111,7 +65,7 @@ fn a_plan_says_what_would_change_and_changes_nothing() {
         );
 
         // One edit is one change, with the field.
-        tenant.set("golden", json!(["prod"]), alarms(25.5)).await;
+        tenant.golden(alarms(25.5)).await;
         let planned = plan(&tenant, &["-n", "cli-plan", "aset/golden"]).await;
         assert_eq!(planned.code, 2);
         let expected = format!(
@@ -167,9 +121,7 @@ fn an_installation_keeps_its_name() {
         // Its Secret says what this installation was called when it began.
         let first = tenant.operator().await;
         tenant.usual_tenant().await;
-        tenant
-            .ready::<TenantObservability>(&tenant.namespace, "Applied")
-            .await;
+        tenant.tenant_is("Applied").await;
         first.stop(Duration::from_secs(10)).await.unwrap();
         let renamed = tenant.operator_with(&["--cluster-name", "other"]).await;
         assert_eq!(renamed.wait_exit().await.unwrap().code(), Some(1));

@@ -1,7 +1,6 @@
 //! Killing the operator at any moment ends in the desired state, with nothing twice and nothing left over.
 
-use crate::support::{Tenant, alarm, eventually, test};
-use campanile::api::{AlarmSet, TenantObservability};
+use crate::support::{Tenant, alarm, eventually, paged, pager_key, test};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
 
@@ -28,16 +27,12 @@ fn alarms(round: usize) -> Value {
 fn twenty_kills_at_random_moments() {
     test(|world| async move {
         let tenant = Tenant::new(world, "crash").await;
-        let key = "abcdefabcdefabcdefabcdefabcdef20";
-        tenant.secret("pager", "key", key).await;
+        tenant.secret("pager", "key", &pager_key("20")).await;
         let spec = |round: usize| {
-            let mut spec = tenant.usual_spec();
-            let pager = json!({"pagerDuty": [{"name": "primary", "integrationKeySecretRef": {"name": "pager", "key": "key"}}]});
-            spec["notify"] = if round.is_multiple_of(2) {
-                json!({"critical": pager})
-            } else {
-                json!({"critical": pager, "warning": {}})
-            };
+            let mut spec = paged(tenant.usual_spec());
+            if round.is_multiple_of(2) {
+                spec["notify"].as_object_mut().unwrap().remove("warning");
+            }
             spec
         };
         let seed = std::env::var("CAMPANILE_SEED")
@@ -50,10 +45,7 @@ fn twenty_kills_at_random_moments() {
             // Create in round 0, then edits, and every fifth time everything is deleted and made anew.
             let deleting = round % 5 == 4;
             if deleting {
-                tenant.delete::<AlarmSet>("golden").await;
-                tenant
-                    .delete::<TenantObservability>(&tenant.namespace)
-                    .await;
+                tenant.delete_both().await;
             } else {
                 tenant.tenant(spec(round)).await;
                 tenant.set("golden", json!(["*"]), alarms(round)).await;
@@ -65,20 +57,16 @@ fn twenty_kills_at_random_moments() {
 
             let operator = tenant.operator().await;
             if deleting {
-                tenant.gone::<AlarmSet>("golden").await;
-                tenant.gone::<TenantObservability>(&tenant.namespace).await;
+                tenant.both_gone().await;
                 assert_eq!(
-                    (tenant.alarms().await.len(), tenant.topics().await),
-                    (0, vec![]),
+                    tenant.alarms_and_topics().await,
+                    (0, 0),
                     "round {round}, seed {seed}"
                 );
-                let listed = tenant.sns().list_subscriptions().send().await.unwrap();
-                assert_eq!(listed.subscriptions(), [], "round {round}, seed {seed}");
+                let listed = tenant.subscriptions().await;
+                assert_eq!(listed, [], "round {round}, seed {seed}");
             } else {
-                tenant
-                    .ready::<TenantObservability>(&tenant.namespace, "Applied")
-                    .await;
-                tenant.ready::<AlarmSet>("golden", "Applied").await;
+                tenant.both_are("Applied").await;
                 eventually(
                     &format!("the desired state of round {round}, seed {seed}"),
                     || async { as_desired(&tenant, round).await },
@@ -150,8 +138,7 @@ async fn as_desired(tenant: &Tenant, round: usize) -> Result<(), String> {
     if found != wanted {
         return Err(format!("wanted {wanted:#?}\nfound {found:#?}"));
     }
-    let listed = tenant.sns().list_subscriptions().send().await.unwrap();
-    match listed.subscriptions() {
+    match &tenant.subscriptions().await[..] {
         [one] if one.subscription_arn().unwrap().starts_with("arn:") => Ok(()),
         other => Err(format!("subscriptions {other:?}")),
     }

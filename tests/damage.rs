@@ -11,7 +11,10 @@ mod reported;
 mod strangers;
 mod topics;
 
-use crate::support::{Conditions, Tenant, alarm, eventually, version};
+use crate::support::{
+    Address, Conditions, Tenant, alarm, at_least, eventually, once, paged, pager_key, put_by_hand,
+    test,
+};
 use aws_sdk_cloudwatch::{
     operation::put_metric_alarm::builders::PutMetricAlarmFluentBuilder, types::MetricAlarm,
 };
@@ -20,18 +23,14 @@ use campanile_world::{aws::Mark, process::Process};
 use futures::future::LocalBoxFuture;
 use jiff::Timestamp;
 use k8s_openapi::api::events::v1::Event;
-use kube::{Api, api::ListParams};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Short, but so long that what was found is told before the next but one.
 const TEMPO: [&str; 4] = ["--poll-interval", "1s", "--slow-poll-interval", "2s"];
 
 /// How many polls may pass from a damage until it is told.
 const POLLS: usize = 2;
-
-const REQUESTED: &str = "reconcile.fluxcd.io/requestedAt";
 
 /// One of the things that are looked at, by the calls that look at it.
 struct Look {
@@ -88,11 +87,8 @@ impl Look {
 
     /// Waits until so many polls have been answered since `mark`.
     async fn times(&self, tenant: &Tenant, mark: Mark, times: usize) {
-        eventually(&format!("{times} times {}", self.operation), || async {
-            match self.polls(tenant, mark, Timestamp::MAX) {
-                looks if looks >= times => Ok(()),
-                looks => Err(looks.to_string()),
-            }
+        at_least(&format!("{times} times {}", self.operation), times, || {
+            self.polls(tenant, mark, Timestamp::MAX)
         })
         .await;
     }
@@ -101,7 +97,7 @@ impl Look {
 /// A tenant, its operator, and what that one says of itself.
 struct Site {
     tenant: Tenant,
-    address: String,
+    address: Address,
     operator: Process,
 }
 
@@ -115,9 +111,8 @@ impl Site {
     }
 
     async fn new(tenant: Tenant) -> Self {
-        let port = campanile_world::port::free().unwrap();
-        let address = format!("127.0.0.1:{port}");
-        let operator = operator(&tenant, &["--metrics-addr", &address]).await;
+        let address = Address::free();
+        let operator = operator(&tenant, &address.option()).await;
         Self {
             tenant,
             address,
@@ -127,12 +122,7 @@ impl Site {
 
     /// A counter, if it has been counted yet.
     async fn counter(&self, series: &str) -> Option<u64> {
-        let text = eventually("the metrics", || async {
-            get(&self.address, "/metrics")
-                .await
-                .ok_or_else(|| self.operator.log_tail(5))
-        })
-        .await;
+        let text = self.address.metrics().await;
         let line = text.lines().find_map(|line| line.strip_prefix(series));
         line.map(|value| value.trim().parse().unwrap())
     }
@@ -165,7 +155,7 @@ async fn restarted(tenant: &Tenant, operator: Process) -> Process {
 /// Applies the tenant with this spec, and the set `golden`.
 async fn declare(tenant: &Tenant, spec: Value) {
     tenant.tenant(spec).await;
-    tenant.set("golden", json!(["prod"]), two_alarms()).await;
+    tenant.golden(two_alarms()).await;
 }
 
 /// The tenant with this spec and the set `golden`, in place, and the operator that has seen to it.
@@ -176,74 +166,20 @@ async fn in_place(tenant: &Tenant, spec: Value) -> Process {
     operator
 }
 
-/// An object as it is now.
-async fn now<K: Conditions>(tenant: &Tenant, name: &str) -> K {
-    tenant.api::<K>().get(name).await.unwrap()
-}
-
-/// Status and reason of a condition.
-fn verdict<'a, K: Conditions>(object: &'a K, type_: &str) -> (&'a str, &'a str) {
-    let condition = object.condition(type_).unwrap();
-    (&condition.status, &condition.reason)
-}
-
 /// The first alarm in a set's status, and what is wrong with it.
 fn first_entry(set: &AlarmSet) -> (&str, Option<&str>) {
     let entry = &set.status.as_ref().unwrap().alarms[0];
     (&entry.name, entry.reason.as_deref())
 }
 
-/// Waits until the tenant is applied as it is declared now.
-async fn applied(tenant: &Tenant) {
-    let name = &tenant.namespace;
-    tenant.ready::<TenantObservability>(name, "Applied").await;
-}
-
-/// Waits until the tenant's `Healthy` holds.
-async fn healthy(tenant: &Tenant) {
-    let right = |tenant: &TenantObservability| tenant.holds("Healthy");
-    tenant.until(&tenant.namespace, "healthy", right).await;
-}
-
-/// Waits until this is the tenant's health, and returns it.
-async fn comes_to(tenant: &Tenant, health: Health) -> TenantObservability {
-    let right = |tenant: &TenantObservability| {
-        let status = tenant.status.as_ref();
-        status.is_some_and(|status| status.health == Some(health))
-    };
-    let what = format!("{health:?}");
-    tenant.until(&tenant.namespace, &what, right).await
-}
-
-/// Asks for a look at an object, in these words.
-async fn ask<K: Conditions>(tenant: &Tenant, name: &str, words: &str) {
-    tenant.annotate::<K>(name, REQUESTED, words).await;
-}
-
-async fn get(address: &str, path: &str) -> Option<String> {
-    let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: campanile\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.ok()?;
-    Some(answer.split_once("\r\n\r\n")?.1.to_owned())
-}
-
 /// The Events about an object with this reason, the oldest first.
 async fn events<K: Conditions>(tenant: &Tenant, name: &str, reason: &str) -> Vec<Event> {
-    let api = Api::<Event>::namespaced(tenant.client.clone(), &tenant.namespace);
-    let all = api.list(&ListParams::default()).await.unwrap();
-    let mut about: Vec<_> = all
-        .items
-        .into_iter()
-        .filter(|event| {
-            let regarding = event.regarding.clone().unwrap_or_default();
-            let same = (regarding.kind.as_deref(), regarding.name.as_deref());
-            same == (Some(&*K::kind(&())), Some(name)) && event.reason.as_deref() == Some(reason)
-        })
-        .collect();
-    about.sort_by_key(|event| event.event_time.as_ref().map(|at| at.0));
-    about
+    let mut all = tenant.events(name).await;
+    all.retain(|event| {
+        let about = event.regarding.as_ref().unwrap();
+        about.kind.as_deref() == Some(&*K::kind(&())) && event.reason.as_deref() == Some(reason)
+    });
+    all
 }
 
 /// The one Event with this reason that has come since there were `before`: when, and its note.
@@ -288,7 +224,7 @@ async fn is_mended<K: Conditions>(site: &Site, name: &str, damage: Damage<'_>) {
     let tenant = &site.tenant;
     let before = events::<K>(tenant, name, "DriftRepaired").await.len();
     let (found, repaired) = site.drift::<K>().await;
-    let last = now::<K>(tenant, name).await;
+    let last = tenant.now::<K>(name).await;
     let last = last.condition("Drifted").unwrap().message.clone();
 
     let began = Timestamp::now();
@@ -381,21 +317,6 @@ async fn errors(tenant: &Tenant) -> (String, MetricAlarm) {
     (name, alarm)
 }
 
-/// Nothing is written to AWS or to these objects over some polls.
-async fn is_quiet(tenant: &Tenant, set: &str) {
-    let versions = async || {
-        let set = version::<AlarmSet>(tenant, set).await;
-        (
-            set,
-            version::<TenantObservability>(tenant, &tenant.namespace).await,
-        )
-    };
-    let (mark, before) = (tenant.world.aws.mark(), versions().await);
-    tenant.polls(mark, 4).await;
-    assert_eq!(tenant.writes_since(mark), [], "writes to AWS");
-    assert_eq!(versions().await, before, "writes to the API server");
-}
-
 fn two_alarms() -> Value {
     json!([
         alarm("errors", "critical", json!({})),
@@ -413,10 +334,7 @@ async fn critical_topic(tenant: &Tenant) -> String {
 }
 
 async fn subscriptions(tenant: &Tenant, topic: &str) -> BTreeMap<String, String> {
-    let sns = tenant.sns();
-    let listed = sns.list_subscriptions_by_topic().topic_arn(topic).send();
-    let listed = listed.await.unwrap().subscriptions.unwrap_or_default();
-    let listed = listed.into_iter();
+    let listed = tenant.subscriptions_to(topic).await.into_iter();
     let shown = listed.map(|one| (one.endpoint.unwrap(), one.subscription_arn.unwrap()));
     shown.collect()
 }
@@ -433,15 +351,6 @@ fn invited(tenant: &Tenant) -> usize {
 async fn looks(tenant: &Tenant, topic: &str, times: usize) {
     let mark = tenant.world.aws.mark();
     Look::topic(topic, 0).times(tenant, mark, times).await;
-}
-
-/// Waits for a reason of `DeliveryReady`, and returns the tenant.
-async fn delivery(tenant: &Tenant, reason: &str) -> TenantObservability {
-    let right = |tenant: &TenantObservability| {
-        let delivery = tenant.condition("DeliveryReady");
-        delivery.is_some_and(|delivery| delivery.reason == reason)
-    };
-    tenant.until(&tenant.namespace, reason, right).await
 }
 
 /// Waits until this is the state of the subscription of an address.

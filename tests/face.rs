@@ -1,82 +1,23 @@
 //! What the operator shows of itself: logs, probes, metrics, a clean end; and what it never shows.
 
-use crate::{
-    cli::plan_as,
-    journey::put_by_hand,
-    support::{CLUSTER, Conditions, REGION, Tenant, alarm, binary, eventually, test, version},
+use crate::support::{
+    Address, CLUSTER, REGION, Tenant, alarm, errors, eventually, log, once, paged, pager_key,
+    plan_as, put_by_hand, test, version,
 };
 use campanile::{
-    api::{AlarmSet, Severity, TenantObservability},
+    api::{AlarmSet, Severity},
     mark, names,
 };
-use campanile_world::{
-    aws::{By, Trouble},
-    process::Process,
-};
+use campanile_world::aws::{By, Trouble};
 use k8s_openapi::api::events::v1::Event;
-use kube::{
-    ResourceExt,
-    api::{ListParams, Patch, PatchParams},
-};
+use kube::ResourceExt;
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-async fn get(address: &str, path: &str) -> Option<(u16, String)> {
-    let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: campanile\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.ok()?;
-    let status = answer.split_whitespace().nth(1)?.parse().ok()?;
-    Some((status, answer.split_once("\r\n\r\n")?.1.to_owned()))
-}
-
-async fn answers(address: &str, path: &str, status: u16) -> String {
-    eventually(&format!("{path} to answer {status}"), || async {
-        match get(address, path).await {
-            Some((found, body)) if found == status => Ok(body),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await
-}
-
-async fn log(operator: &Process) -> String {
-    tokio::fs::read_to_string(operator.log_path())
-        .await
-        .unwrap()
-}
-
-/// What the operator has logged, a value per line.
-pub async fn lines(operator: &Process) -> Vec<Value> {
-    let log = log(operator).await;
-    // The last line may be half written.
-    let whole = log.rfind('\n').map_or("", |end| &log[..end]);
-    whole
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}")))
-        .collect()
-}
-
-/// The Events about an object that are the operator's, the oldest first.
-async fn events(tenant: &Tenant, name: &str) -> Vec<Event> {
-    let all = tenant.api::<Event>().list(&ListParams::default()).await;
-    let mut all = all.unwrap().items;
-    all.retain(|event| {
-        let about = event
-            .regarding
-            .as_ref()
-            .and_then(|about| about.name.as_deref());
-        event.reporting_controller.as_deref() == Some("campanile.dev/campanile")
-            && about == Some(name)
-    });
-    all.sort_by_key(|event| event.event_time.clone().unwrap().0);
-    all
-}
+pub use crate::support::lines;
 
 /// Type, reason and note of each.
 fn told(events: &[Event]) -> Vec<(String, String, String)> {
@@ -86,38 +27,29 @@ fn told(events: &[Event]) -> Vec<(String, String, String)> {
         .collect()
 }
 
-fn with_pager(tenant: &Tenant) -> Value {
-    let mut spec = tenant.usual_spec();
-    spec["notify"]["critical"] = json!({"pagerDuty": [{"name": "primary", "integrationKeySecretRef": {"name": "pager", "key": "key"}}]});
-    spec
+/// Waits until a pager is told by this key alone, and not by the old one.
+async fn hears_only(tenant: &Tenant, key: &str, old: &str) {
+    eventually("the new key alone", || async {
+        let listed = format!("{:?}", tenant.subscriptions().await);
+        once(listed.contains(key) && !listed.contains(old), &listed)
+    })
+    .await;
 }
 
 #[test]
 fn probes_metrics_logs_and_a_clean_end() {
     test(|world| async move {
         let tenant = Tenant::new(world, "face").await;
-        tenant.usual_tenant().await;
-        tenant
-            .set(
-                "golden",
-                json!(["prod"]),
-                json!([alarm("errors", "critical", json!({}))]),
-            )
-            .await;
-        let port = campanile_world::port::free().unwrap();
-        let address = format!("127.0.0.1:{port}");
-        let operator = tenant.operator_with(&["--metrics-addr", &address]).await;
+        tenant.usual().await;
+        let address = Address::free();
+        let operator = tenant.operator_with(&address.option()).await;
         tenant.ready::<AlarmSet>("golden", "Applied").await;
-        tenant
-            .until::<TenantObservability>(&tenant.namespace, "healthy", |tenant| {
-                tenant.holds("Healthy")
-            })
-            .await;
+        tenant.healthy().await;
 
-        assert_eq!(answers(&address, "/livez", 200).await, "ok\n");
-        assert_eq!(answers(&address, "/readyz", 200).await, "ok\n");
-        answers(&address, "/", 404).await;
-        let metrics = answers(&address, "/metrics", 200).await;
+        assert_eq!(address.answers("/livez", 200).await, "ok\n");
+        assert_eq!(address.answers("/readyz", 200).await, "ok\n");
+        address.answers("/", 404).await;
+        let metrics = address.metrics().await;
         for series in [
             r#"campanile_reconciles_total{kind="AlarmSet",outcome="ok"}"#,
             r#"campanile_reconcile_duration_seconds_count{kind="TenantObservability"}"#,
@@ -166,9 +98,7 @@ fn text_logs_are_for_people() {
         let tenant = Tenant::new(world, "face-text").await;
         tenant.usual_tenant().await;
         let operator = tenant.operator_with(&["--log-format", "text"]).await;
-        tenant
-            .ready::<TenantObservability>(&tenant.namespace, "Applied")
-            .await;
+        tenant.tenant_is("Applied").await;
         let text = log(&operator).await;
         assert!(
             text.contains("reconcile{kind=\"TenantObservability\" namespace=\"face-text\""),
@@ -191,25 +121,20 @@ fn one_of_two_replicas_works_and_the_other_takes_over() {
             "face-lease-system",
         ];
         let first = tenant.operator_with(&args).await;
-        tenant
-            .ready::<TenantObservability>(&tenant.namespace, "Applied")
-            .await;
-        let port = campanile_world::port::free().unwrap();
-        let address = format!("127.0.0.1:{port}");
+        tenant.tenant_is("Applied").await;
+        let address = Address::free();
         let second = tenant
-            .operator_with(&[&args[..], &["--metrics-addr", &address]].concat())
+            .operator_with(&[&args[..], &address.option()].concat())
             .await;
-        answers(&address, "/readyz", 200).await;
+        address.answers("/readyz", 200).await;
         assert!(
             !log(&second).await.contains("\"running\""),
             "a standby does nothing"
         );
         // A clean end gives the lease up, so the successor need not wait for it to run out.
         first.stop(Duration::from_secs(10)).await.unwrap();
-        tenant
-            .delete::<TenantObservability>(&tenant.namespace)
-            .await;
-        tenant.gone::<TenantObservability>(&tenant.namespace).await;
+        tenant.delete_tenant().await;
+        tenant.tenant_gone().await;
         assert!(log(&second).await.contains("\"running\""));
     });
 }
@@ -222,99 +147,54 @@ fn a_secret_is_nowhere_where_people_look() {
             ["42", "43"].map(|end| format!("canaryc0ffee000000000000000000{end}"));
         tenant.secret("pager", "key", &first).await;
         // AWS quotes what it was given, and others quote it in their own way.
-        let url = format!("{}/integration/{first}/enqueue", world.pagerduty.url());
+        let url = tenant.pager_url(&first);
         let escaped = url.replace(':', "%3A").replace('/', "%2F");
         let quoted = format!("Invalid parameter: Endpoint {url} ({escaped}; key '{first}')");
         let refusal = Trouble::Answer(400, "InvalidParameter".into(), quoted);
         world.aws.trouble(&tenant.account, "Subscribe", refusal);
-        tenant.tenant(with_pager(&tenant)).await;
-        let alarms = json!([alarm("errors", "critical", json!({}))]);
-        tenant.set("golden", json!(["prod"]), alarms).await;
-        let port = campanile_world::port::free().unwrap();
-        let address = format!("127.0.0.1:{port}");
-        let args = [
-            "run",
-            "--cluster-name",
-            CLUSTER,
-            "--watch-namespace",
-            "face-secret",
-            "--poll-interval",
-            "500ms",
-            "--slow-poll-interval",
-            "1s",
-            "--metrics-addr",
-            &address,
-            "--leader-elect=false",
-        ];
+        tenant.tenant(paged(tenant.usual_spec())).await;
+        tenant.golden(errors()).await;
+        let address = Address::free();
         // Whoever looks for a trouble sees no more.
         let loud = [("CAMPANILE_LOG", "debug")];
-        let operator = world.operator(binary(), args, &loud).await.unwrap();
+        let operator = tenant.operator_in(&loud, &address.option()).await;
         let mut seen = Vec::new();
 
         let objects = async || {
-            let set = tenant.api::<AlarmSet>().get("golden").await.unwrap();
-            let own = tenant.api::<TenantObservability>();
-            let own = own.get(&tenant.namespace).await.unwrap();
-            let events = tenant.api::<Event>().list(&ListParams::default()).await;
+            let set = tenant.now::<AlarmSet>("golden").await;
+            let own = tenant.tenant_now().await;
+            let events = tenant.list::<Event>().await;
             [
                 serde_json::to_string(&set).unwrap(),
                 serde_json::to_string(&own).unwrap(),
-                serde_json::to_string(&events.unwrap().items).unwrap(),
+                serde_json::to_string(&events).unwrap(),
             ]
         };
-        let message = tenant
-            .ready::<TenantObservability>(&tenant.namespace, "PartiallyFailed")
-            .await;
+        let message = tenant.tenant_is("PartiallyFailed").await;
         let refused = "AWS refused Subscribe: InvalidParameter: Invalid parameter: Endpoint";
         assert!(message.contains(refused), "{message}");
         eventually("the Event that tells the refusal", || async {
-            let told = told(&events(&tenant, &tenant.namespace).await);
-            if told.iter().any(|(_, _, note)| note.contains(refused)) {
-                Ok(())
-            } else {
-                Err(format!("{told:?}"))
-            }
+            let told = told(&tenant.events(&tenant.namespace).await);
+            let is_told = told.iter().any(|(_, _, note)| note.contains(refused));
+            once(is_told, &told)
         })
         .await;
         seen.extend(objects().await);
 
         // It is subscribed, replaced, and missing.
         world.aws.allow(&tenant.account, "Subscribe");
-        let wake = async |value: &str| {
-            let request = "reconcile.fluxcd.io/requestedAt";
-            tenant
-                .annotate::<TenantObservability>(&tenant.namespace, request, value)
-                .await;
-        };
-        wake("mended").await;
-        tenant
-            .until::<TenantObservability>(&tenant.namespace, "delivering", |tenant| {
-                tenant.holds("DeliveryReady")
-            })
-            .await;
+        tenant.ask_tenant("mended").await;
+        tenant.delivering().await;
         seen.extend(objects().await);
         tenant.secret("pager", "key", &second).await;
-        eventually("the new key alone", || async {
-            let listed = tenant.sns().list_subscriptions().send().await.unwrap();
-            let listed = format!("{:?}", listed.subscriptions());
-            if listed.contains(&second) && !listed.contains(&first) {
-                Ok(())
-            } else {
-                Err(listed)
-            }
-        })
-        .await;
-        tenant
-            .ready::<TenantObservability>(&tenant.namespace, "Applied")
-            .await;
+        hears_only(&tenant, &second, &first).await;
+        tenant.tenant_is("Applied").await;
         seen.extend(objects().await);
         let strange = format!("{first} is no key");
         tenant.secret("pager", "key", &strange).await;
-        tenant
-            .ready::<TenantObservability>(&tenant.namespace, "WaitingForSecret")
-            .await;
+        tenant.tenant_is("WaitingForSecret").await;
         seen.extend(objects().await);
-        seen.push(answers(&address, "/metrics", 200).await);
+        seen.push(address.metrics().await);
 
         // A plan, of what is there and of files, good and bad ones.
         let directory = world.run_dir().join("face-secret");
@@ -330,7 +210,7 @@ fn a_secret_is_nowhere_where_people_look() {
             )
         };
         let owner = json!({"apiVersion": "campanile.dev/v1alpha1", "kind": "TenantObservability",
-            "metadata": {"name": tenant.namespace}, "spec": with_pager(&tenant)});
+            "metadata": {"name": tenant.namespace}, "spec": paged(tenant.usual_spec())});
         let owner = file("owner.yaml", &owner.to_string());
         let good = file("good.yaml", &secret("stringData", &first));
         let args = ["-n", "face-secret"];
@@ -363,13 +243,11 @@ fn a_secret_is_nowhere_where_people_look() {
             "what is planned is told by its digest"
         );
 
-        tenant
-            .delete::<TenantObservability>(&tenant.namespace)
-            .await;
-        tenant.gone::<TenantObservability>(&tenant.namespace).await;
+        tenant.delete_tenant().await;
+        tenant.tenant_gone().await;
         seen.push(format!(
             "{:?}",
-            told(&events(&tenant, &tenant.namespace).await)
+            told(&tenant.events(&tenant.namespace).await)
         ));
         operator.stop(Duration::from_secs(10)).await.unwrap();
         let log = log(&operator).await;
@@ -467,9 +345,8 @@ fn audit_is_complete(tenant: &Tenant, lines: &[Value]) {
 fn every_write_outside_has_a_line() {
     test(|world| async move {
         let tenant = Tenant::new(world, "face-audit").await;
-        let key = |end: &str| format!("abcdefabcdefabcdefabcdefabcdef{end}");
-        tenant.secret("pager", "key", &key("51")).await;
-        tenant.tenant(with_pager(&tenant)).await;
+        tenant.secret("pager", "key", &pager_key("51")).await;
+        tenant.tenant(paged(tenant.usual_spec())).await;
         let long = json!({"period": 300, "evaluationPeriods": 500});
         let alarms = |threshold: i32, more: &[Value]| {
             let first = alarm("errors", "critical", json!({"threshold": threshold}));
@@ -479,37 +356,20 @@ fn every_write_outside_has_a_line() {
             alarm("slow", "warning", json!({})),
             alarm("long", "warning", long),
         ];
-        tenant
-            .set("golden", json!(["prod"]), alarms(10, &extra))
-            .await;
+        tenant.golden(alarms(10, &extra)).await;
         let operator = tenant.operator().await;
         tenant.ready::<AlarmSet>("golden", "PartiallyFailed").await;
-        tenant
-            .until::<TenantObservability>(&tenant.namespace, "delivering", |tenant| {
-                tenant.holds("DeliveryReady")
-            })
-            .await;
+        tenant.delivering().await;
 
         // Edits: one alarm changes, the others go; another key; a topic goes.
-        tenant.set("golden", json!(["prod"]), alarms(20, &[])).await;
+        tenant.golden(alarms(20, &[])).await;
         tenant.ready::<AlarmSet>("golden", "Applied").await;
-        tenant.secret("pager", "key", &key("52")).await;
-        eventually("the new key alone", || async {
-            let listed = tenant.sns().list_subscriptions().send().await.unwrap();
-            let listed = format!("{:?}", listed.subscriptions());
-            if listed.contains(&key("52")) && !listed.contains(&key("51")) {
-                Ok(())
-            } else {
-                Err(listed)
-            }
-        })
-        .await;
-        let mut less = with_pager(&tenant);
+        tenant.secret("pager", "key", &pager_key("52")).await;
+        hears_only(&tenant, &pager_key("52"), &pager_key("51")).await;
+        let mut less = paged(tenant.usual_spec());
         less["notify"].as_object_mut().unwrap().remove("warning");
         tenant.tenant(less).await;
-        tenant
-            .ready::<TenantObservability>(&tenant.namespace, "Applied")
-            .await;
+        tenant.tenant_is("Applied").await;
 
         // Repairs: a tag, and a policy, which is not allowed at first.
         let name = tenant.name(Severity::Critical, "golden", "errors", Some("prod"));
@@ -545,21 +405,13 @@ fn every_write_outside_has_a_line() {
         };
         audited_so("sns:SetTopicAttributes", "denied").await;
         world.aws.allow(&tenant.account, "SetTopicAttributes");
-        tenant
-            .annotate::<TenantObservability>(
-                &tenant.namespace,
-                "reconcile.fluxcd.io/requestedAt",
-                "allowed",
-            )
-            .await;
+        tenant.ask_tenant("allowed").await;
         audited_so("sns:SetTopicAttributes", "ok").await;
         audited_so("cloudwatch:TagResource", "ok").await;
         tenant.delete::<AlarmSet>("golden").await;
         tenant.gone::<AlarmSet>("golden").await;
-        tenant
-            .delete::<TenantObservability>(&tenant.namespace)
-            .await;
-        tenant.gone::<TenantObservability>(&tenant.namespace).await;
+        tenant.delete_tenant().await;
+        tenant.tenant_gone().await;
         operator.stop(Duration::from_secs(10)).await.unwrap();
 
         let lines = lines(&operator).await;
@@ -651,7 +503,7 @@ fn every_write_outside_has_a_line() {
         }
         for line in audited.values().flatten() {
             let line = line.to_string();
-            assert!(!line.contains(&key("")), "{line}");
+            assert!(!line.contains(&pager_key("")), "{line}");
         }
         let tagged = of("cloudwatch:TagResource", &arn)[0];
         let from = format!("{}=somebody", mark::TAG);
@@ -675,9 +527,7 @@ fn what_is_adopted_has_a_line_for_each_write() {
         spec["adoptionPolicy"] = json!("IfExists");
         tenant.tenant(spec).await;
         let operator = tenant.operator().await;
-        tenant
-            .ready::<TenantObservability>(&tenant.namespace, "Applied")
-            .await;
+        tenant.tenant_is("Applied").await;
         operator.stop(Duration::from_secs(10)).await.unwrap();
         assert!(
             world
@@ -696,11 +546,7 @@ fn events_tell_each_change_once() {
         let tenant = Tenant::new(world, "face-events").await;
         tenant.usual_tenant().await;
         let operator = tenant.operator().await;
-        tenant
-            .until::<TenantObservability>(&tenant.namespace, "healthy", |tenant| {
-                tenant.holds("Healthy")
-            })
-            .await;
+        tenant.healthy().await;
         let name = |alarm: &str| tenant.name(Severity::Critical, "golden", alarm, None);
         let apply = async |threshold: i32, names: &[&str]| {
             let alarms = names.iter();
@@ -713,7 +559,7 @@ fn events_tell_each_change_once() {
         let normal = |reason: &str, note: String| ("Normal".to_owned(), reason.to_owned(), note);
         let said = async |object: &str, expected: &[(String, String, String)]| {
             eventually("the Events", || async {
-                let told = told(&events(&tenant, object).await);
+                let told = told(&tenant.events(object).await);
                 if told.len() < expected.len() {
                     return Err(format!("{told:?}"));
                 }
@@ -748,8 +594,8 @@ fn events_tell_each_change_once() {
         said("golden", &of_set).await;
         let quiet = async |of_set: &[(String, String, String)]| {
             tenant.polls(world.aws.mark(), 4).await;
-            assert_eq!(told(&events(&tenant, "golden").await), of_set);
-            assert_eq!(told(&events(&tenant, "face-events").await), of_tenant);
+            assert_eq!(told(&tenant.events("golden").await), of_set);
+            assert_eq!(told(&tenant.events("face-events").await), of_tenant);
         };
         quiet(&of_set).await;
         // What came about outside is told once, when it is repaired or when it is left as it is.
@@ -764,10 +610,8 @@ fn events_tell_each_change_once() {
         said("golden", &of_set).await;
         quiet(&of_set).await;
         // An edit that changes nothing outside is nothing to tell.
-        let sets = tenant.api::<AlarmSet>();
-        let patch = Patch::Merge(json!({"spec": {"driftPolicy": "Report"}}));
-        let params = PatchParams::default();
-        sets.patch("golden", &params, &patch).await.unwrap();
+        let report = json!({"driftPolicy": "Report"});
+        tenant.patch::<AlarmSet>("golden", report).await;
         tenant.ready::<AlarmSet>("golden", "Applied").await;
         quiet(&of_set).await;
         disable().await;
@@ -804,9 +648,7 @@ fn events_tell_each_change_once() {
         ));
         said("golden", &of_set).await;
         for time in ["first", "second", "third"] {
-            tenant
-                .annotate::<AlarmSet>("golden", "reconcile.fluxcd.io/requestedAt", time)
-                .await;
+            tenant.ask::<AlarmSet>("golden", time).await;
             tenant
                 .until::<AlarmSet>("golden", "the echo", |set| {
                     let status = set.status.as_ref().unwrap();
@@ -820,8 +662,8 @@ fn events_tell_each_change_once() {
         assert_eq!(version::<AlarmSet>(&tenant, "golden").await, before);
 
         // All are about this very object, and there is at most one for each run.
-        let set = tenant.api::<AlarmSet>().get("golden").await.unwrap();
-        let all = events(&tenant, "golden").await;
+        let set = tenant.now::<AlarmSet>("golden").await;
+        let all = tenant.events("golden").await;
         for event in &all {
             let about = event.regarding.clone().unwrap();
             assert_eq!(about.uid, set.uid());

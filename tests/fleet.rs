@@ -1,7 +1,7 @@
 //! A fleet of tenants, each with a namespace, an account and an AlarmSet of its own, and an operator
 //! whose every word can be counted: by the API server's audit log, by AWS's record, by its metrics.
 
-use crate::support::{CLUSTER, Tenant, alarm, binary, eventually, root};
+use crate::support::{Address, CLUSTER, Tenant, alarm, binary, eventually, root};
 use anyhow::{Context as _, Result, ensure};
 use campanile::api::{AlarmSet, TenantObservability};
 use campanile_world::{
@@ -21,10 +21,6 @@ use std::{
     path::PathBuf,
     sync::Mutex,
     time::{Duration, Instant},
-};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
 };
 
 /// How many alarms each tenant has.
@@ -73,10 +69,28 @@ impl Fleet {
         eventually("the fleet to be applied", || self.is_applied()).await;
     }
 
-    /// Whether every object is applied as its spec is now; if not, which are not.
+    /// Whether every object is applied as its spec is now, and every tenant tells of its alarms as its set does;
+    /// if not, which are not.
     pub async fn is_applied(&self) -> Result<(), String> {
-        let mut late = self.late::<TenantObservability>().await;
-        late.extend(self.late::<AlarmSet>().await);
+        let (tenants, sets) = (
+            self.objects::<TenantObservability>().await,
+            self.objects::<AlarmSet>().await,
+        );
+        let mut late: Vec<_> = tenants.iter().chain(&sets).filter_map(lacks).collect();
+        // The watch by which a tenant sees its sets may come late.
+        let counts = |objects: &[DynamicObject]| -> BTreeMap<_, _> {
+            let each = objects.iter().map(|object| {
+                let counts = object.data["status"]["counts"].clone();
+                (object.metadata.namespace.clone(), counts)
+            });
+            each.collect()
+        };
+        let (told, there) = (counts(&tenants), counts(&sets));
+        late.extend(
+            told.iter()
+                .filter(|(namespace, counts)| there.get(*namespace) != Some(*counts))
+                .map(|(namespace, counts)| json!({"namespace": namespace, "counts": counts})),
+        );
         if late.is_empty() {
             Ok(())
         } else {
@@ -84,8 +98,8 @@ impl Fleet {
         }
     }
 
-    /// The objects of a kind that are not applied yet, and how they stand.
-    async fn late<K: Resource<DynamicType = ()>>(&self) -> Vec<Value> {
+    /// The fleet's objects of a kind.
+    async fn objects<K: Resource<DynamicType = ()>>(&self) -> Vec<DynamicObject> {
         let of = ApiResource::erase::<K>(&());
         let Some(any) = self.tenants.first() else {
             return Vec::new();
@@ -97,17 +111,7 @@ impl Fleet {
             let namespace = object.metadata.namespace.as_ref();
             namespace.is_some_and(|namespace| ours.contains(namespace))
         });
-        let late = listed.filter_map(|object| {
-            let conditions = object.data["status"]["conditions"].as_array();
-            let mut conditions = conditions.into_iter().flatten();
-            let ready = conditions.find(|condition| condition["type"] == "Ready");
-            let applied = ready.is_some_and(|ready| {
-                ready["reason"] == "Applied"
-                    && ready["observedGeneration"].as_i64() == object.metadata.generation
-            });
-            (!applied).then(|| json!({"namespace": object.metadata.namespace, "ready": ready}))
-        });
-        late.collect()
+        listed.collect()
     }
 
     /// Waits until each account was polled so often since `mark`.
@@ -143,6 +147,18 @@ impl Fleet {
         })
         .await
     }
+}
+
+/// How an object stands that is not applied yet.
+fn lacks(object: &DynamicObject) -> Option<Value> {
+    let conditions = object.data["status"]["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    let ready = conditions.find(|condition| condition["type"] == "Ready");
+    let applied = ready.is_some_and(|ready| {
+        ready["reason"] == "Applied"
+            && ready["observedGeneration"].as_i64() == object.metadata.generation
+    });
+    (!applied).then(|| json!({"namespace": object.metadata.namespace, "ready": ready}))
 }
 
 /// So many alarms that differ in name and metric, half critical and half warning.
@@ -205,17 +221,15 @@ impl Who {
     /// Starts an operator that is this one, with leader election. `args` say what it looks after, and
     /// how often.
     pub async fn operator(&self, world: &World, args: &[&str]) -> Operator {
-        let port = campanile_world::port::free().unwrap();
-        let address = format!("127.0.0.1:{port}");
+        let address = Address::free();
         let all = [
             "run",
             "--cluster-name",
             CLUSTER,
             "--operator-namespace",
             &self.home,
-            "--metrics-addr",
-            &address,
         ];
+        let all = [&all[..], &address.option(), args].concat();
         let kubeconfig = self.kubeconfig.to_str().unwrap();
         let environment = [
             ("KUBECONFIG", kubeconfig),
@@ -225,10 +239,7 @@ impl Who {
                 "info,aws_=error,hyper=warn,kube_client=error,kube_runtime=warn,tower=warn,campanile::controller=debug",
             ),
         ];
-        let process = world
-            .operator(binary(), all.iter().chain(args), &environment)
-            .await
-            .unwrap();
+        let process = world.operator(binary(), all, &environment).await.unwrap();
         Operator { process, address }
     }
 
@@ -243,22 +254,16 @@ impl Who {
 /// An operator at work.
 pub struct Operator {
     pub process: Process,
-    address: String,
+    address: Address,
 }
 
 impl Operator {
     /// What it answers at a path; an error unless the answer is 200.
     pub async fn get(&self, path: &str) -> Result<String> {
         self.process.ensure_running()?;
-        let mut stream = TcpStream::connect(&self.address).await?;
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: campanile\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
-        ensure!(head.split(' ').nth(1) == Some("200"), "{answer}");
-        Ok(body.to_owned())
+        let (status, body) = self.address.get(path).await?;
+        ensure!(status == 200, "{status}: {body}");
+        Ok(body)
     }
 
     /// How many reconciles have ended, by whatever outcome.

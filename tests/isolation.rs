@@ -1,10 +1,9 @@
 //! Tenants cannot reach each other: which account a namespace may act in, as whom, and what becomes of
 //! those who try.
 
-use crate::{
-    cli::plan,
-    ownership::{about, kstatus},
-    support::{CLUSTER, Conditions, REGION, Tenant, alarm, eventually, test, version},
+use crate::support::{
+    CLUSTER, Conditions, REGION, Tenant, about, alarm, errors, eventually, kstatus, once, plan,
+    test,
 };
 use campanile::api::{ACCOUNT_BINDING, AlarmSet, FINALIZER, Severity, TenantObservability};
 use campanile_world::{
@@ -12,11 +11,7 @@ use campanile_world::{
     aws::{Call, Mark, Trust},
     process::Process,
 };
-use k8s_openapi::api::core::v1::Namespace;
-use kube::{
-    Api, ResourceExt,
-    api::{Patch, PatchParams},
-};
+use kube::ResourceExt;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -25,19 +20,6 @@ const OUT: [&str; 1] = ["--require-account-binding=false"];
 
 /// Nobody polls: all that is called is called for the sake of what happens.
 const STILL: [&str; 4] = ["--poll-interval", "1h", "--slow-poll-interval", "1h"];
-
-/// Binds a tenant's namespace to an account, or to none.
-async fn bind(tenant: &Tenant, account: Option<&str>) {
-    let patch = json!({"metadata": {"annotations": {ACCOUNT_BINDING: account}}});
-    Api::<Namespace>::all(tenant.client.clone())
-        .patch(
-            &tenant.namespace,
-            &PatchParams::default(),
-            &Patch::Merge(patch),
-        )
-        .await
-        .unwrap();
-}
 
 /// An operator that looks after the namespaces of these.
 async fn operator(tenants: &[&Tenant], more: &[&str]) -> Process {
@@ -49,19 +31,14 @@ async fn operator(tenants: &[&Tenant], more: &[&str]) -> Process {
     tenants[0].operator_with(&args).await
 }
 
-/// A tenant and a set of the same name as the namespace; waits until both are applied.
+/// Applies the usual tenant and its set; waits until both are applied.
 async fn at_work(tenant: &Tenant) {
-    tenant.usual_tenant().await;
-    let alarms = json!([alarm("errors", "critical", json!({}))]);
-    tenant.set("golden", json!(["prod"]), alarms).await;
-    tenant
-        .ready::<TenantObservability>(&tenant.namespace, "Applied")
-        .await;
-    tenant.ready::<AlarmSet>("golden", "Applied").await;
+    tenant.usual().await;
+    tenant.both_are("Applied").await;
 }
 
 fn golden(tenant: &str) -> Value {
-    json!({"tenantRef": {"name": tenant}, "alarms": [alarm("errors", "critical", json!({}))]})
+    json!({"tenantRef": {"name": tenant}, "alarms": errors()})
 }
 
 /// The calls that were made as somebody of an account.
@@ -82,19 +59,17 @@ fn a_namespace_acts_only_in_the_account_that_it_is_bound_to() {
                 account = tenant.account
             )
         };
-        bind(&tenant, None).await;
+        tenant.bind(None).await;
         let mark = world.aws.mark();
         tenant.usual_tenant().await;
         let alarms =
             |threshold: i32| json!([alarm("errors", "critical", json!({"threshold": threshold}))]);
-        tenant.set("golden", json!(["prod"]), alarms(1)).await;
+        tenant.golden(alarms(1)).await;
         let _operator = operator(&[&tenant, &clock], &[]).await;
         let refused = async |message: &str| {
             eventually("the refusal", || async {
                 let set = tenant.ready::<AlarmSet>("golden", "AccessDenied").await;
-                let own = tenant
-                    .ready::<TenantObservability>("iso-binding", "AccessDenied")
-                    .await;
+                let own = tenant.tenant_is("AccessDenied").await;
                 if set == message && own == message {
                     Ok(())
                 } else {
@@ -107,16 +82,12 @@ fn a_namespace_acts_only_in_the_account_that_it_is_bound_to() {
         let found = tenant.api::<TenantObservability>().get("iso-binding").await;
         let found = found.unwrap();
         assert_eq!(kstatus(&found), "Failed");
-        let reachable = found.condition("AccountReachable").unwrap();
-        assert_eq!(
-            (reachable.status.as_str(), reachable.reason.as_str()),
-            ("False", "AccessDenied")
-        );
+        assert_eq!(found.verdict("AccountReachable"), ("False", "AccessDenied"));
         let status = found.status.unwrap();
         // What the role is to ask for is said before it lets anybody in.
         assert_eq!(status.external_id.as_deref(), Some("it/iso-binding"));
         assert_eq!(status.targets, [], "nothing was made, so nothing keeps it");
-        bind(&tenant, Some("111122223333")).await;
+        tenant.bind(Some("111122223333")).await;
         refused(&nobody("account \"111122223333\"")).await;
         let planned = plan(&tenant, &["-n", "iso-binding"]).await;
         assert_eq!(planned.code, 1);
@@ -127,35 +98,28 @@ fn a_namespace_acts_only_in_the_account_that_it_is_bound_to() {
 
         // Bound at last: nobody edits anything.
         let generations = async || {
-            let set = tenant.api::<AlarmSet>().get("golden").await.unwrap();
+            let set = tenant.now::<AlarmSet>("golden").await;
             let own = tenant.api::<TenantObservability>().get("iso-binding").await;
             (set.metadata.generation, own.unwrap().metadata.generation)
         };
         let before = generations().await;
-        bind(&tenant, Some(&tenant.account)).await;
-        tenant
-            .ready::<TenantObservability>("iso-binding", "Applied")
-            .await;
-        tenant.ready::<AlarmSet>("golden", "Applied").await;
+        tenant.bind(Some(&tenant.account)).await;
+        tenant.both_are("Applied").await;
         assert_eq!(generations().await, before);
         let name = tenant.name(Severity::Critical, "golden", "errors", Some("prod"));
         eventually("the alarm to tell its topic", || async {
             let actions = tenant.alarms().await[&name].alarm_actions().to_vec();
-            if actions.len() == 1 {
-                Ok(())
-            } else {
-                Err(format!("{actions:?}"))
-            }
+            once(actions.len() == 1, &actions)
         })
         .await;
 
         // Not bound any more: neither an edit nor a repair, nor even a look.
-        bind(&tenant, None).await;
+        tenant.bind(None).await;
         refused(&nobody("no account")).await;
         at_work(&clock).await;
         clock.polls(world.aws.mark(), 2).await;
         let mark = world.aws.mark();
-        tenant.set("golden", json!(["prod"]), alarms(2)).await;
+        tenant.golden(alarms(2)).await;
         let delete = tenant.cloudwatch().delete_alarms().alarm_names(&name);
         delete.send().await.unwrap();
         refused(&nobody("no account")).await;
@@ -165,28 +129,18 @@ fn a_namespace_acts_only_in_the_account_that_it_is_bound_to() {
         assert_eq!(tenant.topics().await.len(), 2, "what was made stays");
 
         // A deletion says what it waits for, and goes on by itself.
-        tenant.delete::<AlarmSet>("golden").await;
-        tenant.delete::<TenantObservability>("iso-binding").await;
+        tenant.delete_both().await;
         let waits = format!(
             "cleaning up in account {}, {REGION}: {}",
             tenant.account,
             nobody("no account")
         );
-        for message in [
-            tenant.ready::<AlarmSet>("golden", "Deleting").await,
-            tenant
-                .ready::<TenantObservability>("iso-binding", "Deleting")
-                .await,
-        ] {
+        for message in tenant.both_are("Deleting").await {
             assert_eq!(message, waits);
         }
-        bind(&tenant, Some(&tenant.account)).await;
-        tenant.gone::<AlarmSet>("golden").await;
-        tenant.gone::<TenantObservability>("iso-binding").await;
-        assert_eq!(
-            (tenant.alarms().await.len(), tenant.topics().await.len()),
-            (0, 0)
-        );
+        tenant.bind(Some(&tenant.account)).await;
+        tenant.both_gone().await;
+        assert_eq!(tenant.alarms_and_topics().await, (0, 0));
     });
 }
 
@@ -194,25 +148,14 @@ fn a_namespace_acts_only_in_the_account_that_it_is_bound_to() {
 fn without_bindings_the_role_alone_decides() {
     test(|world| async move {
         let tenant = Tenant::new(world, "iso-unbound").await;
-        bind(&tenant, None).await;
+        tenant.bind(None).await;
         let _operator = tenant.operator_with(&OUT).await;
         at_work(&tenant).await;
-        assert_eq!(
-            (tenant.alarms().await.len(), tenant.topics().await.len()),
-            (1, 2)
-        );
+        assert_eq!(tenant.alarms_and_topics().await, (1, 2));
         // The external id is the namespace's own, and no field changes it.
         tenant.trust(Trust::external_id(format!("{CLUSTER}/another")));
-        tenant
-            .annotate::<TenantObservability>(
-                "iso-unbound",
-                "reconcile.fluxcd.io/requestedAt",
-                "now",
-            )
-            .await;
-        let message = tenant
-            .ready::<TenantObservability>("iso-unbound", "AccessDenied")
-            .await;
+        tenant.ask_tenant("now").await;
+        let message = tenant.tenant_is("AccessDenied").await;
         assert!(
             message.contains("with the condition sts:ExternalId = it/iso-unbound"),
             "{message}"
@@ -228,19 +171,9 @@ async fn refuses_a_thief(thief: &Tenant, victim: &Tenant, more: &[&str], reason:
     let operator = operator(&[thief, victim], &more).await;
     at_work(thief).await;
     at_work(victim).await;
-    let version = async || {
-        (
-            version::<AlarmSet>(victim, "golden").await,
-            version::<TenantObservability>(victim, &victim.namespace).await,
-        )
-    };
     // The last thing that happens to it by itself is the roll-up over its set.
-    victim
-        .until::<TenantObservability>(&victim.namespace, "healthy", |victim| {
-            victim.holds("Healthy")
-        })
-        .await;
-    let before = version().await;
+    victim.healthy().await;
+    let before = victim.both_versions().await;
     let there = format!("{:?}", (victim.alarms().await, victim.topics().await));
 
     let mark = world.aws.mark();
@@ -260,7 +193,7 @@ async fn refuses_a_thief(thief: &Tenant, victim: &Tenant, more: &[&str], reason:
         ] {
             assert!(message.contains(reason), "{message}");
         }
-        let refused = thief.api::<TenantObservability>().get(name).await.unwrap();
+        let refused = thief.now::<TenantObservability>(name).await;
         assert_eq!(kstatus(&refused), "Failed");
         let status = refused.status.unwrap();
         // Its own namespace's, not the victim's.
@@ -293,7 +226,11 @@ async fn refuses_a_thief(thief: &Tenant, victim: &Tenant, more: &[&str], reason:
     assert!(calls.is_empty(), "{calls:?}");
     let now = format!("{:?}", (victim.alarms().await, victim.topics().await));
     assert_eq!(now, there);
-    assert_eq!(version().await, before, "nor does the victim notice");
+    assert_eq!(
+        victim.both_versions().await,
+        before,
+        "nor does the victim notice"
+    );
     operator
         .stop(std::time::Duration::from_secs(10))
         .await
@@ -332,7 +269,7 @@ fn two_namespaces_of_one_account_share_no_client() {
         let mut two = Tenant::new(world, "iso-two").await;
         // The same account, by a role of its own.
         two.account = one.account.clone();
-        bind(&two, Some(&one.account)).await;
+        two.bind(Some(&one.account)).await;
         let other = format!("arn:aws:iam::{}:role/other", one.account);
         let ours = |tenant: &Tenant| Trust::external_id(format!("{CLUSTER}/{}", tenant.namespace));
         world.aws.role(&one.role(), ours(&one));
@@ -341,8 +278,7 @@ fn two_namespaces_of_one_account_share_no_client() {
         let mut spec = two.usual_spec();
         spec["aws"]["roleArn"] = json!(other);
         two.tenant(spec).await;
-        let alarms = json!([alarm("errors", "critical", json!({}))]);
-        two.set("golden", json!(["prod"]), alarms).await;
+        two.golden(errors()).await;
         let _operator = operator(&[&one, &two], &[]).await;
         at_work(&one).await;
         two.ready::<AlarmSet>("golden", "Applied").await;
@@ -412,9 +348,7 @@ fn two_namespaces_of_one_account_share_no_client() {
         // The same role is another's as long as it asks for another's external id, warm as its clients are.
         let mark = world.aws.mark();
         two.usual_tenant().await;
-        let message = two
-            .ready::<TenantObservability>("iso-two", "AccessDenied")
-            .await;
+        let message = two.tenant_is("AccessDenied").await;
         let remedy = "with the condition sts:ExternalId = it/iso-two";
         assert!(
             message.contains("cannot assume") && message.contains(remedy),
@@ -427,7 +361,7 @@ fn two_namespaces_of_one_account_share_no_client() {
                 && (call.write || call.resource.contains("iso-two"))
         });
         assert_eq!(strangers.count(), 0, "{calls:?}");
-        assert_eq!((one.alarms().await.len(), one.topics().await.len()), (3, 4));
+        assert_eq!(one.alarms_and_topics().await, (3, 4));
     });
 }
 
@@ -446,39 +380,25 @@ fn a_forged_status_leads_into_nobody_elses_account() {
             at_work(&victim).await;
             let there = format!("{:?}", (victim.alarms().await, victim.topics().await));
             let mark = world.aws.mark();
-            let sets = thief.api::<AlarmSet>();
-            let owners = thief.api::<TenantObservability>();
-            let set = sets.get("golden").await.unwrap();
-            let own = owners.get(&thief.namespace).await.unwrap();
             // The victim's own targets, beside those of the thief.
-            let theirs = victim.api::<AlarmSet>().get("golden").await.unwrap();
+            let set = thief.now::<AlarmSet>("golden").await;
+            let theirs = victim.now::<AlarmSet>("golden").await;
             let mut targets = set.status.unwrap().targets;
             targets.extend(theirs.status.unwrap().targets);
-            let theirs = victim.api::<TenantObservability>();
-            let theirs = theirs.get(&victim.namespace).await.unwrap();
+            let own = thief.tenant_now().await;
+            let theirs = victim.tenant_now().await;
             let mut topics = own.status.unwrap().targets;
             topics.extend(theirs.status.unwrap().targets);
-            let forged = |targets: &Vec<campanile::api::Target>| {
-                Patch::Merge(json!({"status": {"targets": targets}}))
-            };
-            let params = PatchParams::default();
             // The tenant's first: its set's status wakes it, and what it then writes must not undo this.
-            owners
-                .patch_status(&thief.namespace, &params, &forged(&topics))
-                .await
-                .unwrap();
-            sets.patch_status("golden", &params, &forged(&targets))
-                .await
-                .unwrap();
-            thief.delete::<AlarmSet>("golden").await;
-            thief.delete::<TenantObservability>(&thief.namespace).await;
+            let forged = json!({"targets": topics});
+            thief
+                .patch_status::<TenantObservability>(&thief.namespace, forged)
+                .await;
+            let forged = json!({"targets": targets});
+            thief.patch_status::<AlarmSet>("golden", forged).await;
+            thief.delete_both().await;
             let place = format!("cleaning up in account {}, {REGION}: ", victim.account);
-            for message in [
-                thief.ready::<AlarmSet>("golden", "Deleting").await,
-                thief
-                    .ready::<TenantObservability>(&thief.namespace, "Deleting")
-                    .await,
-            ] {
+            for message in thief.both_are("Deleting").await {
                 assert!(
                     message.starts_with(&place) && message.contains(reason),
                     "{message}"
@@ -489,19 +409,14 @@ fn a_forged_status_leads_into_nobody_elses_account() {
             let now = format!("{:?}", (victim.alarms().await, victim.topics().await));
             assert_eq!(now, there);
             // Its own things are gone, whatever else it waits for.
-            assert_eq!(
-                (thief.alarms().await.len(), thief.topics().await.len()),
-                (0, 0)
-            );
-            let orphan = Patch::Merge(json!({"spec": {"deletionPolicy": "Orphan"}}));
-            sets.patch("golden", &params, &orphan).await.unwrap();
-            owners
-                .patch(&thief.namespace, &params, &orphan)
-                .await
-                .unwrap();
-            thief.gone::<AlarmSet>("golden").await;
-            thief.gone::<TenantObservability>(&thief.namespace).await;
-            let held = victim.api::<AlarmSet>().get("golden").await.unwrap();
+            assert_eq!(thief.alarms_and_topics().await, (0, 0));
+            let orphan = json!({"deletionPolicy": "Orphan"});
+            thief.patch::<AlarmSet>("golden", orphan.clone()).await;
+            thief
+                .patch::<TenantObservability>(&thief.namespace, orphan)
+                .await;
+            thief.both_gone().await;
+            let held = victim.now::<AlarmSet>("golden").await;
             assert_eq!(held.finalizers(), [FINALIZER]);
             let calls = as_whom(world, mark, &victim.account);
             assert!(calls.is_empty(), "{calls:?}");

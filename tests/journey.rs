@@ -1,6 +1,9 @@
 //! The way of an alarm: declared, put, firing, heard, repaired, edited, deleted.
 
-use crate::support::{CLUSTER, Conditions, PATIENCE, Tenant, alarm, eventually, test, version};
+use crate::support::{
+    CLUSTER, Conditions, PATIENCE, Tenant, alarm, at_least, errors, eventually, once, paged,
+    pager_key, put_by_hand, test,
+};
 use campanile::api::{
     AlarmSet, AlarmState, Health, Severity, SubscriptionState, TenantObservability,
 };
@@ -9,30 +12,22 @@ use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, time::Duration};
 
-const KEY: &str = "abcdefabcdefabcdefabcdefabcdef01";
-
-fn with_pager(spec: Value) -> Value {
-    let mut spec = spec;
-    spec["notify"]["critical"] = json!({"pagerDuty": [{"name": "primary", "integrationKeySecretRef": {"name": "pager", "key": "key"}}]});
-    spec
-}
-
 #[test]
 fn an_alarm_fires_and_reaches_the_pager() {
     test(|world| async move {
         let tenant = Tenant::new(world, "journey-fires").await;
-        let key = KEY.replace("01", "02");
+        let key = pager_key("02");
         tenant.secret("pager", "key", &key).await;
-        tenant.tenant(with_pager(tenant.usual_spec())).await;
+        tenant.tenant(paged(tenant.usual_spec())).await;
         let alarms = json!([
             alarm("errors", "critical", json!({})),
             alarm("slow", "warning", json!({}))
         ]);
-        tenant.set("golden", json!(["prod"]), alarms).await;
+        tenant.golden(alarms).await;
         let _operator = tenant.operator().await;
 
         let well = tenant
-            .until::<TenantObservability>(&tenant.namespace, "healthy", |tenant| {
+            .tenant_until("healthy", |tenant| {
                 tenant.holds("Healthy") && tenant.holds("DeliveryReady")
             })
             .await;
@@ -123,7 +118,7 @@ fn an_alarm_fires_and_reaches_the_pager() {
 
         tenant.emit("errors", "app-prod", 50.0, 1).await;
         let firing = tenant
-            .until::<TenantObservability>(&tenant.namespace, "alarming", |tenant| {
+            .tenant_until("alarming", |tenant| {
                 tenant.status.as_ref().unwrap().health == Some(Health::Alarming)
             })
             .await;
@@ -181,10 +176,8 @@ async fn wait(tenant: &Tenant, what: &str) {
 fn nothing_is_written_where_nothing_changed() {
     test(|world| async move {
         let tenant = Tenant::new(world, "journey-still").await;
-        tenant
-            .secret("pager", "key", &KEY.replace("01", "03"))
-            .await;
-        tenant.tenant(with_pager(tenant.usual_spec())).await;
+        tenant.secret("pager", "key", &pager_key("03")).await;
+        tenant.tenant(paged(tenant.usual_spec())).await;
         // Everything that AWS leaves unset or that is easily compared wrongly.
         let alarms = json!([
             alarm(
@@ -218,22 +211,15 @@ fn nothing_is_written_where_nothing_changed() {
         let operator = tenant.operator().await;
         tenant.ready::<AlarmSet>("golden", "Applied").await;
         tenant
-            .until::<TenantObservability>(&tenant.namespace, "healthy", |tenant| {
+            .tenant_until("healthy", |tenant| {
                 tenant.holds("Healthy") && tenant.holds("DeliveryReady")
             })
             .await;
-        let versions = async || {
-            let set = version::<AlarmSet>(&tenant, "golden").await;
-            (
-                set,
-                version::<TenantObservability>(&tenant, &tenant.namespace).await,
-            )
-        };
         // Until the roll-up has seen the set's last status, and the set the tenant's.
-        let mut last = versions().await;
+        let mut last = tenant.both_versions().await;
         for _ in 0..20 {
             tenant.polls(world.aws.mark(), 2).await;
-            let now = versions().await;
+            let now = tenant.both_versions().await;
             if now == last {
                 break;
             }
@@ -247,18 +233,8 @@ fn nothing_is_written_where_nothing_changed() {
             } else {
                 None
             };
-            let (mark, before) = (world.aws.mark(), versions().await);
-            tenant.polls(mark, 4).await;
-            assert_eq!(
-                tenant.writes_since(mark),
-                [],
-                "writes to AWS, restarted: {restarted}"
-            );
-            assert_eq!(
-                versions().await,
-                before,
-                "writes to the API server, restarted: {restarted}"
-            );
+            let when = format!("restarted: {restarted}");
+            tenant.is_quiet(&when).await;
             drop(restart);
         }
     });
@@ -277,14 +253,7 @@ fn clean(alarm: &Value) -> Value {
 fn drift_is_repaired() {
     test(|world| async move {
         let tenant = Tenant::new(world, "journey-drift").await;
-        tenant.usual_tenant().await;
-        tenant
-            .set(
-                "golden",
-                json!(["prod"]),
-                json!([alarm("errors", "critical", json!({}))]),
-            )
-            .await;
+        tenant.usual().await;
         let _operator = tenant.operator().await;
         tenant.ready::<AlarmSet>("golden", "Applied").await;
         let name = tenant.name(Severity::Critical, "golden", "errors", Some("prod"));
@@ -356,12 +325,8 @@ fn drift_is_repaired() {
                 .send()
                 .await
                 .unwrap();
-            let policy = attributes.attributes().unwrap()["Policy"].clone();
-            if policy.contains("cloudwatch.amazonaws.com") {
-                Ok(())
-            } else {
-                Err(policy)
-            }
+            let policy = &attributes.attributes().unwrap()["Policy"];
+            once(policy.contains("cloudwatch.amazonaws.com"), policy)
         })
         .await;
         sns.delete_topic()
@@ -371,11 +336,7 @@ fn drift_is_repaired() {
             .unwrap();
         eventually("the topic to be back", || async {
             let all = tenant.topics().await;
-            if all.contains(&topics[0]) {
-                Ok(())
-            } else {
-                Err(format!("{all:?}"))
-            }
+            once(all.contains(&topics[0]), &all)
         })
         .await;
     });
@@ -430,14 +391,10 @@ fn an_edit_changes_that_and_nothing_else() {
 
         // An environment less, and an alarm less.
         tenant
-            .set(
-                "golden",
-                json!(["prod"]),
-                json!([alarm("slow", "warning", json!({}))]),
-            )
+            .golden(json!([alarm("slow", "warning", json!({}))]))
             .await;
         tenant.ready::<AlarmSet>("golden", "Applied").await;
-        let names: Vec<_> = tenant.alarms().await.into_keys().collect();
+        let names = tenant.alarm_names().await;
         assert_eq!(
             names,
             [tenant.name(Severity::Warning, "golden", "slow", Some("prod"))]
@@ -453,7 +410,7 @@ fn an_edit_changes_that_and_nothing_else() {
             .await;
         tenant.ready::<AlarmSet>("golden", "Applied").await;
         let since = |set: &AlarmSet| set.condition("Ready").unwrap().last_transition_time.clone();
-        let before = since(&tenant.api::<AlarmSet>().get("golden").await.unwrap());
+        let before = since(&tenant.now::<AlarmSet>("golden").await);
         let mut spec = tenant.usual_spec();
         spec["environments"] = json!([{"name": "pilot"}, {"name": "prod"}, {"name": "stage"}]);
         tenant.tenant(spec).await;
@@ -463,7 +420,7 @@ fn an_edit_changes_that_and_nothing_else() {
             })
             .await;
 
-        let after = since(&tenant.api::<AlarmSet>().get("golden").await.unwrap());
+        let after = since(&tenant.now::<AlarmSet>("golden").await);
         assert_eq!(
             before, after,
             "an edit of the tenant does not make its sets unready"
@@ -475,23 +432,17 @@ fn an_edit_changes_that_and_nothing_else() {
         tenant.tenant(spec).await;
         eventually("the warning topic to be gone", || async {
             let topics = tenant.topics().await;
-            if topics.len() == 1 {
-                Ok(())
-            } else {
-                Err(format!("{topics:?}"))
-            }
+            once(topics.len() == 1, &topics)
         })
         .await;
         eventually("no action", || async {
             let alarms = tenant.alarms().await;
-            if alarms
-                .values()
-                .all(|alarm| alarm.alarm_actions().is_empty())
-            {
-                Ok(())
-            } else {
-                Err(format!("{alarms:?}"))
-            }
+            once(
+                alarms
+                    .values()
+                    .all(|alarm| alarm.alarm_actions().is_empty()),
+                &alarms,
+            )
         })
         .await;
     });
@@ -506,7 +457,7 @@ fn tenants_share_nothing_though_one_name_begins_with_the_other() {
             tenant
                 .apply::<TenantObservability>(name, tenant.usual_spec())
                 .await;
-            let spec = json!({"tenantRef": {"name": name}, "alarms": [alarm("errors", "critical", json!({}))]});
+            let spec = json!({"tenantRef": {"name": name}, "alarms": errors()});
             tenant.apply::<AlarmSet>(&format!("set-{name}"), spec).await;
         }
         let _operator = tenant.operator().await;
@@ -515,15 +466,12 @@ fn tenants_share_nothing_though_one_name_begins_with_the_other() {
                 .ready::<AlarmSet>(&format!("set-{name}"), "Applied")
                 .await;
         }
-        assert_eq!(
-            (tenant.alarms().await.len(), tenant.topics().await.len()),
-            (2, 4)
-        );
+        assert_eq!(tenant.alarms_and_topics().await, (2, 4));
         tenant.delete::<AlarmSet>("set-a").await;
         tenant.delete::<TenantObservability>("a").await;
         tenant.gone::<AlarmSet>("set-a").await;
         tenant.gone::<TenantObservability>("a").await;
-        let names: Vec<_> = tenant.alarms().await.into_keys().collect();
+        let names = tenant.alarm_names().await;
         assert_eq!(
             names,
             [format!("campanile/{CLUSTER}/a-2/critical/set-a-2/errors")]
@@ -542,17 +490,9 @@ fn deletion_in_every_order_leaves_nothing() {
     test(|world| async move {
         for order in ["set-first", "tenant-first", "namespace-at-once"] {
             let tenant = Tenant::new(world, &format!("journey-{order}")).await;
-            tenant
-                .secret("pager", "key", &KEY.replace("01", "04"))
-                .await;
-            tenant.tenant(with_pager(tenant.usual_spec())).await;
-            tenant
-                .set(
-                    "golden",
-                    json!(["*"]),
-                    json!([alarm("errors", "critical", json!({}))]),
-                )
-                .await;
+            tenant.secret("pager", "key", &pager_key("04")).await;
+            tenant.tenant(paged(tenant.usual_spec())).await;
+            tenant.set("golden", json!(["*"]), errors()).await;
             // Somebody else's, which must survive.
             let (cloudwatch, sns) = (tenant.cloudwatch(), tenant.sns());
             let foreign = format!(
@@ -563,28 +503,17 @@ fn deletion_in_every_order_leaves_nothing() {
             sns.create_topic().name("by-hand").send().await.unwrap();
             let _operator = tenant.operator().await;
             tenant.ready::<AlarmSet>("golden", "Applied").await;
-            tenant
-                .until::<TenantObservability>(&tenant.namespace, "delivering", |tenant| {
-                    tenant.holds("DeliveryReady")
-                })
-                .await;
-            assert_eq!(
-                (tenant.alarms().await.len(), tenant.topics().await.len()),
-                (3, 3)
-            );
+            tenant.delivering().await;
+            assert_eq!(tenant.alarms_and_topics().await, (3, 3));
             match order {
                 "set-first" => {
                     tenant.delete::<AlarmSet>("golden").await;
                     tenant.gone::<AlarmSet>("golden").await;
-                    tenant
-                        .delete::<TenantObservability>(&tenant.namespace)
-                        .await;
+                    tenant.delete_tenant().await;
                 }
                 "tenant-first" => {
-                    tenant
-                        .delete::<TenantObservability>(&tenant.namespace)
-                        .await;
-                    tenant.gone::<TenantObservability>(&tenant.namespace).await;
+                    tenant.delete_tenant().await;
+                    tenant.tenant_gone().await;
                     // Its alarms stay until the set goes: they are the set's.
                     assert_eq!(tenant.alarms().await.len(), 3);
                     let message = tenant.ready::<AlarmSet>("golden", "WaitingForTenant").await;
@@ -599,14 +528,9 @@ fn deletion_in_every_order_leaves_nothing() {
                 _ => tenant.delete_namespace().await,
             }
             if order != "namespace-at-once" {
-                tenant.gone::<AlarmSet>("golden").await;
-                tenant.gone::<TenantObservability>(&tenant.namespace).await;
+                tenant.both_gone().await;
             }
-            assert_eq!(
-                tenant.alarms().await.into_keys().collect::<Vec<_>>(),
-                [foreign],
-                "{order}"
-            );
+            assert_eq!(tenant.alarm_names().await, [foreign], "{order}");
             let topics: BTreeSet<_> = tenant.topics().await.into_iter().collect();
             assert_eq!(
                 topics
@@ -620,35 +544,15 @@ fn deletion_in_every_order_leaves_nothing() {
     });
 }
 
-pub async fn put_by_hand(cloudwatch: &aws_sdk_cloudwatch::Client, name: &str) {
-    cloudwatch
-        .put_metric_alarm()
-        .alarm_name(name)
-        .namespace("App")
-        .metric_name("by.hand")
-        .statistic(aws_sdk_cloudwatch::types::Statistic::Sum)
-        .period(60)
-        .evaluation_periods(1)
-        .comparison_operator(aws_sdk_cloudwatch::types::ComparisonOperator::GreaterThanThreshold)
-        .threshold(1.0)
-        .send()
-        .await
-        .unwrap();
-}
-
 #[test]
 fn a_pager_that_is_replaced_or_rotated_is_the_only_one_that_hears() {
     test(|world| async move {
         let tenant = Tenant::new(world, "journey-rotate").await;
-        let (old, new) = (KEY.replace("01", "05"), KEY.replace("01", "06"));
+        let (old, new) = (pager_key("05"), pager_key("06"));
         tenant.secret("pager", "key", &old).await;
-        tenant.tenant(with_pager(tenant.usual_spec())).await;
+        tenant.tenant(paged(tenant.usual_spec())).await;
         let _operator = tenant.operator().await;
-        tenant
-            .until::<TenantObservability>(&tenant.namespace, "delivering", |tenant| {
-                tenant.holds("DeliveryReady")
-            })
-            .await;
+        tenant.delivering().await;
         // One that somebody made by hand is left alone.
         let topics = tenant.topics().await;
         let topic = topics.iter().find(|arn| arn.contains("critical")).unwrap();
@@ -664,27 +568,9 @@ fn a_pager_that_is_replaced_or_rotated_is_the_only_one_that_hears() {
 
         tenant.secret("pager", "key", &new).await;
         eventually("only the new key and the one made by hand", || async {
-            let listed = tenant
-                .sns()
-                .list_subscriptions_by_topic()
-                .topic_arn(topic)
-                .send()
-                .await
-                .unwrap();
-            let endpoints: BTreeSet<_> = listed
-                .subscriptions()
-                .iter()
-                .map(|s| s.endpoint().unwrap().to_owned())
-                .collect();
-            let expected = [
-                format!("{}/integration/{new}/enqueue", world.pagerduty.url()),
-                "by-hand@vsu.example".into(),
-            ];
-            if endpoints == expected.into() {
-                Ok(())
-            } else {
-                Err(format!("{endpoints:?}"))
-            }
+            let endpoints = tenant.endpoints(topic).await;
+            let expected = [tenant.pager_url(&new), "by-hand@vsu.example".into()];
+            once(endpoints == expected.into(), &endpoints)
         })
         .await;
         assert!(world.pagerduty.confirmed(&new).contains(topic));
@@ -695,58 +581,35 @@ fn a_pager_that_is_replaced_or_rotated_is_the_only_one_that_hears() {
 fn a_pager_whose_new_key_is_mistyped_goes_on_hearing() {
     test(|world| async move {
         let tenant = Tenant::new(world, "journey-mistyped").await;
-        let (old, new) = (KEY.replace("01", "10"), KEY.replace("01", "11"));
+        let (old, new) = (pager_key("10"), pager_key("11"));
         tenant.secret("pager", "key", &old).await;
-        tenant.tenant(with_pager(tenant.usual_spec())).await;
+        tenant.tenant(paged(tenant.usual_spec())).await;
         let _operator = tenant.operator().await;
-        let delivers = |tenant: &TenantObservability| tenant.holds("DeliveryReady");
-        let namespace = &tenant.namespace;
-        let well = tenant.until(namespace, "delivering", delivers).await;
+        let well = tenant.delivering().await;
         let topic = &well.status.unwrap().topics[0].arn;
-        let endpoints = async || -> BTreeSet<String> {
-            let listed = tenant.sns().list_subscriptions_by_topic();
-            let listed = listed.topic_arn(topic).send().await.unwrap();
-            let all = listed.subscriptions().iter();
-            all.map(|it| it.endpoint().unwrap().to_owned()).collect()
-        };
-        let enqueue = |key: &str| format!("{}/integration/{key}/enqueue", world.pagerduty.url());
 
         tenant.secret("pager", "key", "mistyped").await;
-        let pending = |tenant: &TenantObservability| {
-            let delivery = tenant.condition("DeliveryReady");
-            delivery.is_some_and(|delivery| delivery.reason == "PendingConfirmation")
-        };
-        tenant.until(namespace, "pending", pending).await;
+        tenant.delivery("PendingConfirmation").await;
         let mark = world.aws.mark();
-        eventually("two more slow polls", || async {
-            let polls = world.aws.count_since(mark, |call| {
-                call.account == tenant.account && call.operation == "ListSubscriptionsByTopic"
-            });
-            if polls >= 4 {
-                Ok(())
-            } else {
-                Err(polls.to_string())
-            }
+        at_least("two more slow polls", 4, || {
+            tenant.asked_since(mark, "ListSubscriptionsByTopic")
         })
         .await;
         assert_eq!(
-            endpoints().await,
-            [enqueue(&old), enqueue("mistyped")].into(),
+            tenant.endpoints(topic).await,
+            [tenant.pager_url(&old), tenant.pager_url("mistyped")].into(),
             "the old one is heard until another is"
         );
 
         tenant.secret("pager", "key", &new).await;
-        tenant.until(namespace, "delivering again", delivers).await;
+        tenant.delivering().await;
         eventually("the old one to go", || async {
-            let endpoints = endpoints().await;
-            if endpoints.contains(&enqueue(&old)) {
-                Err(format!("{endpoints:?}"))
-            } else {
-                Ok(())
-            }
+            let endpoints = tenant.endpoints(topic).await;
+            once(!endpoints.contains(&tenant.pager_url(&old)), &endpoints)
         })
         .await;
-        assert!(endpoints().await.contains(&enqueue(&new)));
+        let endpoints = tenant.endpoints(topic).await;
+        assert!(endpoints.contains(&tenant.pager_url(&new)));
     });
 }
 
@@ -755,22 +618,15 @@ fn a_lost_digest_key_leaves_no_pager_behind() {
     test(|world| async move {
         let tenant = Tenant::new(world, "journey-digests").await;
         let home = Tenant::operator_home(world, "journey-digests-system").await;
-        let (old, new) = (KEY.replace("01", "08"), KEY.replace("01", "09"));
+        let (old, new) = (pager_key("08"), pager_key("09"));
         tenant.secret("pager", "key", &old).await;
-        tenant.tenant(with_pager(tenant.usual_spec())).await;
+        tenant.tenant(paged(tenant.usual_spec())).await;
         let args = ["--operator-namespace", "journey-digests-system"];
         let first = tenant.operator_with(&args).await;
-        let delivers = |tenant: &TenantObservability| tenant.holds("DeliveryReady");
-        tenant
-            .until(&tenant.namespace, "delivering", delivers)
-            .await;
+        tenant.delivering().await;
         first.stop(Duration::from_secs(10)).await.unwrap();
         let digest = async || {
-            let found = tenant
-                .api::<TenantObservability>()
-                .get(&tenant.namespace)
-                .await
-                .unwrap();
+            let found = tenant.tenant_now().await;
             let [entry] = &found.status.unwrap().subscriptions[..] else {
                 return None;
             };
@@ -789,22 +645,9 @@ fn a_lost_digest_key_leaves_no_pager_behind() {
         .await;
         tenant.secret("pager", "key", &new).await;
         eventually("only the new key", || async {
-            let listed = tenant.sns().list_subscriptions().send().await.unwrap();
-            let endpoints: Vec<_> = listed
-                .subscriptions()
-                .iter()
-                .map(|s| s.endpoint().unwrap().to_owned())
-                .collect();
-            if endpoints
-                == [format!(
-                    "{}/integration/{new}/enqueue",
-                    world.pagerduty.url()
-                )]
-            {
-                Ok(())
-            } else {
-                Err(format!("{endpoints:?}"))
-            }
+            let listed = tenant.subscriptions().await.into_iter();
+            let endpoints: Vec<_> = listed.map(|one| one.endpoint.unwrap()).collect();
+            once(endpoints == [tenant.pager_url(&new)], &endpoints)
         })
         .await;
     });
@@ -814,14 +657,7 @@ fn a_lost_digest_key_leaves_no_pager_behind() {
 fn a_role_may_be_changed_while_its_alarms_are_there() {
     test(|world| async move {
         let tenant = Tenant::new(world, "journey-role").await;
-        tenant.usual_tenant().await;
-        tenant
-            .set(
-                "golden",
-                json!(["prod"]),
-                json!([alarm("errors", "critical", json!({}))]),
-            )
-            .await;
+        tenant.usual().await;
         let _operator = tenant.operator().await;
         tenant.ready::<AlarmSet>("golden", "Applied").await;
         let other = format!("arn:aws:iam::{}:role/other", tenant.account);

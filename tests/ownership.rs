@@ -1,30 +1,27 @@
 //! Whose a thing is: what is not ours is left alone, whatever it looks like; what becomes ours, what is
 //! let go of, and what is not even looked at.
 //!
-//! Here is what somebody makes by hand, what is known of it, and how an object is read from outside.
+//! Here is what somebody makes by hand, and what is known of it.
 
 mod adopted;
 mod let_go;
 mod others;
 mod suspended;
 
-use crate::support::{CLUSTER, Conditions, REGION, Tenant};
+use crate::support::{
+    CLUSTER, Conditions, REGION, Tenant, about, alarm, errors, eventually, once, plan, test, with,
+};
 use campanile::{
     api::{AlarmSet, Severity, TenantObservability},
     mark::{self, Cluster, Mark},
     names,
 };
-use campanile_world::{
-    World,
-    aws::{self, Call},
-};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{
-    Api, ResourceExt,
-    api::{Patch, PatchParams},
-};
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+
+pub use crate::support::kstatus;
 
 /// The mark of an object of a tenant's namespace.
 async fn mark_of(tenant: &Tenant, kind: &str, name: &str) -> String {
@@ -111,8 +108,7 @@ async fn topic_as_it_is(tenant: &Tenant, arn: &str) -> String {
     let attributes = attributes.unwrap().attributes.unwrap_or_default();
     let attributes: BTreeMap<_, _> = attributes.into_iter().collect();
     let tags = topic_tags(tenant, arn).await;
-    let readers = sns.list_subscriptions_by_topic().topic_arn(arn).send();
-    let readers = readers.await.unwrap().subscriptions.unwrap_or_default();
+    let readers = tenant.subscriptions_to(arn).await;
     let readers: BTreeSet<_> = readers.iter().map(|reader| format!("{reader:?}")).collect();
     format!("{attributes:?} {tags:?} {readers:?}")
 }
@@ -130,79 +126,8 @@ fn topic(tenant: &Tenant, name: &str, severity: Severity) -> (String, String) {
     (topic, arn)
 }
 
-/// The calls that concern an account: made in it, or to get into it.
-pub fn about(world: &World, since: aws::Mark, account: &str) -> Vec<Call> {
-    let calls = world.aws.calls_since(since).into_iter();
-    let concerns = |call: &Call| call.account == account || call.resource.contains(account);
-    calls.filter(concerns).collect()
-}
-
-/// What kstatus makes of an object: <https://github.com/kubernetes-sigs/cli-utils/tree/master/pkg/kstatus>.
-pub fn kstatus<K: Conditions>(object: &K) -> &'static str {
-    let all = serde_json::to_value(object).unwrap();
-    let observed = &all["status"]["observedGeneration"];
-    let is = |type_: &str, status: &str| {
-        object
-            .condition(type_)
-            .is_some_and(|condition| condition.status == status)
-    };
-    match () {
-        () if all["metadata"]["deletionTimestamp"].is_string() => "Terminating",
-        () if !observed.is_null() && *observed != all["metadata"]["generation"] => "InProgress",
-        () if is("Stalled", "True") => "Failed",
-        () if is("Reconciling", "True") || is("Ready", "False") || is("Ready", "Unknown") => {
-            "InProgress"
-        }
-        () => "Current",
-    }
-}
-
 /// A set of this tenant with these alarms, and more fields.
 fn set_spec(tenant: &str, alarms: Value, more: Value) -> Value {
     let spec = json!({"tenantRef": {"name": tenant}, "alarms": alarms});
     with(spec, more)
-}
-
-/// A spec with more fields, or other ones.
-fn with(mut spec: Value, more: Value) -> Value {
-    let fields = spec.as_object_mut().unwrap();
-    fields.extend(more.as_object().unwrap().clone());
-    spec
-}
-
-async fn patch<K: Conditions>(tenant: &Tenant, name: &str, spec: Value) {
-    let patch = Patch::Merge(json!({ "spec": spec }));
-    let api = tenant.api::<K>();
-    let patched = api.patch(name, &PatchParams::default(), &patch).await;
-    patched.unwrap();
-}
-
-/// An object as it is now.
-async fn now<K: Conditions>(tenant: &Tenant, name: &str) -> K {
-    tenant.api::<K>().get(name).await.unwrap()
-}
-
-/// Deletes the set `golden` and the tenant that is named like its namespace.
-async fn delete_both(tenant: &Tenant) {
-    tenant.delete::<AlarmSet>("golden").await;
-    tenant
-        .delete::<TenantObservability>(&tenant.namespace)
-        .await;
-}
-
-/// Waits until both are gone.
-async fn both_gone(tenant: &Tenant) {
-    tenant.gone::<AlarmSet>("golden").await;
-    tenant.gone::<TenantObservability>(&tenant.namespace).await;
-}
-
-/// Waits for a reason of `Ready` of the tenant that is named like its namespace.
-async fn tenant_is(tenant: &Tenant, reason: &str) -> String {
-    let name = &tenant.namespace;
-    tenant.ready::<TenantObservability>(name, reason).await
-}
-
-/// How many alarms and how many topics are in the account.
-async fn left(tenant: &Tenant) -> (usize, usize) {
-    (tenant.alarms().await.len(), tenant.topics().await.len())
 }

@@ -1,10 +1,10 @@
 //! `campanile plan` of files, of a fleet, for machines, and by somebody who may write nowhere.
 
-use crate::{
-    cli::{Planned, plan, plan_as},
-    support::{CLUSTER, REGION, Tenant, alarm, eventually, test, version},
+use crate::support::{
+    CLUSTER, Planned, REGION, Tenant, alarm, errors, eventually, paged, plan, plan_as, test,
+    version, with,
 };
-use campanile::api::{ACCOUNT_BINDING, AlarmSet, TenantObservability};
+use campanile::api::{ACCOUNT_BINDING, AlarmSet};
 use campanile_world::{
     World,
     aws::Trust,
@@ -89,9 +89,7 @@ fn steps(plan: &Value) -> Vec<(String, String, String)> {
 /// Stops an operator that has carried out the tenant and its set.
 async fn carried_out(tenant: &Tenant, set: &str) {
     let operator = tenant.operator().await;
-    tenant
-        .ready::<TenantObservability>(&tenant.namespace, "Applied")
-        .await;
+    tenant.tenant_is("Applied").await;
     tenant.ready::<AlarmSet>(set, "Applied").await;
     operator.stop(Duration::from_secs(10)).await.unwrap();
 }
@@ -104,9 +102,7 @@ fn files_are_planned_for_a_namespace_that_does_not_exist() {
         let namespace = "plan-new";
         let trust = Trust::external_id(format!("{CLUSTER}/{namespace}"));
         home.trust(trust);
-        let pager = json!([{"name": "primary", "integrationKeySecretRef": {"name": "pager", "key": "key"}}]);
-        let mut spec = home.usual_spec();
-        spec["notify"] = json!({"critical": {"pagerDuty": pager}, "warning": {}});
+        let spec = paged(home.usual_spec());
         let binding = |account: &str| {
             json!({"apiVersion": "v1", "kind": "Namespace",
                 "metadata": {"name": namespace, "annotations": {ACCOUNT_BINDING: account}}})
@@ -251,7 +247,7 @@ fn a_file_is_planned_over_what_is_there() {
         tenant.usual_tenant().await;
         let alarms =
             |threshold: f64| json!([alarm("errors", "critical", json!({"threshold": threshold}))]);
-        tenant.set("golden", json!(["prod"]), alarms(10.0)).await;
+        tenant.golden(alarms(10.0)).await;
         carried_out(&tenant, "golden").await;
         let of = |name: &str, objects: &[Value]| file(world, &format!("over-{name}.yaml"), objects);
         let set =
@@ -370,8 +366,8 @@ fn what_came_about_outside_and_what_would_not_be_done_is_told() {
         let tenant = Tenant::new(world, "plan-drift").await;
         let in_namespace = ["-n", "plan-drift"];
         tenant.usual_tenant().await;
-        let alarms = json!([alarm("errors", "critical", json!({}))]);
-        let golden = tenant.set("golden", json!(["prod"]), alarms.clone()).await;
+        let alarms = errors();
+        let golden = tenant.golden(alarms.clone()).await;
         carried_out(&tenant, "golden").await;
 
         let name = "campanile/it/plan-drift/critical/golden/errors@prod";
@@ -425,18 +421,15 @@ fn what_came_about_outside_and_what_would_not_be_done_is_told() {
         assert_eq!(found["objects"][1]["steps"][0]["repaired"], true);
 
         // With other policies: what is only reported is no change.
-        let with = |name: &str, more: Value| {
-            let mut spec = set("plan-drift", &alarms);
-            spec.as_object_mut()
-                .unwrap()
-                .extend(more.as_object().unwrap().clone());
+        let edited = |name: &str, more: Value| {
+            let spec = with(set("plan-drift", &alarms), more);
             file(
                 world,
                 &format!("drift-{name}.json"),
                 &[manifest("AlarmSet", "golden", &spec)],
             )
         };
-        let report = with("report", json!({"driftPolicy": "Report"}));
+        let report = edited("report", json!({"driftPolicy": "Report"}));
         let planned = plan(&tenant, &["-n", "plan-drift", "-f", &report]).await;
         assert_eq!(planned.code, 0, "{}{}", planned.out, planned.err);
         assert!(
@@ -459,7 +452,7 @@ fn what_came_about_outside_and_what_would_not_be_done_is_told() {
             (&found["summary"]["update"], &found["summary"]["drift"]),
             (&json!(0), &json!(1))
         );
-        let suspend = with("suspend", json!({"suspend": true}));
+        let suspend = edited("suspend", json!({"suspend": true}));
         let planned = plan(&tenant, &["-n", "plan-drift", "-f", &suspend]).await;
         assert_eq!(
             (planned.code, planned.out.as_str()),
@@ -517,8 +510,7 @@ fn a_fleet_is_planned_whatever_becomes_of_one_of_it() {
             tenant.trust(Trust::external_id(format!("{cluster}/{name}")).read_only());
             tenant.usual_tenant().await;
             for set in ["one", "two", "three"] {
-                let alarms = json!([alarm("errors", "critical", json!({}))]);
-                tenant.set(set, json!(["prod"]), alarms).await;
+                tenant.set(set, json!(["prod"]), errors()).await;
             }
             fleet.push(tenant);
         }
@@ -575,9 +567,7 @@ fn a_fleet_is_planned_whatever_becomes_of_one_of_it() {
             );
         }
         for tenant in [&fleet[0], &fleet[2]] {
-            let reads = world.aws.count_since(mark, |call| {
-                call.account == tenant.account && call.operation == "DescribeAlarms"
-            });
+            let reads = tenant.asked_since(mark, "DescribeAlarms");
             assert_eq!(reads, 1, "three sets of one scope are read once");
             assert_eq!(tenant.writes_since(mark), []);
         }
@@ -599,16 +589,14 @@ fn a_plan_needs_no_right_to_write_anywhere() {
     test(|world| async move {
         let tenant = Tenant::new(world, "plan-reader").await;
         tenant.secret("pager", "key", CANARY).await;
-        let mut spec = tenant.usual_spec();
-        spec["notify"]["critical"] = json!({"pagerDuty": [{"name": "primary", "integrationKeySecretRef": {"name": "pager", "key": "key"}}]});
-        tenant.tenant(spec).await;
+        tenant.tenant(paged(tenant.usual_spec())).await;
         let alarms = |threshold: f64| {
             json!([
                 alarm("errors", "critical", json!({"threshold": threshold})),
                 alarm("slow", "warning", json!({}))
             ])
         };
-        tenant.set("golden", json!(["prod"]), alarms(10.0)).await;
+        tenant.golden(alarms(10.0)).await;
         carried_out(&tenant, "golden").await;
 
         let planner = identity(world, "planner", PLANNER).await;

@@ -159,14 +159,7 @@ fn an_alarm_set_that_cannot_work_is_refused_with_what_to_do() {
                 "spec.tenantRef: Required value",
             ),
         ] {
-            let refusal = tenant
-                .try_apply::<AlarmSet>("a", spec.clone())
-                .await
-                .expect_err(&spec.to_string());
-            assert!(
-                refusal.to_string().contains(expected),
-                "expected {expected:?} in: {refusal}"
-            );
+            tenant.refuses::<AlarmSet>("a", spec, expected).await;
         }
         // Nothing that anybody takes for the end of a line: the mark is a line of its own. Created, not
         // applied: what is applied is read as YAML, which refuses some of these by itself.
@@ -186,33 +179,26 @@ fn an_alarm_set_that_cannot_work_is_refused_with_what_to_do() {
             assert!(refusal.to_string().contains(expected), "{refusal}");
         }
         for (policy, expected) in unknown_policies() {
-            let refusal = tenant
-                .try_apply::<AlarmSet>("a", patched(one(json!({})), policy))
-                .await
-                .unwrap_err();
-            assert!(
-                refusal.to_string().contains(expected),
-                "expected {expected:?} in: {refusal}"
-            );
+            tenant
+                .refuses::<AlarmSet>("a", patched(one(json!({})), policy), expected)
+                .await;
         }
-        let refusal = tenant
-            .try_apply::<AlarmSet>("a.b", one(json!({})))
-            .await
-            .unwrap_err();
-        assert!(refusal.to_string().contains("use a DNS label"), "{refusal}");
+        tenant
+            .refuses::<AlarmSet>("a.b", one(json!({})), "use a DNS label")
+            .await;
 
         let written = "p95 über 5 s – „dringend“, 🔥";
         tenant
             .apply::<AlarmSet>("a", one(json!({"description": written})))
             .await;
         let moved = base(many(1), json!({"tenantRef": {"name": "other"}}));
-        let refusal = tenant.try_apply::<AlarmSet>("a", moved).await.unwrap_err();
-        assert!(
-            refusal
-                .to_string()
-                .contains("tenantRef cannot be changed: delete this object and make a new one"),
-            "{refusal}"
-        );
+        tenant
+            .refuses::<AlarmSet>(
+                "a",
+                moved,
+                "tenantRef cannot be changed: delete this object and make a new one",
+            )
+            .await;
     });
 }
 
@@ -258,24 +244,18 @@ fn a_tenant_that_cannot_work_is_refused_with_what_to_do() {
         .into_iter()
         .chain(unknown_policies())
         {
-            let spec = patched(base.clone(), patch.clone());
-            let refusal = tenant
-                .try_apply::<TenantObservability>("t", spec)
-                .await
-                .expect_err(&patch.to_string());
-            assert!(
-                refusal.to_string().contains(expected),
-                "expected {expected:?} in: {refusal}"
-            );
+            let spec = patched(base.clone(), patch);
+            tenant
+                .refuses::<TenantObservability>("t", spec, expected)
+                .await;
         }
-        let refusal = tenant
-            .try_apply::<TenantObservability>(&"t".repeat(37), base.clone())
-            .await
-            .unwrap_err();
-        assert!(
-            refusal.to_string().contains("of at most 36 characters"),
-            "{refusal}"
-        );
+        tenant
+            .refuses::<TenantObservability>(
+                &"t".repeat(37),
+                base.clone(),
+                "of at most 36 characters",
+            )
+            .await;
 
         tenant.apply::<TenantObservability>("t", base.clone()).await;
         for (patch, expected) in [
@@ -292,14 +272,9 @@ fn a_tenant_that_cannot_work_is_refused_with_what_to_do() {
                 "aws cannot be removed while things exist in that account",
             ),
         ] {
-            let refusal = tenant
-                .try_apply::<TenantObservability>("t", patched(base.clone(), patch))
-                .await
-                .unwrap_err();
-            assert!(
-                refusal.to_string().contains(expected),
-                "expected {expected:?} in: {refusal}"
-            );
+            tenant
+                .refuses::<TenantObservability>("t", patched(base.clone(), patch), expected)
+                .await;
         }
         // What may change, may.
         let role = json!({"aws": {"roleArn": "arn:aws:iam::222233334444:role/path/other"}});
@@ -316,14 +291,9 @@ fn recipients_that_cannot_be_told_are_refused_with_what_to_do() {
         let spec = |notify: Value| json!({"aws": {"accountId": "222233334444", "region": REGION}, "notify": notify});
         let topic = |region: &str, name: &str| format!("arn:aws:sns:{region}:222233334444:{name}");
         let refused = async |notify: Value, expected: &str| {
-            let refusal = tenant
-                .try_apply::<TenantObservability>("t", spec(notify.clone()))
-                .await
-                .expect_err(&notify.to_string());
-            assert!(
-                refusal.to_string().contains(expected),
-                "expected {expected:?} in: {refusal}"
-            );
+            tenant
+                .refuses::<TenantObservability>("t", spec(notify), expected)
+                .await;
         };
         let good = "oncall@vsu.example";
 
@@ -403,16 +373,13 @@ fn recipients_that_cannot_be_told_are_refused_with_what_to_do() {
         }
         let without_account =
             json!({"aws": null, "notify": {"info": {"topicArns": [topic(REGION, "pager")]}}});
-        let refusal = tenant
-            .try_apply::<TenantObservability>("t", without_account)
-            .await
-            .unwrap_err();
-        assert!(
-            refusal
-                .to_string()
-                .contains("add the aws block, or remove notify"),
-            "{refusal}"
-        );
+        tenant
+            .refuses::<TenantObservability>(
+                "t",
+                without_account,
+                "add the aws block, or remove notify",
+            )
+            .await;
 
         for notify in [
             json!({"critical": {"emails": [good, "On.Call+vsu_2@mail-1.vsu.example", "o'neill@xn--80ak6aa92e.xn--p1ai"]}}),
@@ -426,10 +393,8 @@ fn recipients_that_cannot_be_told_are_refused_with_what_to_do() {
             tenant.apply::<TenantObservability>("t", spec(notify)).await;
         }
         let last = tenant
-            .api::<TenantObservability>()
-            .get("t")
+            .now::<TenantObservability>("t")
             .await
-            .unwrap()
             .spec
             .notify
             .unwrap()
@@ -659,11 +624,7 @@ fn columns_are_blank_before_the_first_status() {
         let tenant = Tenant::new(world, "schema-columns").await;
         tenant.usual_tenant().await;
         tenant
-            .set(
-                "golden",
-                json!(["prod"]),
-                json!([alarm("a", "critical", json!({}))]),
-            )
+            .golden(json!([alarm("a", "critical", json!({}))]))
             .await;
         let get = async |what: &[&str]| {
             let mut args = vec!["-n", &tenant.namespace, "get"];

@@ -1,108 +1,16 @@
 //! SlackChannel: a channel that is there as declared, from its first message to its archive.
 
-use crate::{
-    cli::plan_as,
-    ownership::kstatus,
-    support::{Conditions, Tenant, eventually, test},
-};
+use crate::support::{Conditions, Tenant, eventually, kstatus, plan_as, test, with};
 use campanile::api::{SLACK_PREFIX, SlackChannel};
-use campanile_world::{
-    process::Process,
-    slack::{self, Mark, Trouble, WEBHOOK, Workspace},
-};
-use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::{
-    Api,
-    api::{Patch, PatchParams},
-};
+use campanile_world::slack::{Trouble, WEBHOOK, Workspace};
+use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// What a bot needs to look after public channels.
-pub const SCOPES: [&str; 6] = [
-    "channels:read",
-    "channels:manage",
-    "channels:join",
-    "chat:write",
-    "users:read",
-    "users:read.email",
-];
-
-/// What it needs besides for private ones.
-pub const PRIVATE: [&str; 2] = ["groups:read", "groups:write"];
-
-/// A workspace of the test's own, and a Secret `slack` with the token of a bot there.
-pub async fn workspace(tenant: &Tenant, scopes: &[&str]) -> (Workspace, String) {
-    let workspace = tenant.world.slack.workspace(&tenant.namespace);
-    workspace.limit_rates();
-    let token = workspace.bot(scopes);
-    tenant.secret("slack", "token", &token).await;
-    (workspace, token)
-}
-
-/// A channel by the token in the Secret `slack`.
-pub fn spec(channel: &str, more: Value) -> Value {
-    let spec = json!({"channel": channel, "tokenSecretRef": {"name": "slack", "key": "token"}});
-    with(spec, more)
-}
-
-fn with(mut spec: Value, more: Value) -> Value {
-    let fields = spec.as_object_mut().unwrap();
-    fields.extend(more.as_object().unwrap().clone());
-    spec
-}
-
-/// All that a bot needs for public and for private channels.
-pub fn all_scopes() -> Vec<&'static str> {
-    [&SCOPES[..], &PRIVATE[..]].concat()
-}
-
-/// Waits until the operator has looked so often by this token since `mark`: each look begins or ends with
-/// whether the token is still good, and comes to the listings as well.
-pub async fn looks(slack: &Workspace, token: &str, mark: Mark, times: usize) {
-    for method in ["auth.test", "conversations.list"] {
-        eventually(&format!("{times} calls of {method}"), || async {
-            let calls = slack.calls_since(mark, method).into_iter();
-            match calls.filter(|call| call.token == token).count() {
-                found if found >= times => Ok(()),
-                found => Err(found.to_string()),
-            }
-        })
-        .await;
-    }
-}
-
-/// Waits until the bot is in the channel, or is not.
-pub async fn bot_is(slack: &Workspace, token: &str, channel: &str, within: bool) {
-    let bot = slack.bot_user(token);
-    eventually(
-        &format!("{within} that the bot is in {channel}"),
-        || async {
-            match slack.channel(channel) {
-                Some(found) if found.members.contains(&bot) == within => Ok(()),
-                other => Err(format!("{other:?}")),
-            }
-        },
-    )
-    .await;
-}
-
-pub async fn log(operator: &Process) -> String {
-    let log = tokio::fs::read_to_string(operator.log_path()).await;
-    log.unwrap()
-}
-
-/// Nothing broke Slack's contract, and no more was asked than Slack lets through; `refused` calls met such
-/// a trouble on demand.
-pub fn kept_the_rules(tenant: &Tenant, slack: &Workspace, refused: usize) {
-    assert_eq!(slack.violations(), Vec::<String>::new());
-    // A webhook is asked as often as Slack takes messages by it, and its clock is not ours.
-    let limited = |call: &slack::Call| call.status == Some(429) && call.method != WEBHOOK;
-    let calls = tenant.world.slack.calls().into_iter();
-    let ours = calls.filter(|call| call.workspace == slack.id());
-    let limited: Vec<_> = ours.filter(limited).collect();
-    assert_eq!(limited.len(), refused, "{limited:#?}");
-}
+pub use crate::support::{
+    log,
+    slack::{SCOPES, all_scopes, bot_is, kept_the_rules, looks, spec, workspace},
+};
 
 #[test]
 fn a_channel_is_made_kept_and_archived() {
@@ -232,7 +140,7 @@ fn a_private_channel_out_of_sight_is_not_made_twice() {
         ] {
             assert!(lost.contains(part), "{part}: {lost}");
         }
-        let object = tenant.api::<SlackChannel>().get("ops").await.unwrap();
+        let object = tenant.now::<SlackChannel>("ops").await;
         let ready = object.condition("ChannelReady").unwrap();
         assert_eq!((&*ready.status, &*ready.reason), ("False", "AccessDenied"));
         assert_eq!(kstatus(&object), "Failed");
@@ -294,7 +202,7 @@ fn what_is_there_already_becomes_ours_only_where_the_spec_says_so() {
             ("Runs", "All of them")
         );
         bot_is(&slack, &token, &id, true).await;
-        let object = tenant.api::<SlackChannel>().get("runs").await.unwrap();
+        let object = tenant.now::<SlackChannel>("runs").await;
         let status = object.status.unwrap();
         assert_eq!(status.channel_id.as_deref(), Some(&*id));
 
@@ -370,7 +278,7 @@ fn people_are_invited_once_each() {
             users.iter().all(|user| channel.members.contains(*user))
         };
         assert!(within(&[&ann, &bob]), "the others are there all the same");
-        let object = tenant.api::<SlackChannel>().get("runs").await.unwrap();
+        let object = tenant.now::<SlackChannel>("runs").await;
         assert!(object.holds("ChannelReady"), "messages get in");
         let mut invited = object.status.unwrap().invited;
         invited.sort();
@@ -462,7 +370,7 @@ fn a_webhook_is_watched_and_nothing_is_posted() {
         assert!(waits.contains("Secret slack-hook/hook"), "{waits}");
         tenant.secret("hook", "url", &first).await;
         tenant.ready::<SlackChannel>("hook", "Applied").await;
-        let object = tenant.api::<SlackChannel>().get("hook").await.unwrap();
+        let object = tenant.now::<SlackChannel>("hook").await;
         assert!(object.holds("WebhookReady"));
         assert!(object.condition("ChannelReady").is_none());
         assert_eq!(kstatus(&object), "Current");
@@ -521,7 +429,7 @@ fn a_webhook_is_watched_and_nothing_is_posted() {
             _ => Ok(()),
         })
         .await;
-        let object = tenant.api::<SlackChannel>().get("hook").await.unwrap();
+        let object = tenant.now::<SlackChannel>("hook").await;
         assert!(object.holds("Ready") && object.holds("WebhookReady"));
         let args = ["-n", "slack-hook", "--allow-private-endpoints"];
         let planned = plan_as(world, &[], &args, "").await;
@@ -565,7 +473,7 @@ fn a_webhook_is_watched_and_nothing_is_posted() {
         );
         tenant.apply::<SlackChannel>("both", webhook(both)).await;
         tenant.ready::<SlackChannel>("both", "Applied").await;
-        let object = tenant.api::<SlackChannel>().get("both").await.unwrap();
+        let object = tenant.now::<SlackChannel>("both").await;
         assert!(object.holds("WebhookReady") && object.holds("ChannelReady"));
         assert_eq!(slack.channel("alerts").unwrap().topic, "Alerts");
         // What ails one says nothing of the other.
@@ -573,7 +481,7 @@ fn a_webhook_is_watched_and_nothing_is_posted() {
         tenant
             .stands::<SlackChannel>("both", "WebhookReady", "False", "Revoked")
             .await;
-        let object = tenant.api::<SlackChannel>().get("both").await.unwrap();
+        let object = tenant.now::<SlackChannel>("both").await;
         assert!(object.holds("ChannelReady"), "{object:?}");
         slack.set_topic("alerts", "lunch");
         eventually("its topic to be set again", || async {
@@ -642,7 +550,7 @@ fn a_webhook_that_is_none_of_slacks_is_not_asked() {
                 "{told}"
             );
         }
-        let object = tenant.api::<SlackChannel>().get("hook").await.unwrap();
+        let object = tenant.now::<SlackChannel>("hook").await;
         assert_eq!(kstatus(&object), "InProgress");
         let ready = object.condition("WebhookReady").unwrap();
         assert_eq!(
@@ -652,15 +560,6 @@ fn a_webhook_that_is_none_of_slacks_is_not_asked() {
         assert_eq!(slack.calls(WEBHOOK), []);
         kept_the_rules(&tenant, &slack, 0);
     });
-}
-
-/// Sets or removes an annotation of the tenant's Namespace, as the platform team does.
-async fn annotate_namespace(tenant: &Tenant, key: &str, value: Option<&str>) {
-    let patch = Patch::Merge(json!({"metadata": {"annotations": {key: value}}}));
-    let api = Api::<Namespace>::all(tenant.client.clone());
-    let params = PatchParams::default();
-    let patched = api.patch(&tenant.namespace, &params, &patch).await;
-    patched.unwrap();
 }
 
 #[test]
@@ -696,9 +595,9 @@ fn the_operators_own_token_serves_within_a_prefix() {
         );
         assert_eq!(world.slack.count(|call| call.token == token), 0);
 
-        annotate_namespace(&tenant, SLACK_PREFIX, Some("vsu_")).await;
+        tenant.annotate_namespace(SLACK_PREFIX, Some("vsu_")).await;
         tenant.ready::<SlackChannel>("runs", "Applied").await;
-        let object = tenant.api::<SlackChannel>().get("runs").await.unwrap();
+        let object = tenant.now::<SlackChannel>("runs").await;
         let status = serde_json::to_string(&object.status).unwrap();
         assert!(status.contains("the operator's own token"), "{status}");
         tenant.apply::<SlackChannel>("other", own("fsu_runs")).await;
@@ -717,11 +616,11 @@ fn the_operators_own_token_serves_within_a_prefix() {
         let names: Vec<_> = slack.channels().into_iter().map(|it| it.name).collect();
         assert_eq!(names, ["general", "vsu_runs"]);
 
-        annotate_namespace(&tenant, SLACK_PREFIX, None).await;
+        tenant.annotate_namespace(SLACK_PREFIX, None).await;
         let denied = tenant.ready::<SlackChannel>("runs", "AccessDenied").await;
         assert!(denied.contains(SLACK_PREFIX), "{denied}");
         slack.set_topic("vsu_runs", "lunch");
-        annotate_namespace(&tenant, SLACK_PREFIX, Some("vsu_r")).await;
+        tenant.annotate_namespace(SLACK_PREFIX, Some("vsu_r")).await;
         tenant.ready::<SlackChannel>("runs", "Applied").await;
         eventually("the topic to be set again", || async {
             match slack.channel("vsu_runs").unwrap().topic {
@@ -893,7 +792,7 @@ fn a_channel_says_how_it_stands() {
                 .contains("Secret slack-stands/slack does not exist: create it with the key token"),
             "{waits}"
         );
-        let object = tenant.api::<SlackChannel>().get("runs").await.unwrap();
+        let object = tenant.now::<SlackChannel>("runs").await;
         assert!(object.holds("Reconciling") && !object.holds("Stalled"));
         assert_eq!(kstatus(&object), "InProgress");
         for (text, says) in [
@@ -933,7 +832,7 @@ fn a_channel_says_how_it_stands() {
         tenant.secret("slack", "token", &format!("{token}\n")).await;
         let summary = tenant.ready::<SlackChannel>("runs", "Applied").await;
         assert!(summary.contains("channel vsu_runs"), "{summary}");
-        let object = tenant.api::<SlackChannel>().get("runs").await.unwrap();
+        let object = tenant.now::<SlackChannel>("runs").await;
         assert_eq!(kstatus(&object), "Current");
         let status = object.status.unwrap();
         let channel = slack.channel("vsu_runs").unwrap();
@@ -944,7 +843,7 @@ fn a_channel_says_how_it_stands() {
         let suspended = runs(json!({"suspend": true}));
         tenant.apply::<SlackChannel>("runs", suspended).await;
         tenant.ready::<SlackChannel>("runs", "Suspended").await;
-        let object = tenant.api::<SlackChannel>().get("runs").await.unwrap();
+        let object = tenant.now::<SlackChannel>("runs").await;
         assert_eq!((kstatus(&object), object.holds("Ready")), ("Current", true));
         slack.set_topic("vsu_runs", "lunch");
         let mark = slack.mark();
@@ -1054,18 +953,15 @@ fn a_channel_that_cannot_work_is_refused_with_what_to_do() {
                 "spec.webhookSecretRef.name",
             ),
         ] {
-            let refused = tenant
-                .try_apply::<SlackChannel>("refused", spec.clone())
+            tenant
+                .refuses::<SlackChannel>("refused", spec, expected)
                 .await;
-            let error = refused.expect_err(&spec.to_string()).to_string();
-            assert!(error.contains(expected), "{expected}\n{error}");
         }
         for name in ["a.b", &"a".repeat(64)] {
-            let refused = tenant
-                .try_apply::<SlackChannel>(name, spec("a", json!({})))
+            let spec = spec("a", json!({}));
+            tenant
+                .refuses::<SlackChannel>(name, spec, "metadata.name")
                 .await;
-            let error = refused.expect_err(name).to_string();
-            assert!(error.contains("metadata.name"), "{error}");
         }
 
         // What cannot be changed.
@@ -1087,7 +983,7 @@ fn a_channel_that_cannot_work_is_refused_with_what_to_do() {
             );
         }
         // Before anybody looks after it, it is not done with: kstatus knows that by the generation.
-        let written = tenant.api::<SlackChannel>().get("public").await.unwrap();
+        let written = tenant.now::<SlackChannel>("public").await;
         assert!(written.conditions().is_empty());
     });
 }

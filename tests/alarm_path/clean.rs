@@ -1,18 +1,11 @@
 //! What is missing is told and holds up nothing else; what goes leaves nothing behind.
 
 use super::Site;
-use crate::{
-    slack_channel::SCOPES,
-    support::{Conditions, Tenant, alarm, eventually, test},
-};
+use crate::support::{CLUSTER, Conditions, Tenant, errors, eventually, slack::SCOPES, test};
 use campanile::api::{
     AlarmSet, AlarmState, SLACK_PREFIX, Severity, SlackChannel, TenantObservability,
 };
-use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::{
-    Api,
-    api::{Patch, PatchParams},
-};
+use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -40,12 +33,8 @@ impl Site {
 
     /// Lets the operator's own token serve channels of this namespace whose names begin so.
     async fn lend(&self, prefix: &str) {
-        let patch = json!({"metadata": {"annotations": {SLACK_PREFIX: prefix}}});
-        let api = Api::<Namespace>::all(self.tenant.client.clone());
-        let name = &self.tenant.namespace;
-        api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
-            .await
-            .unwrap();
+        let tenant = &self.tenant;
+        tenant.annotate_namespace(SLACK_PREFIX, Some(prefix)).await;
     }
 }
 
@@ -267,8 +256,7 @@ fn without_slack_eventbridge_is_not_asked() {
         let tenant = &site.tenant;
         tenant.usual_tenant().await;
         let _operator = tenant.operator().await;
-        site.golden(json!([alarm("errors", "critical", json!({}))]))
-            .await;
+        site.golden(errors()).await;
         tenant.ready::<AlarmSet>("golden", "Applied").await;
         let name = &tenant.namespace;
         tenant.ready::<TenantObservability>(name, "Applied").await;
@@ -336,7 +324,7 @@ async fn is_told(site: &Site, name: &str, missing: Missing) {
     let Missing { reason, says } = missing;
     let tenant = &site.tenant;
     let spec = json!({"tenantRef": {"name": name}, "environments": ["prod"],
-        "alarms": [alarm("errors", "critical", json!({}))]});
+        "alarms": errors()});
     tenant.apply::<AlarmSet>(name, spec).await;
     tenant.ready::<AlarmSet>(name, "Applied").await;
     let ready = tenant.ready::<TenantObservability>(name, reason).await;
@@ -351,7 +339,7 @@ async fn is_told(site: &Site, name: &str, missing: Missing) {
         .stands::<TenantObservability>(name, "Healthy", "False", "Degraded")
         .await;
     assert!(healthy.contains(&delivery), "{name}: {healthy}");
-    let object = tenant.api::<TenantObservability>().get(name).await.unwrap();
+    let object = tenant.now::<TenantObservability>(name).await;
     assert!(object.holds("AccountReachable"));
     assert!(object.holds("Reconciling") && !object.holds("Stalled"));
     let topics = object.status.unwrap().topics;
@@ -369,9 +357,8 @@ async fn is_heard(site: &Site, name: &str, channel: &str) {
     site.tenant
         .stands::<TenantObservability>(name, "Healthy", "True", "Healthy")
         .await;
-    let cluster = crate::support::CLUSTER;
     let alarm = campanile::names::alarm(
-        cluster,
+        CLUSTER,
         name,
         Severity::Critical,
         name,

@@ -2,7 +2,7 @@
 //! or is not ours to touch.
 
 use super::Site;
-use crate::support::{CLUSTER, Conditions, eventually, test, version};
+use crate::support::{CLUSTER, Conditions, errors, eventually, test, version};
 use aws_sdk_eventbridge::types::{
     ApiDestinationHttpMethod, ConnectionAuthorizationType,
     CreateConnectionApiKeyAuthRequestParameters, CreateConnectionAuthRequestParameters, RuleState,
@@ -62,8 +62,8 @@ impl Site {
             let drifted = object.condition("Drifted").unwrap();
             (drifted.reason.clone(), drifted.message.clone())
         };
-        let before = tenant.api::<TenantObservability>().get(name).await;
-        let before = drifted(&before.unwrap());
+        let before = tenant.now::<TenantObservability>(name).await;
+        let before = drifted(&before);
         let mark = tenant.world.aws.mark();
         done.await;
         let mended = tenant
@@ -490,7 +490,7 @@ fn what_carries_no_mark_is_a_conflict_and_is_not_touched() {
         let apply = async |name: &str| {
             let spec = site.spec(json!({"critical": ["alerts"]}));
             tenant.apply::<TenantObservability>(name, spec).await;
-            let spec = json!({"tenantRef": {"name": name}, "alarms": [crate::support::alarm("errors", "critical", json!({}))]});
+            let spec = json!({"tenantRef": {"name": name}, "alarms": errors()});
             tenant.apply::<AlarmSet>(name, spec).await;
             tenant.ready::<AlarmSet>(name, "Applied").await;
         };
@@ -501,8 +501,8 @@ fn what_carries_no_mark_is_a_conflict_and_is_not_touched() {
                 .stands::<TenantObservability>(name, "DeliveryReady", "False", "SlackConflict")
                 .await;
             assert!(says.contains(&thing), "{thing} in {says}");
-            let object = tenant.api::<TenantObservability>().get(name).await;
-            assert!(object.unwrap().holds("Stalled"));
+            let object = tenant.now::<TenantObservability>(name).await;
+            assert!(object.holds("Stalled"));
         };
 
         // A rule.
@@ -655,8 +655,8 @@ fn a_token_that_was_revoked_is_told_and_replaced() {
         site.tenant
             .stands::<TenantObservability>(name, "Healthy", "False", "Degraded")
             .await;
-        let object = site.tenant.api::<TenantObservability>().get(name).await;
-        assert!(object.unwrap().holds("Ready"), "nothing is wrong in AWS");
+        let object = site.tenant.now::<TenantObservability>(name).await;
+        assert!(object.holds("Ready"), "nothing is wrong in AWS");
         site.fire(1).await;
         let lost = site.delivery("it to be taken for delivered", |deliveries| {
             let last = deliveries.last()?;

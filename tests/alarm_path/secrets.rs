@@ -1,35 +1,14 @@
 //! What is secret stays where it belongs; and what a plan shows of the way to Slack.
 
 use super::Site;
-use crate::{
-    cli::plan_as,
-    slack_channel::SCOPES,
-    support::{Conditions, alarm, eventually, test},
+use crate::support::{
+    Address, Conditions, alarm, eventually, log, once, plan_as, slack::SCOPES, test,
 };
-use campanile::api::{
-    AlarmSet, AlarmState, SLACK_PREFIX, Severity, SlackChannel, TenantObservability,
-};
+use campanile::api::{AlarmSet, AlarmState, SLACK_PREFIX, Severity, SlackChannel};
 use campanile_world::aws::Trouble;
-use k8s_openapi::api::{core::v1::Namespace, events::v1::Event};
-use kube::{
-    Api,
-    api::{ListParams, Patch, PatchParams},
-};
+use k8s_openapi::api::events::v1::Event;
 use serde_json::json;
 use std::{collections::BTreeSet, time::Duration};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
-
-async fn metrics(address: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = b"GET /metrics HTTP/1.1\r\nHost: campanile\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
-}
 
 /// What nothing may show a part of: the end, which tells one from another.
 fn tail(secret: &str) -> String {
@@ -41,11 +20,9 @@ fn a_secret_is_only_where_it_belongs() {
     test(|world| async move {
         let site = Site::new(world, "path-secret").await;
         let tenant = &site.tenant;
-        let patch = json!({"metadata": {"annotations": {SLACK_PREFIX: "path-secret"}}});
-        Api::<Namespace>::all(tenant.client.clone())
-            .patch("path-secret", &PatchParams::default(), &Patch::Merge(patch))
-            .await
-            .unwrap();
+        tenant
+            .annotate_namespace(SLACK_PREFIX, Some("path-secret"))
+            .await;
         let operators = site.slack.bot(&SCOPES);
         let hook = site.hooked("alerts").await;
         let own = site.manned("ops").await;
@@ -70,26 +47,21 @@ fn a_secret_is_only_where_it_belongs() {
         for secret in &secrets {
             world.aws.watch_for(secret);
         }
-        let port = campanile_world::port::free().unwrap();
-        let address = format!("127.0.0.1:{port}");
+        let address = Address::free();
         let loud = [
             ("CAMPANILE_LOG", "debug"),
             ("SLACK_BOT_TOKEN", operators.as_str()),
         ];
-        let operator = tenant
-            .operator_in(&loud, &["--metrics-addr", &address])
-            .await;
+        let operator = tenant.operator_in(&loud, &address.option()).await;
         let mut seen = Vec::new();
         let objects = async || {
-            let own = tenant.api::<TenantObservability>();
-            let own = own.get("path-secret").await.unwrap();
-            let channels = tenant.api::<SlackChannel>();
-            let channels = channels.list(&ListParams::default()).await.unwrap();
-            let events = tenant.api::<Event>().list(&ListParams::default()).await;
+            let own = tenant.tenant_now().await;
+            let channels = tenant.list::<SlackChannel>().await;
+            let events = tenant.list::<Event>().await;
             [
                 serde_json::to_string(&own).unwrap(),
-                serde_json::to_string(&channels.items).unwrap(),
-                serde_json::to_string(&events.unwrap().items).unwrap(),
+                serde_json::to_string(&channels).unwrap(),
+                serde_json::to_string(&events).unwrap(),
             ]
         };
         let plans = async || {
@@ -122,9 +94,7 @@ fn a_secret_is_only_where_it_belongs() {
             let refusal = Trouble::Answer(400, "ValidationException".into(), quoted);
             world.aws.trouble(&tenant.account, operation, refusal);
             site.notify(notify).await;
-            let refused = tenant
-                .ready::<TenantObservability>("path-secret", "PartiallyFailed")
-                .await;
+            let refused = tenant.tenant_is("PartiallyFailed").await;
             let says = format!("AWS refused {operation}: ValidationException: ");
             assert!(
                 refused.contains(&says) && refused.contains("is not good"),
@@ -141,7 +111,7 @@ fn a_secret_is_only_where_it_belongs() {
             world.aws.allow(&tenant.account, operation);
             site.nudge("path-secret").await;
             tenant
-                .until::<TenantObservability>("path-secret", "no refusal any more", |tenant| {
+                .tenant_until("no refusal any more", |tenant| {
                     let ready = tenant.condition("Ready").unwrap();
                     ["Applied", "WaitingForChannel"].contains(&&*ready.reason)
                 })
@@ -175,28 +145,23 @@ fn a_secret_is_only_where_it_belongs() {
             let call = format!("{} events:{operation}", tenant.account);
             eventually(&call, || async {
                 let seen = world.aws.seen(secret);
-                (seen == [call.clone()])
-                    .then_some(())
-                    .ok_or_else(|| format!("{seen:?}"))
+                once(seen == [call.clone()], &seen)
             })
             .await;
         }
         site.delivering().await;
         seen.extend(objects().await);
-        seen.push(metrics(&address).await);
+        seen.push(address.metrics().await);
 
         // Somebody copies the operator's own token: it goes nowhere.
         site.hand_over("ops", &operators).await;
-        tenant
-            .ready::<TenantObservability>("path-secret", "WaitingForSecret")
-            .await;
+        tenant.tenant_is("WaitingForSecret").await;
         seen.extend(objects().await);
         seen.extend(plans().await);
-        tenant.delete::<TenantObservability>("path-secret").await;
-        tenant.gone::<TenantObservability>("path-secret").await;
+        tenant.delete_tenant().await;
+        tenant.tenant_gone().await;
         operator.stop(Duration::from_secs(10)).await.unwrap();
-        let log = tokio::fs::read_to_string(operator.log_path()).await;
-        let log = log.unwrap();
+        let log = log(&operator).await;
         for line in [
             "\"api\":\"events:CreateConnection\"",
             "\"api\":\"events:UpdateConnection\"",

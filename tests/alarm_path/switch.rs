@@ -1,10 +1,7 @@
 //! A channel that is reached by a webhook comes to be reached by a bot, or the other way round, and no alarm is lost.
 
 use super::{Site, Told};
-use crate::{
-    slack_channel::SCOPES,
-    support::{eventually, test},
-};
+use crate::support::{eventually, slack::SCOPES, test};
 use campanile::api::{AlarmSet, AlarmState, Severity, SlackChannel, SlackVia, TenantObservability};
 use campanile_world::{aws::Outcome, slack::By};
 use serde_json::json;

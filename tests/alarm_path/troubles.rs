@@ -1,7 +1,7 @@
 //! What AWS refuses, loses and answers too late on the way to Slack: told on the resource, mended without a restart.
 
 use super::Site;
-use crate::support::{CLUSTER, Conditions, alarm, test};
+use crate::support::{CLUSTER, Conditions, errors, test};
 use campanile::{
     api::{AlarmSet, AlarmState, Severity, TenantObservability},
     names,
@@ -29,7 +29,7 @@ async fn is_weathered(site: &Site, name: &str, operation: &str, trouble: Trouble
     let spec = site.spec(json!({"critical": ["alerts"]}));
     tenant.apply::<TenantObservability>(name, spec).await;
     let spec = json!({"tenantRef": {"name": name}, "environments": ["prod"],
-        "alarms": [alarm("errors", "critical", json!({}))]});
+        "alarms": errors()});
     tenant.apply::<AlarmSet>(name, spec).await;
     tenant.ready::<AlarmSet>(name, "Applied").await;
     let says = tenant.ready::<TenantObservability>(name, told.ready).await;
@@ -146,7 +146,7 @@ fn an_answer_that_is_lost_makes_nothing_twice() {
             let spec = site.spec(json!({"critical": ["alerts"]}));
             tenant.apply::<TenantObservability>(&name, spec).await;
             let spec = json!({"tenantRef": {"name": name}, "environments": ["prod"],
-                "alarms": [alarm("errors", "critical", json!({}))]});
+                "alarms": errors()});
             tenant.apply::<AlarmSet>(&name, spec).await;
             tenant.ready::<AlarmSet>(&name, "Applied").await;
             is_whole(&site, &name).await;
@@ -291,8 +291,8 @@ fn what_cannot_be_read_is_not_made_again() {
                     .await;
                 assert!(says.contains("events:ListConnections"), "{says}");
             } else {
-                let object = tenant.api::<TenantObservability>().get(name).await;
-                assert!(object.unwrap().holds("Ready"), "{operation}");
+                let object = tenant.now::<TenantObservability>(name).await;
+                assert!(object.holds("Ready"), "{operation}");
             }
             assert_eq!(site.inventory().await, all, "{operation}");
             world.aws.allow(&tenant.account, operation);

@@ -9,23 +9,18 @@
 #[allow(dead_code)]
 mod fleet;
 #[path = "../support/mod.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 mod support;
 mod table;
 mod usage;
 
 use anyhow::{Result, bail};
-use campanile::api::{ACCOUNT_BINDING, AlarmSet, TenantObservability};
+use campanile::api::{AlarmSet, TenantObservability};
 use campanile_world::{
     World,
     aws::{Call, Mark, Trust},
 };
 use fleet::{ALARMS, Fleet, Operator, SET, Who, alarms, concerns, describes};
-use k8s_openapi::api::core::v1::Namespace;
-use kube::{
-    Api,
-    api::{Patch, PatchParams},
-};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
@@ -305,12 +300,7 @@ async fn near(world: &'static World, large: &Tenant) -> Result<Tenant> {
     let role = format!("arn:aws:iam::{}:role/near", near.account);
     let external_id = format!("{CLUSTER}/{}", near.namespace);
     world.aws.role(&role, Trust::external_id(external_id));
-    let bound = json!({"metadata": {"annotations": {ACCOUNT_BINDING: near.account}}});
-    let namespaces = Api::<Namespace>::all(near.client.clone());
-    let (name, params) = (&near.namespace, PatchParams::default());
-    namespaces
-        .patch(name, &params, &Patch::Merge(bound))
-        .await?;
+    near.bind(Some(&near.account)).await;
     let mut spec = near.usual_spec();
     spec["aws"] = json!({"accountId": near.account, "region": REGION, "roleArn": role});
     near.tenant(spec).await;

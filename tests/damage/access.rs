@@ -1,7 +1,7 @@
 //! An account that does not let us in, or leads elsewhere: told on all that need it, with whom to trust.
 
 use super::*;
-use crate::support::{CLUSTER, REGION, test};
+use crate::support::{CLUSTER, REGION};
 use campanile_world::aws::Trust;
 
 #[test]
@@ -10,7 +10,7 @@ fn a_role_that_does_not_let_us_in_is_said_on_all_that_need_it() {
         let tenant = Tenant::new(world, "damage-role").await;
         let _operator = in_place(&tenant, tenant.usual_spec()).await;
         let (role, namespace) = (tenant.role(), &tenant.namespace);
-        healthy(&tenant).await;
+        tenant.healthy().await;
         let (name, right) = errors(&tenant).await;
         let external_id = format!("{CLUSTER}/{namespace}");
         let trust = || Trust::external_id(&external_id);
@@ -58,10 +58,7 @@ fn a_role_that_does_not_let_us_in_is_said_on_all_that_need_it() {
                 Harm::Deleted => world.aws.remove_role(&role),
             }
             let mark = world.aws.mark();
-            for message in [
-                tenant.ready::<TenantObservability>(namespace, denied).await,
-                tenant.ready::<AlarmSet>("golden", denied).await,
-            ] {
+            for message in tenant.both_are(denied).await {
                 assert!(message.contains(says.as_str()), "{what}: {message}");
             }
             // It is asked once per slow poll, and by each watch when it is refused and when it hears of that.
@@ -70,21 +67,21 @@ fn a_role_that_does_not_let_us_in_is_said_on_all_that_need_it() {
             assert!((1..=5).contains(&in_vain), "{what}: asked {in_vain} times");
             told::<TenantObservability>(&tenant, namespace, denied, before.0).await;
             told::<AlarmSet>(&tenant, "golden", denied, before.1).await;
-            let locked_out = now::<TenantObservability>(&tenant, namespace).await;
-            let found = verdict(&locked_out, "AccountReachable");
+            let locked_out = tenant.tenant_now().await;
+            let found = locked_out.verdict("AccountReachable");
             assert_eq!(found, ("False", denied), "{what}");
             let reachable = locked_out.condition("AccountReachable").unwrap();
             assert!(
                 reachable.message.contains(says.as_str()),
                 "{what}: {reachable:?}"
             );
-            comes_to(&tenant, Health::Unknown).await;
+            tenant.comes_to(Health::Unknown).await;
             let status = locked_out.status.unwrap();
             assert_eq!(status.external_id.as_ref(), Some(&external_id), "{what}");
             assert!(status.links.unwrap().alarms.is_some(), "{what}");
             let topics = status.topics.len();
             assert_eq!(topics, 2, "{what}: they are there, for all we know");
-            let set = now::<AlarmSet>(&tenant, "golden").await;
+            let set = tenant.now::<AlarmSet>("golden").await;
             assert_eq!(
                 set.status.unwrap().counts,
                 None,
@@ -97,12 +94,11 @@ fn a_role_that_does_not_let_us_in_is_said_on_all_that_need_it() {
             assert_eq!(tenant.writes_since(mark), [], "{what}");
             tenant.trust(trust());
             match asked {
-                "set" => ask::<AlarmSet>(&tenant, "golden", what).await,
-                _ => ask::<TenantObservability>(&tenant, namespace, what).await,
+                "set" => tenant.ask::<AlarmSet>("golden", what).await,
+                _ => tenant.ask_tenant(what).await,
             }
             // Whoever is asked, the other hears of it.
-            applied(&tenant).await;
-            tenant.ready::<AlarmSet>("golden", "Applied").await;
+            tenant.both_are("Applied").await;
             is_as_before(&tenant, what, &right).await;
             let well = |tenant: &TenantObservability| {
                 tenant.holds("AccountReachable") && tenant.holds("Healthy")
@@ -123,10 +119,8 @@ fn whom_to_trust_is_said_before_anybody_lets_us_in() {
         declare(&tenant, spec).await;
         let _operator = operator(&tenant, &[]).await;
         let namespace = &tenant.namespace;
-        tenant
-            .ready::<TenantObservability>(namespace, "AccessDenied")
-            .await;
-        let refused = now::<TenantObservability>(&tenant, namespace).await;
+        tenant.tenant_is("AccessDenied").await;
+        let refused = tenant.tenant_now().await;
         let status = refused.status.unwrap();
         assert_eq!(status.external_id, Some(format!("{CLUSTER}/{namespace}")));
         let link = status.links.unwrap().alarms.unwrap();
@@ -140,8 +134,7 @@ fn whom_to_trust_is_said_before_anybody_lets_us_in() {
 
         // Mended, and the tenant is asked to look again: its sets need not be.
         tenant.trust(Trust::external_id(format!("{CLUSTER}/{namespace}")));
-        ask::<TenantObservability>(&tenant, namespace, "mended").await;
-        applied(&tenant).await;
-        tenant.ready::<AlarmSet>("golden", "Applied").await;
+        tenant.ask_tenant("mended").await;
+        tenant.both_are("Applied").await;
     });
 }

@@ -2,7 +2,6 @@
 //! absence.
 
 use super::*;
-use crate::support::test;
 use aws_sdk_cloudwatch::types::{Dimension, StandardUnit, Tag};
 use campanile_world::aws::Trouble;
 use futures::FutureExt;
@@ -22,7 +21,7 @@ fn an_alarm_is_mended_whatever_is_done_to_it() {
         let spec = tenant.usual_spec();
         let site = Site::in_place(tenant, spec).await;
         let tenant = &site.tenant;
-        healthy(tenant).await;
+        tenant.healthy().await;
 
         let (name, right) = errors(tenant).await;
         let mark = owner(tenant, &right).await.unwrap();
@@ -139,7 +138,7 @@ fn an_alarm_is_mended_whatever_is_done_to_it() {
         }
 
         // What is damaged at once is told at once.
-        let all: Vec<_> = tenant.alarms().await.into_keys().collect();
+        let all = tenant.alarm_names().await;
         assert_eq!(all.len(), 2);
         let damage = Damage {
             what: "both deleted",
@@ -162,7 +161,7 @@ fn an_alarm_is_mended_whatever_is_done_to_it() {
             })
             .await;
         tenant.polls(world.aws.mark(), 2).await;
-        is_quiet(tenant, "golden").await;
+        tenant.is_quiet("when all is repaired").await;
         let repaired = events::<AlarmSet>(tenant, "golden", "DriftRepaired").await;
         assert_eq!(repaired.len(), count + 1, "one Event for one damage");
         let namespace = &tenant.namespace;
@@ -190,18 +189,18 @@ fn a_repair_that_is_refused_is_said_and_not_tried_at_every_poll() {
         );
         let (at, _) = told::<AlarmSet>(tenant, "golden", "AccessDenied", 0).await;
         Look::alarms(1).in_time(tenant, mark, at, "the denial");
-        let set = now::<AlarmSet>(tenant, "golden").await;
+        let set = tenant.now::<AlarmSet>("golden").await;
         assert_eq!(first_entry(&set), ("errors", Some("AccessDenied")));
         tenant.polls(world.aws.mark(), 3).await;
         assert_eq!(tenant.writes_since(mark).len(), 1, "it was tried once");
         assert_eq!(site.drift::<AlarmSet>().await, (0, 0));
 
         world.aws.allow(&tenant.account, "PutMetricAlarm");
-        ask::<AlarmSet>(tenant, "golden", "mended").await;
+        tenant.ask::<AlarmSet>("golden", "mended").await;
         tenant.ready::<AlarmSet>("golden", "Applied").await;
         is_as_before(tenant, "allowed", &right).await;
-        let set = now::<AlarmSet>(tenant, "golden").await;
-        assert_eq!(verdict(&set, "Drifted").1, "DriftRepaired");
+        let set = tenant.now::<AlarmSet>("golden").await;
+        assert_eq!(set.verdict("Drifted").1, "DriftRepaired");
         assert_eq!(site.drift::<AlarmSet>().await, (1, 1));
     });
 }
@@ -221,9 +220,7 @@ fn a_listing_that_breaks_off_is_not_absence() {
             }
             tenant.usual_tenant().await;
             let alarms = (0..count).map(|n| alarm(&format!("a{n:03}"), "info", json!({})));
-            tenant
-                .set("golden", json!(["prod"]), alarms.collect())
-                .await;
+            tenant.golden(alarms.collect()).await;
             let _operator = operator(&tenant, &["--aws-rate", "PutMetricAlarm=1000"]).await;
             let counted = |set: &AlarmSet| {
                 let Some(status) = &set.status else {
@@ -235,7 +232,7 @@ fn a_listing_that_breaks_off_is_not_absence() {
                     && status.alarms.iter().all(|entry| entry.since.is_some())
             };
             tenant.until("golden", "all in place", counted).await;
-            healthy(&tenant).await;
+            tenant.healthy().await;
             let whole = async || {
                 let alarms = tenant.alarms().await.into_values();
                 alarms.map(|alarm| still(&alarm)).collect::<Vec<_>>()
@@ -258,15 +255,8 @@ fn a_listing_that_breaks_off_is_not_absence() {
             let first = right[0].alarm_name().unwrap();
             let delete = tenant.cloudwatch().delete_alarms().alarm_names(first);
             delete.send().await.unwrap();
-            eventually("two listings that broke off", || async {
-                if failed() >= 4 {
-                    Ok(())
-                } else {
-                    Err(failed().to_string())
-                }
-            })
-            .await;
-            let set = now::<AlarmSet>(&tenant, "golden").await;
+            at_least("two listings that broke off", 4, failed).await;
+            let set = tenant.now::<AlarmSet>("golden").await;
             assert!(counted(&set) && set.holds("Ready"), "{name}: {set:?}");
             assert_eq!(tenant.writes_since(mark), [], "{name}");
             assert_eq!(whole().await.len(), right.len() - 1, "{name}");

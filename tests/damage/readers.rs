@@ -2,7 +2,6 @@
 //! left alone.
 
 use super::*;
-use crate::support::test;
 use campanile_world::aws::Unsubscribed;
 
 /// The usual tenant, with these addresses for what is critical.
@@ -25,11 +24,7 @@ async fn subscribe(tenant: &Tenant, topic: &str, address: &str) {
 async fn only(tenant: &Tenant, topic: &str, address: &str) {
     eventually(&format!("only {address}"), || async {
         let all = subscriptions(tenant, topic).await;
-        if all.keys().eq([address]) {
-            Ok(())
-        } else {
-            Err(format!("{all:?}"))
-        }
+        once(all.keys().eq([address]), &all)
     })
     .await;
 }
@@ -41,15 +36,15 @@ fn a_reader_of_mail_is_invited_once() {
         let (oncall, by_hand) = ("oncall@vsu.example", "by-hand@vsu.example");
         let namespace = &tenant.namespace;
         let first = in_place(&tenant, with_mail(&tenant, &[oncall])).await;
-        let pending = delivery(&tenant, "PendingConfirmation").await;
+        let pending = tenant.delivery("PendingConfirmation").await;
         let told = pending.condition("DeliveryReady").unwrap();
         assert_eq!(told.status, "False");
         assert!(
             told.message.contains("oncall@vsu.example (critical)"),
             "{told:?}"
         );
-        let pending = comes_to(&tenant, Health::Degraded).await;
-        assert_eq!(verdict(&pending, "Ready").1, "Applied");
+        let pending = tenant.comes_to(Health::Degraded).await;
+        assert_eq!(pending.verdict("Ready").1, "Applied");
         assert!(pending.holds("Ready") && !pending.holds("Healthy"));
         assert!(
             pending.condition("Reconciling").is_none() && pending.condition("Stalled").is_none()
@@ -66,8 +61,8 @@ fn a_reader_of_mail_is_invited_once() {
         let mut edited = with_mail(&tenant, &[oncall]);
         edited["environments"] = json!([{"name": "prod", "deploymentId": "app-prod"}]);
         tenant.tenant(edited).await;
-        applied(&tenant).await;
-        ask::<TenantObservability>(&tenant, namespace, "look").await;
+        tenant.tenant_is("Applied").await;
+        tenant.ask_tenant("look").await;
         let looked = |tenant: &TenantObservability| {
             let status = tenant.status.as_ref().unwrap();
             status.last_handled_reconcile_at.as_deref() == Some("look")
@@ -85,15 +80,15 @@ fn a_reader_of_mail_is_invited_once() {
 
         world.aws.confirm_mail(&topic, oncall).await.unwrap();
         let mark = world.aws.mark();
-        delivery(&tenant, "Delivering").await;
+        tenant.delivery("Delivering").await;
         Look::topic(&topic, 0).in_time(&tenant, mark, Timestamp::now(), "confirmed");
         state(&tenant, oncall, SubscriptionState::Confirmed).await;
-        healthy(&tenant).await;
+        tenant.healthy().await;
 
         // Out, and in again: a new invitation.
         tenant.tenant(with_mail(&tenant, &[])).await;
         only(&tenant, &topic, by_hand).await;
-        applied(&tenant).await;
+        tenant.tenant_is("Applied").await;
         tenant.tenant(with_mail(&tenant, &[oncall])).await;
         state(&tenant, oncall, SubscriptionState::Pending).await;
         looks(&tenant, &topic, 2).await;
@@ -103,7 +98,7 @@ fn a_reader_of_mail_is_invited_once() {
 
         // Out while it is pending: it cannot be removed before it is confirmed; then it is.
         tenant.tenant(with_mail(&tenant, &[])).await;
-        applied(&tenant).await;
+        tenant.tenant_is("Applied").await;
         looks(&tenant, &topic, 2).await;
         world.aws.confirm_mail(&topic, oncall).await.unwrap();
         only(&tenant, &topic, by_hand).await;
@@ -116,14 +111,13 @@ fn a_reader_of_mail_who_leaves_is_not_invited_again_by_itself() {
     test(|world| async move {
         let tenant = Tenant::new(world, "damage-unsubscribed").await;
         let (one, two) = ("one@vsu.example", "two@vsu.example");
-        let namespace = &tenant.namespace;
         let first = in_place(&tenant, with_mail(&tenant, &[one, two])).await;
-        delivery(&tenant, "PendingConfirmation").await;
+        tenant.delivery("PendingConfirmation").await;
         let topic = critical_topic(&tenant).await;
         for address in [one, two] {
             world.aws.confirm_mail(&topic, address).await.unwrap();
         }
-        delivery(&tenant, "Delivering").await;
+        tenant.delivery("Delivering").await;
         assert_eq!(invited(&tenant), 2);
         // What was pending is settled; from now on it is looked at slowly.
         for (address, listed) in [(one, Unsubscribed::Gone), (two, Unsubscribed::Deleted)] {
@@ -133,12 +127,12 @@ fn a_reader_of_mail_who_leaves_is_not_invited_again_by_itself() {
             let gone = state(&tenant, address, SubscriptionState::Gone).await;
             Look::topic(&topic, 0).in_time(&tenant, mark, Timestamp::now(), address);
             let expected = ("False", "SubscriptionGone");
-            assert_eq!(verdict(&gone, "DeliveryReady"), expected, "{address}");
+            assert_eq!(gone.verdict("DeliveryReady"), expected, "{address}");
             let told = gone.condition("DeliveryReady").unwrap();
             let whom = format!("{address} (critical)");
             assert!(told.message.contains(&whom), "{told:?}");
             assert!(gone.holds("Ready"), "{address}");
-            comes_to(&tenant, Health::Degraded).await;
+            tenant.comes_to(Health::Degraded).await;
         }
         looks(&tenant, &topic, 2).await;
         let _second = restarted(&tenant, first).await;
@@ -146,8 +140,8 @@ fn a_reader_of_mail_who_leaves_is_not_invited_again_by_itself() {
         let mut edited = with_mail(&tenant, &[one, two]);
         edited["environments"] = json!([{"name": "prod", "deploymentId": "app-prod"}]);
         tenant.tenant(edited).await;
-        applied(&tenant).await;
-        ask::<TenantObservability>(&tenant, namespace, "look").await;
+        tenant.tenant_is("Applied").await;
+        tenant.ask_tenant("look").await;
         looks(&tenant, &topic, 3).await;
         assert_eq!(invited(&tenant), 2);
         assert!(
@@ -160,7 +154,7 @@ fn a_reader_of_mail_who_leaves_is_not_invited_again_by_itself() {
         // A person wants one of them back.
         tenant.tenant(with_mail(&tenant, &[two])).await;
         tenant
-            .until::<TenantObservability>(namespace, "one less", |tenant| {
+            .tenant_until("one less", |tenant| {
                 tenant.status.as_ref().unwrap().subscriptions.len() == 1
             })
             .await;
@@ -169,7 +163,7 @@ fn a_reader_of_mail_who_leaves_is_not_invited_again_by_itself() {
         world.aws.confirm_mail(&topic, one).await.unwrap();
         state(&tenant, one, SubscriptionState::Confirmed).await;
         let back = state(&tenant, two, SubscriptionState::Gone).await;
-        assert_eq!(verdict(&back, "DeliveryReady").1, "SubscriptionGone");
+        assert_eq!(back.verdict("DeliveryReady").1, "SubscriptionGone");
         assert_eq!(invited(&tenant), 3);
     });
 }
@@ -181,27 +175,27 @@ fn a_topic_that_cannot_be_made_again_at_once_loses_no_reader() {
         let (oncall, namespace) = ("oncall@vsu.example", &tenant.namespace);
         tenant.tenant(with_mail(&tenant, &[oncall])).await;
         let _operator = operator(&tenant, &[]).await;
-        delivery(&tenant, "PendingConfirmation").await;
+        tenant.delivery("PendingConfirmation").await;
         let topic = critical_topic(&tenant).await;
         world.aws.confirm_mail(&topic, oncall).await.unwrap();
-        delivery(&tenant, "Delivering").await;
+        tenant.delivery("Delivering").await;
         world.aws.deny(&tenant.account, "CreateTopic");
         let delete = tenant.sns().delete_topic().topic_arn(&topic);
         delete.send().await.unwrap();
         let mark = world.aws.mark();
         let denied = "AccessDenied";
-        let message = tenant.ready::<TenantObservability>(namespace, denied).await;
+        let message = tenant.tenant_is(denied).await;
         assert!(message.contains("Allow sns:CreateTopic to"), "{message}");
         let (at, _) = told::<TenantObservability>(&tenant, namespace, denied, 0).await;
         Look::topic(&topic, 1).in_time(&tenant, mark, at, "the denial");
-        delivery(&tenant, "TopicMissing").await;
+        tenant.delivery("TopicMissing").await;
         Look::topic(&topic, 0).times(&tenant, mark, 4).await;
         // Nobody has left: there was nothing to hear.
         state(&tenant, oncall, SubscriptionState::Creating).await;
         assert_eq!(invited(&tenant), 1);
         world.aws.allow(&tenant.account, "CreateTopic");
-        ask::<TenantObservability>(&tenant, namespace, "mended").await;
-        applied(&tenant).await;
+        tenant.ask_tenant("mended").await;
+        tenant.tenant_is("Applied").await;
         state(&tenant, oncall, SubscriptionState::Pending).await;
         looks(&tenant, &topic, 2).await;
         assert_eq!(invited(&tenant), 2, "once more");
@@ -215,13 +209,13 @@ fn a_severity_that_loses_its_last_reader_keeps_its_topic() {
         let (oncall, by_hand) = ("oncall@vsu.example", "by-hand@vsu.example");
         let namespace = &tenant.namespace;
         let first = in_place(&tenant, with_mail(&tenant, &[oncall])).await;
-        delivery(&tenant, "PendingConfirmation").await;
+        tenant.delivery("PendingConfirmation").await;
         let topic = critical_topic(&tenant).await;
         subscribe(&tenant, &topic, by_hand).await;
         for address in [oncall, by_hand] {
             world.aws.confirm_mail(&topic, address).await.unwrap();
         }
-        delivery(&tenant, "Delivering").await;
+        tenant.delivery("Delivering").await;
         let (_, right) = errors(&tenant).await;
 
         let mark = world.aws.mark();
@@ -235,7 +229,7 @@ fn a_severity_that_loses_its_last_reader_keeps_its_topic() {
             notify["critical"].is_null() || notify["critical"] == json!({}),
             "{notify:?}"
         );
-        applied(&tenant).await;
+        tenant.tenant_is("Applied").await;
         only(&tenant, &topic, by_hand).await;
         Look::topic(&topic, 0).times(&tenant, mark, 3).await;
         let _second = restarted(&tenant, first).await;
@@ -247,7 +241,7 @@ fn a_severity_that_loses_its_last_reader_keeps_its_topic() {
         assert_eq!(operation, "Unsubscribe");
         assert!(about.starts_with(&topic), "{about}");
         is_as_before(&tenant, "nobody hears it", &right).await;
-        let found = now::<TenantObservability>(&tenant, namespace).await;
+        let found = tenant.tenant_now().await;
         assert_eq!(found.status.unwrap().topics.len(), 2);
     });
 }

@@ -1,7 +1,6 @@
 //! Drift that is to be reported is told and left.
 
 use super::*;
-use crate::support::test;
 use campanile::api::{DriftChange, DriftEntry};
 
 /// The drift in a set's status, once there is so much of it.
@@ -74,7 +73,7 @@ fn drift_that_is_only_reported() {
         assert_eq!(drift, std::slice::from_ref(&changed));
         let noticed: Timestamp = changed.since.parse().unwrap();
         assert!(noticed <= Timestamp::now());
-        assert_eq!(verdict(&set, "Drifted"), ("True", "DriftReported"));
+        assert_eq!(set.verdict("Drifted"), ("True", "DriftReported"));
         assert!(set.holds("Ready"));
         assert_eq!(first_entry(&set), ("errors", Some("Drifted")));
 
@@ -100,10 +99,10 @@ fn drift_that_is_only_reported() {
         assert_eq!(site.counted::<AlarmSet>().await, (Some(2), Some(0)));
 
         // Nor is anything written later, or by a successor.
-        is_quiet(tenant, "golden").await;
+        tenant.is_quiet("when it is told").await;
         let _second = restarted(tenant, site.operator).await;
-        is_quiet(tenant, "golden").await;
-        ask::<AlarmSet>(tenant, "golden", "look").await;
+        tenant.is_quiet("by a successor").await;
+        tenant.ask::<AlarmSet>("golden", "look").await;
         let looked = |set: &AlarmSet| {
             let status = set.status.as_ref().unwrap();
             status.last_handled_reconcile_at.as_deref() == Some("look")
@@ -118,15 +117,15 @@ fn drift_that_is_only_reported() {
         for name in [&errors, &slow] {
             is_as_before(tenant, "edited", &alarms[name]).await;
         }
-        let set = now::<AlarmSet>(tenant, "golden").await;
-        assert_eq!(verdict(&set, "Drifted"), ("False", "AsApplied"));
+        let set = tenant.now::<AlarmSet>("golden").await;
+        assert_eq!(set.verdict("Drifted"), ("False", "AsApplied"));
         has_not_drifted(set);
 
         // What is reported is repaired as soon as it is to be.
         meddle(97.0).await;
         drift_of(tenant, 1).await;
         golden(tenant, None, 2.0).await;
-        let repaired = |set: &AlarmSet| verdict(set, "Drifted").1 == "DriftRepaired";
+        let repaired = |set: &AlarmSet| set.verdict("Drifted").1 == "DriftRepaired";
         has_not_drifted(tenant.until("golden", "repaired", repaired).await);
         is_as_before(tenant, "repaired", &alarms[&errors]).await;
         told::<AlarmSet>(tenant, "golden", "DriftRepaired", 0).await;

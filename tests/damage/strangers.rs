@@ -1,10 +1,7 @@
 //! What does not bear our mark, or bears it no more, is left alone and told; when the stranger goes, it heals.
 
 use super::*;
-use crate::{
-    journey::put_by_hand,
-    support::{CLUSTER, REGION, test},
-};
+use crate::support::{CLUSTER, REGION};
 use futures::FutureExt;
 
 #[test]
@@ -49,7 +46,7 @@ fn an_alarm_without_our_mark_is_left_alone_and_said_so() {
             let (at, note) = told::<AlarmSet>(&tenant, "golden", "Conflict", before.len()).await;
             Look::alarms(0).in_time(&tenant, mark, at, what);
             assert!(note.contains(&name), "{what}: {note}");
-            let set = now::<AlarmSet>(&tenant, "golden").await;
+            let set = tenant.now::<AlarmSet>("golden").await;
             assert!(set.holds("Stalled"), "{what}");
             let counts = set.status.as_ref().unwrap().counts.unwrap();
             assert_eq!((counts.applied, counts.foreign, counts.failed), (1, 1, 0));
@@ -122,23 +119,21 @@ fn a_topic_without_our_tag_is_left_alone_and_said_so() {
             let before = before.len();
             done.await;
             let mark = world.aws.mark();
-            let message = tenant
-                .ready::<TenantObservability>(namespace, "Conflict")
-                .await;
+            let message = tenant.tenant_is("Conflict").await;
             assert!(
                 message.contains(short) && message.contains(holder),
                 "{what}: {message}"
             );
             let (at, _) = told::<TenantObservability>(&tenant, namespace, "Conflict", before).await;
             Look::topic(topic, 0).in_time(&tenant, mark, at, what);
-            delivery(&tenant, "TopicConflict").await;
+            tenant.delivery("TopicConflict").await;
             // What happens to a topic outside is no reason to take the alarms off it.
             Look::topic(topic, 0).times(&tenant, mark, 3).await;
             assert_eq!(tenant.writes_since(mark), [], "{what}");
             let actions = tenant.alarms().await[&name].alarm_actions().to_vec();
             assert_eq!(actions, [topic], "{what}");
             tag(&ours).await;
-            applied(&tenant).await;
+            tenant.tenant_is("Applied").await;
             is_as_before(&tenant, what, &right).await;
             tenant.ready::<AlarmSet>("golden", "Applied").await;
             let writes = tenant.writes_since(mark);
@@ -168,7 +163,7 @@ fn a_conflict_heals_when_the_stranger_goes() {
             alarm("composite", "info", json!({})),
             alarm("ours", "info", json!({}))
         ]);
-        tenant.set("golden", json!(["prod"]), alarms).await;
+        tenant.golden(alarms).await;
         let _operator = operator(&tenant, &[]).await;
         let message = tenant.ready::<AlarmSet>("golden", "Conflict").await;
         assert!(message.contains(&by_hand), "{message}");
@@ -199,7 +194,7 @@ fn a_conflict_heals_when_the_stranger_goes() {
         assert_eq!(tenant.alarms().await.len(), 3);
 
         // A topic: its name is known once it has been made.
-        let (sns, namespace) = (tenant.sns(), &tenant.namespace);
+        let sns = tenant.sns();
         let topics = tenant.topics().await;
         let topic = topics.iter().find(|arn| arn.contains("warning")).unwrap();
         let warning = async |there: bool| {
@@ -210,17 +205,15 @@ fn a_conflict_heals_when_the_stranger_goes() {
             tenant.tenant(spec).await;
         };
         warning(false).await;
-        applied(&tenant).await;
+        tenant.tenant_is("Applied").await;
         let create = sns.create_topic().name(topic.rsplit(':').next().unwrap());
         create.send().await.unwrap();
         warning(true).await;
-        let message = tenant
-            .ready::<TenantObservability>(namespace, "Conflict")
-            .await;
+        let message = tenant.tenant_is("Conflict").await;
         assert!(message.contains("_warning_"), "{message}");
         sns.delete_topic().topic_arn(topic).send().await.unwrap();
         let mark = world.aws.mark();
-        applied(&tenant).await;
+        tenant.tenant_is("Applied").await;
         Look::topic(topic, 1).in_time(&tenant, mark, Timestamp::now(), topic);
         let made = [("CreateTopic".to_owned(), topic.clone())];
         assert_eq!(tenant.writes_since(mark), made);

@@ -1,7 +1,6 @@
 //! What somebody does to a topic of ours is mended; a topic of somebody's own is told and never touched.
 
 use super::*;
-use crate::support::test;
 use campanile_world::aws::Unsubscribed;
 use futures::FutureExt;
 
@@ -15,14 +14,11 @@ async fn policy(tenant: &Tenant, topic: &str) -> Value {
 fn a_topic_is_mended_whatever_is_done_to_it() {
     test(|world| async move {
         let tenant = Tenant::new(world, "damage-topic").await;
-        let key = "abcdefabcdefabcdefabcdefabcdefd1";
+        let key = &pager_key("d1");
         let (oncall, gone) = ("oncall@vsu.example", "gone@vsu.example");
         tenant.secret("pager", "key", key).await;
-        let mut spec = tenant.usual_spec();
-        spec["notify"]["critical"] = json!({
-            "pagerDuty": [{"name": "primary", "integrationKeySecretRef": {"name": "pager", "key": "key"}}],
-            "emails": [oncall, gone]
-        });
+        let mut spec = paged(tenant.usual_spec());
+        spec["notify"]["critical"]["emails"] = json!([oncall, gone]);
         let site = Site::in_place(tenant, spec).await;
         let tenant = &site.tenant;
         let namespace = &tenant.namespace;
@@ -35,11 +31,11 @@ fn a_topic_is_mended_whatever_is_done_to_it() {
             world.aws.confirm_mail(topic, address).await.unwrap();
         }
         let mark = world.aws.mark();
-        let well = delivery(tenant, "Delivering").await;
+        let well = tenant.delivery("Delivering").await;
         Look::topic(topic, 0).in_time(tenant, mark, Timestamp::now(), "both confirmed");
         let mut all = well.status.as_ref().unwrap().subscriptions.iter();
         assert!(all.all(|one| one.state == SubscriptionState::Confirmed));
-        healthy(tenant).await;
+        tenant.healthy().await;
         // One of them leaves by the link at the foot of a mail, for good.
         let left = world.aws.unsubscribe_mail(topic, gone, Unsubscribed::Gone);
         left.await.unwrap();
@@ -47,7 +43,7 @@ fn a_topic_is_mended_whatever_is_done_to_it() {
 
         let sns = tenant.sns();
         let declared = policy(tenant, topic).await;
-        let url = format!("{}/integration/{key}/enqueue", world.pagerduty.url());
+        let url = tenant.pager_url(key);
         let pager = subscriptions(tenant, topic).await.remove(&url).unwrap();
         let open = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"*"},"Action":"sns:Publish","Resource":"*"}]}"#;
         let short = topic.rsplit(':').next().unwrap();
@@ -123,7 +119,7 @@ fn a_topic_is_mended_whatever_is_done_to_it() {
             is_as_before(tenant, what, &right).await;
         }
         tenant
-            .until::<TenantObservability>(namespace, "all but one to be confirmed", |tenant| {
+            .tenant_until("all but one to be confirmed", |tenant| {
                 let mut all = tenant
                     .status
                     .iter()
@@ -132,7 +128,7 @@ fn a_topic_is_mended_whatever_is_done_to_it() {
             })
             .await;
         tenant.polls(world.aws.mark(), 2).await;
-        is_quiet(tenant, "golden").await;
+        tenant.is_quiet("when all is repaired").await;
         let repaired = events::<TenantObservability>(tenant, namespace, "DriftRepaired").await;
         assert_eq!(repaired.len(), count, "one Event for one damage");
         let others = events::<AlarmSet>(tenant, "golden", "DriftRepaired").await;
@@ -144,7 +140,7 @@ fn a_topic_is_mended_whatever_is_done_to_it() {
 fn topics_of_somebodys_own_hear_the_alarms_and_are_never_touched() {
     test(|world| async move {
         let tenant = Tenant::new(world, "damage-topics").await;
-        let (sns, namespace) = (tenant.sns(), &tenant.namespace);
+        let sns = tenant.sns();
         let create = async |name: &str| {
             let created = sns.create_topic().name(name).send().await.unwrap();
             created.topic_arn.unwrap()
@@ -165,7 +161,7 @@ fn topics_of_somebodys_own_hear_the_alarms_and_are_never_touched() {
         };
         declare(&tenant, with(&[&there, &absent])).await;
         let _operator = operator(&tenant, &[]).await;
-        let missing = delivery(&tenant, "TopicMissing").await;
+        let missing = tenant.delivery("TopicMissing").await;
         let told = missing.condition("DeliveryReady").unwrap();
         assert!(
             told.message.contains(&absent) && !told.message.contains(&there),
@@ -203,26 +199,26 @@ fn topics_of_somebodys_own_hear_the_alarms_and_are_never_touched() {
         // It comes, and goes again.
         assert_eq!(create("absent").await, absent);
         let mark = world.aws.mark();
-        delivery(&tenant, "Delivering").await;
+        tenant.delivery("Delivering").await;
         Look::topic(&absent, 0).in_time(&tenant, mark, Timestamp::now(), "it comes");
         sns.delete_topic().topic_arn(&there).send().await.unwrap();
         let mark = world.aws.mark();
-        let missing = delivery(&tenant, "TopicMissing").await;
+        let missing = tenant.delivery("TopicMissing").await;
         Look::topic(&there, 0).in_time(&tenant, mark, Timestamp::now(), "it goes");
         let told = missing.condition("DeliveryReady").unwrap();
         assert!(told.message.contains(&there), "{told:?}");
         heard(&[&ours, &there, &absent]).await;
         create("pager").await;
         subscriptions(&tenant, &there).await;
-        delivery(&tenant, "Delivering").await;
+        tenant.delivery("Delivering").await;
 
         // One is taken out; then all goes.
         tenant.tenant(with(&[&there])).await;
         heard(&[&ours, &there]).await;
         tenant.delete::<AlarmSet>("golden").await;
         tenant.gone::<AlarmSet>("golden").await;
-        tenant.delete::<TenantObservability>(namespace).await;
-        tenant.gone::<TenantObservability>(namespace).await;
+        tenant.delete_tenant().await;
+        tenant.tenant_gone().await;
         let mut left = tenant.topics().await;
         left.sort();
         assert_eq!(left, [absent.clone(), there.clone()]);

@@ -1,10 +1,7 @@
 //! What is there already is adopted where the spec says so, and only then.
 
 use super::*;
-use crate::{
-    cli::{Planned, plan},
-    support::{alarm, eventually, test},
-};
+use crate::support::Planned;
 
 /// The policies, whether each adopts what is there, and whether it makes what is not.
 const POLICIES: [(&str, bool, bool); 3] = [
@@ -45,7 +42,7 @@ fn alarms_are_adopted_where_the_spec_says_so() {
         tenant.usual_tenant().await;
         let another = mark_of(&tenant, "AlarmSet", "other").await;
         let _operator = tenant.operator().await;
-        tenant_is(&tenant, "Applied").await;
+        tenant.tenant_is("Applied").await;
         for (policy, adopts, makes) in POLICIES {
             let set = format!("golden-{}", policy.to_lowercase());
             let ours = mark_of(&tenant, "AlarmSet", &set).await;
@@ -79,7 +76,7 @@ fn alarms_are_adopted_where_the_spec_says_so() {
             let mark = world.aws.mark();
             tenant.apply::<AlarmSet>(&set, spec).await;
             tenant.ready::<AlarmSet>(&set, "Conflict").await;
-            let status = now::<AlarmSet>(&tenant, &set).await.status.unwrap();
+            let status = tenant.now::<AlarmSet>(&set).await.status.unwrap();
             let reason = |name: &str| {
                 let mut entries = status.alarms.iter();
                 let entry = entries.find(|entry| entry.name == name).unwrap();
@@ -106,11 +103,7 @@ fn alarms_are_adopted_where_the_spec_says_so() {
                         ("campanile-set", &*set),
                         ("team", "somebody"),
                     ];
-                    if found == tags(expected) {
-                        Ok(())
-                    } else {
-                        Err(format!("{found:?}"))
-                    }
+                    once(found == tags(expected), &found)
                 })
                 .await;
             } else {
@@ -239,13 +232,13 @@ fn what_is_adopted_is_ours_in_the_same_run() {
         // Nobody looks a second time by himself.
         let rare = ["--poll-interval", "1h", "--slow-poll-interval", "1h"];
         let _operator = tenant.operator_with(&rare).await;
-        tenant_is(&tenant, "Applied").await;
+        tenant.tenant_is("Applied").await;
         // Who heard it still does, and so does whom the spec names.
         let state = topic_as_it_is(&tenant, &arn).await;
         for reader in ["oncall@vsu.example", "reader@somebody.example"] {
             assert!(state.contains(reader), "{reader} in {state}");
         }
-        let alarms = json!([alarm("errors", "critical", json!({}))]);
+        let alarms = errors();
         let spec = set_spec("own-at-once", alarms, adopt);
         tenant.apply::<AlarmSet>("golden", spec).await;
         tenant.ready::<AlarmSet>("golden", "Applied").await;

@@ -1,7 +1,6 @@
 //! What is let go of stays as it is, and is taken back by the same objects.
 
 use super::*;
-use crate::support::{alarm, test};
 use campanile_world::aws::Trust;
 
 #[test]
@@ -20,12 +19,11 @@ fn what_is_let_go_of_stays_and_is_taken_back() {
         let apply = async || {
             tenant.tenant(spec.clone()).await;
             tenant.apply::<AlarmSet>("golden", set.clone()).await;
-            tenant_is(&tenant, "Applied").await;
-            tenant.ready::<AlarmSet>("golden", "Applied").await;
+            tenant.both_are("Applied").await;
         };
         let everything = async || {
             let mut all = BTreeMap::new();
-            for name in tenant.alarms().await.into_keys() {
+            for name in tenant.alarm_names().await {
                 all.insert(name.clone(), alarm_as_it_is(&tenant, &name).await);
             }
             for arn in tenant.topics().await {
@@ -49,8 +47,8 @@ fn what_is_let_go_of_stays_and_is_taken_back() {
         // The account lets nobody in any more, and nothing waits for that.
         world.aws.remove_role(&tenant.role());
         let mark = world.aws.mark();
-        delete_both(&tenant).await;
-        both_gone(&tenant).await;
+        tenant.delete_both().await;
+        tenant.both_gone().await;
         assert_eq!(everything().await, before);
         assert_eq!(tenant.writes_since(mark), [], "not even tried");
 
@@ -61,15 +59,17 @@ fn what_is_let_go_of_stays_and_is_taken_back() {
         tenant.polls(settled, 3).await;
         assert_eq!(tenant.writes_since(mark), []);
         assert_eq!(everything().await, before);
-        let again = now::<TenantObservability>(&tenant, "own-orphan").await;
+        let again = tenant.tenant_now().await;
         assert_eq!(again.status.unwrap().topics.len(), 2);
 
         // Deleted another way it all goes.
         let delete = json!({"deletionPolicy": "Delete"});
-        patch::<AlarmSet>(&tenant, "golden", delete.clone()).await;
-        patch::<TenantObservability>(&tenant, "own-orphan", delete).await;
-        delete_both(&tenant).await;
-        both_gone(&tenant).await;
+        tenant.patch::<AlarmSet>("golden", delete.clone()).await;
+        tenant
+            .patch::<TenantObservability>("own-orphan", delete)
+            .await;
+        tenant.delete_both().await;
+        tenant.both_gone().await;
         assert_eq!(everything().await, BTreeMap::new());
     });
 }
@@ -79,26 +79,25 @@ fn a_deletion_that_hangs_can_be_let_go_of() {
     test(|world| async move {
         let tenant = Tenant::new(world, "own-hangs").await;
         tenant.usual_tenant().await;
-        let alarms = json!([alarm("errors", "critical", json!({}))]);
+        let alarms = errors();
         tenant.set("golden", json!(["*"]), alarms).await;
         let _operator = tenant.operator().await;
         tenant.ready::<AlarmSet>("golden", "Applied").await;
         world.aws.remove_role(&tenant.role());
-        delete_both(&tenant).await;
+        tenant.delete_both().await;
         let place = format!("cleaning up in account {}, {REGION}: ", tenant.account);
-        for message in [
-            tenant.ready::<AlarmSet>("golden", "Deleting").await,
-            tenant_is(&tenant, "Deleting").await,
-        ] {
+        for message in tenant.both_are("Deleting").await {
             assert!(message.starts_with(&place), "{message}");
         }
-        let hanging = now::<AlarmSet>(&tenant, "golden").await;
+        let hanging = tenant.now::<AlarmSet>("golden").await;
         assert_eq!(kstatus(&hanging), "Terminating");
 
         let orphan = json!({"deletionPolicy": "Orphan"});
-        patch::<AlarmSet>(&tenant, "golden", orphan.clone()).await;
-        patch::<TenantObservability>(&tenant, "own-hangs", orphan).await;
-        both_gone(&tenant).await;
-        assert_eq!(left(&tenant).await, (2, 2));
+        tenant.patch::<AlarmSet>("golden", orphan.clone()).await;
+        tenant
+            .patch::<TenantObservability>("own-hangs", orphan)
+            .await;
+        tenant.both_gone().await;
+        assert_eq!(tenant.alarms_and_topics().await, (2, 2));
     });
 }

@@ -2,10 +2,6 @@
 //! strangers to each other.
 
 use super::*;
-use crate::{
-    cli::plan,
-    support::{alarm, eventually, test},
-};
 use kube::api::PostParams;
 use std::time::Duration;
 
@@ -98,7 +94,7 @@ fn alarms_of_others_are_left_alone() {
             message.contains("it was not touched") && message.contains("and 5 other problems"),
             "{message}"
         );
-        let set = now::<AlarmSet>(&tenant, "golden").await;
+        let set = tenant.now::<AlarmSet>("golden").await;
         assert_eq!(kstatus(&set), "Failed");
         let status = set.status.unwrap();
         let counts = status.counts.unwrap();
@@ -163,7 +159,7 @@ fn alarms_of_others_are_left_alone() {
 
         tenant.delete::<AlarmSet>("golden").await;
         tenant.gone::<AlarmSet>("golden").await;
-        let there: BTreeSet<_> = tenant.alarms().await.into_keys().collect();
+        let there = BTreeSet::from_iter(tenant.alarm_names().await);
         let theirs = before.keys().cloned().chain(["by-hand".to_owned()]);
         assert_eq!(there, theirs.collect());
         for (name, as_it_was) in &before {
@@ -214,7 +210,7 @@ fn topics_of_others_are_left_alone() {
         let some = spec(json!({"critical": listed, "warning": {}}));
         tenant.apply::<TenantObservability>(second, some).await;
         for name in [first, second] {
-            let alarms = json!([alarm("errors", "critical", json!({}))]);
+            let alarms = errors();
             let spec = set_spec(name, alarms, json!({}));
             tenant.apply::<AlarmSet>(name, spec).await;
         }
@@ -240,11 +236,10 @@ fn topics_of_others_are_left_alone() {
             let told = format!("  ! topic {topic}\n      not touched: it is held by {holder}\n");
             assert!(planned.out.contains(&told), "{told} in {}", planned.out);
         }
-        let conflict = now::<TenantObservability>(&tenant, second).await;
+        let conflict = tenant.now::<TenantObservability>(second).await;
         assert_eq!(kstatus(&conflict), "Failed");
-        let delivery = conflict.condition("DeliveryReady").unwrap();
         assert_eq!(
-            (delivery.status.as_str(), delivery.reason.as_str()),
+            conflict.verdict("DeliveryReady"),
             ("False", "TopicConflict")
         );
         // The one that nobody else has made is ours.
@@ -290,7 +285,7 @@ fn a_mark_that_is_written_into_a_spec_is_text() {
                 )
             ])
         };
-        tenant.set("golden", json!(["prod"]), alarms(&theirs)).await;
+        tenant.golden(alarms(&theirs)).await;
         tenant.set("theirs", json!(["prod"]), alarms(&ours)).await;
         let _operator = tenant.operator().await;
         for name in ["golden", "theirs"] {
@@ -330,7 +325,7 @@ fn a_mark_that_is_written_into_a_spec_is_text() {
         tenant.ready::<AlarmSet>("theirs", "Applied").await;
         tenant.delete::<AlarmSet>("theirs").await;
         tenant.gone::<AlarmSet>("theirs").await;
-        let there: Vec<_> = tenant.alarms().await.into_keys().collect();
+        let there = tenant.alarm_names().await;
         assert_eq!(there, before.keys().cloned().collect::<Vec<_>>());
         for (name, as_it_was) in &before {
             assert_eq!(&alarm_as_it_is(&tenant, name).await, as_it_was);

@@ -1,10 +1,6 @@
 //! What is suspended is not even looked at, and says what is known of it.
 
 use super::*;
-use crate::{
-    cli::plan,
-    support::{alarm, eventually, test, version},
-};
 use campanile::api::Health;
 use campanile_world::process::Process;
 use std::time::Duration;
@@ -14,9 +10,7 @@ async fn beside(tenant: &Tenant, clock: &Tenant) -> Process {
     let operator = tenant
         .operator_with(&["--watch-namespace", &clock.namespace])
         .await;
-    clock.usual_tenant().await;
-    let alarms = json!([alarm("errors", "critical", json!({}))]);
-    clock.set("golden", json!(["prod"]), alarms).await;
+    clock.usual().await;
     clock.ready::<AlarmSet>("golden", "Applied").await;
     operator
 }
@@ -37,14 +31,10 @@ fn what_is_suspended_is_not_even_looked_at() {
             };
             set_spec("own-suspended", alarms(threshold), suspend)
         };
-        let both_are = async |reason: &str| {
-            tenant.ready::<AlarmSet>("golden", reason).await;
-            tenant_is(&tenant, reason).await;
-        };
         tenant.usual_tenant().await;
         tenant.apply::<AlarmSet>("golden", set(1, false)).await;
         tenant
-            .until::<TenantObservability>("own-suspended", "healthy", |tenant| {
+            .tenant_until("healthy", |tenant| {
                 tenant.holds("Healthy") && tenant.holds("Ready")
             })
             .await;
@@ -53,16 +43,18 @@ fn what_is_suspended_is_not_even_looked_at() {
         let stop = with(tenant.usual_spec(), json!({"suspend": true}));
         tenant.tenant(stop.clone()).await;
         tenant.apply::<AlarmSet>("golden", set(1, true)).await;
-        both_are("Suspended").await;
-        let set_now = async || now::<AlarmSet>(&tenant, "golden").await;
-        let tenant_now = async || now::<TenantObservability>(&tenant, "own-suspended").await;
-        assert!(set_now().await.holds("Ready") && tenant_now().await.holds("Ready"));
+        tenant.both_are("Suspended").await;
+        let set_now = async || tenant.now::<AlarmSet>("golden").await;
+        assert!(set_now().await.holds("Ready") && tenant.tenant_now().await.holds("Ready"));
         assert_eq!(
-            (kstatus(&set_now().await), kstatus(&tenant_now().await)),
+            (
+                kstatus(&set_now().await),
+                kstatus(&tenant.tenant_now().await)
+            ),
             ("Current", "Current")
         );
         // Its health is what it was, and says since when nobody looks.
-        let known = tenant_now().await;
+        let known = tenant.tenant_now().await;
         assert_eq!(known.status.as_ref().unwrap().health, Some(Health::Healthy));
         let healthy = known.condition("Healthy").unwrap();
         assert_eq!(
@@ -85,19 +77,15 @@ fn what_is_suspended_is_not_even_looked_at() {
         let (_, arn) = topic(&tenant, "own-suspended", Severity::Critical);
         let delete = tenant.sns().delete_topic().topic_arn(&arn);
         delete.send().await.unwrap();
-        let versions = async || {
-            (
-                version::<AlarmSet>(&tenant, "golden").await,
-                version::<TenantObservability>(&tenant, "own-suspended").await,
-            )
-        };
-        let before = versions().await;
+        let before = tenant.both_versions().await;
         quiet(4).await;
-        assert_eq!(versions().await, before, "nothing to say, either");
+        assert_eq!(
+            tenant.both_versions().await,
+            before,
+            "nothing to say, either"
+        );
         // Whoever asks for a look is told that he was heard, and no more.
-        tenant
-            .annotate::<AlarmSet>("golden", "reconcile.fluxcd.io/requestedAt", "now")
-            .await;
+        tenant.ask::<AlarmSet>("golden", "now").await;
         tenant
             .until::<AlarmSet>("golden", "the echo", |set| {
                 let status = set.status.as_ref().unwrap();
@@ -114,26 +102,34 @@ fn what_is_suspended_is_not_even_looked_at() {
         quiet(2).await;
         // Nor does an operator that begins only now get into the account.
         operator.stop(Duration::from_secs(10)).await.unwrap();
-        let before = versions().await;
+        let before = tenant.both_versions().await;
         let _operator = beside(&tenant, &clock).await;
         quiet(2).await;
-        assert_eq!(versions().await, before);
+        assert_eq!(tenant.both_versions().await, before);
 
         // An edit is not applied, and that is said; taken back, it is as it was.
         tenant.apply::<AlarmSet>("golden", set(2, true)).await;
         let ahead = with(stop.clone(), json!({"notify": {"critical": {}}}));
         tenant.tenant(ahead).await;
-        both_are("Suspended").await;
-        assert!(!set_now().await.holds("Ready") && !tenant_now().await.holds("Ready"));
+        tenant.both_are("Suspended").await;
+        assert!(!set_now().await.holds("Ready") && !tenant.tenant_now().await.holds("Ready"));
         assert_eq!(
-            (kstatus(&set_now().await), kstatus(&tenant_now().await)),
+            (
+                kstatus(&set_now().await),
+                kstatus(&tenant.tenant_now().await)
+            ),
             ("InProgress", "InProgress")
         );
         tenant.tenant(stop).await;
-        both_are("Suspended").await;
-        assert!(!set_now().await.holds("Ready") && tenant_now().await.holds("Ready"));
+        tenant.both_are("Suspended").await;
+        assert!(!set_now().await.holds("Ready") && tenant.tenant_now().await.holds("Ready"));
         assert_eq!(
-            tenant_now().await.condition("Healthy").unwrap().message,
+            tenant
+                .tenant_now()
+                .await
+                .condition("Healthy")
+                .unwrap()
+                .message,
             "suspended; last known: 0/1 firing",
             "said once"
         );
@@ -142,20 +138,16 @@ fn what_is_suspended_is_not_even_looked_at() {
         // It goes on where it is: with the edit, and with what somebody did meanwhile repaired.
         tenant.usual_tenant().await;
         tenant.apply::<AlarmSet>("golden", set(2, false)).await;
-        both_are("Applied").await;
+        tenant.both_are("Applied").await;
         assert_eq!(tenant.alarms().await[&name].threshold(), Some(2.0));
         assert!(tenant.topics().await.contains(&arn));
         eventually("the alarm to tell its topic", || async {
             let actions = tenant.alarms().await[&name].alarm_actions().to_vec();
-            if actions == [arn.clone()] {
-                Ok(())
-            } else {
-                Err(format!("{actions:?}"))
-            }
+            once(actions == [arn.clone()], &actions)
         })
         .await;
         tenant
-            .until::<TenantObservability>("own-suspended", "healthy, as seen now", |tenant| {
+            .tenant_until("healthy, as seen now", |tenant| {
                 tenant.condition("Healthy").unwrap().message == "0/1 firing"
             })
             .await;
@@ -164,7 +156,7 @@ fn what_is_suspended_is_not_even_looked_at() {
         let spec = set_spec("own-suspended", alarms(1), json!({"suspend": true}));
         tenant.apply::<AlarmSet>("asleep", spec).await;
         tenant.ready::<AlarmSet>("asleep", "Suspended").await;
-        let asleep = now::<AlarmSet>(&tenant, "asleep").await;
+        let asleep = tenant.now::<AlarmSet>("asleep").await;
         assert!(!asleep.holds("Ready") && asleep.finalizers().is_empty());
         assert_eq!(kstatus(&asleep), "InProgress");
         tenant.delete::<AlarmSet>("asleep").await;
@@ -176,10 +168,12 @@ fn what_is_suspended_is_not_even_looked_at() {
         tenant.ready::<AlarmSet>("golden", "Suspended").await;
         assert!(!set_now().await.holds("Ready"));
         assert_eq!(tenant.writes_since(mark), []);
-        patch::<TenantObservability>(&tenant, "own-suspended", json!({"suspend": true})).await;
-        delete_both(&tenant).await;
-        both_gone(&tenant).await;
-        assert_eq!(left(&tenant).await, (0, 0));
+        tenant
+            .patch::<TenantObservability>("own-suspended", json!({"suspend": true}))
+            .await;
+        tenant.delete_both().await;
+        tenant.both_gone().await;
+        assert_eq!(tenant.alarms_and_topics().await, (0, 0));
     });
 }
 
@@ -191,33 +185,25 @@ fn a_tenant_says_which_of_its_sets_is_suspended() {
         let _operator = beside(&tenant, &clock).await;
         tenant.usual_tenant().await;
         let spec = |suspend: bool| {
-            let alarms = json!([alarm("errors", "critical", json!({}))]);
+            let alarms = errors();
             let more = json!({"environments": ["prod"], "suspend": suspend});
             set_spec("own-asleep", alarms, more)
         };
         tenant.apply::<AlarmSet>("golden", spec(false)).await;
-        tenant
-            .until::<TenantObservability>("own-asleep", "healthy", |tenant| tenant.holds("Healthy"))
-            .await;
+        tenant.healthy().await;
         tenant.apply::<AlarmSet>("golden", spec(true)).await;
         tenant.ready::<AlarmSet>("golden", "Suspended").await;
         let asleep = "0/1 firing (suspended: AlarmSet golden)";
         let says = |text: &'static str| {
             move |tenant: &TenantObservability| tenant.condition("Healthy").unwrap().message == text
         };
-        tenant
-            .until::<TenantObservability>("own-asleep", asleep, says(asleep))
-            .await;
+        tenant.tenant_until(asleep, says(asleep)).await;
         tenant.emit("errors", "app-prod", 50.0, 1).await;
         clock.polls(world.aws.mark(), 4).await;
-        let known = now::<TenantObservability>(&tenant, "own-asleep").await;
+        let known = tenant.tenant_now().await;
         assert!(known.holds("Healthy") && says(asleep)(&known), "{known:?}");
         tenant.apply::<AlarmSet>("golden", spec(false)).await;
-        tenant
-            .until::<TenantObservability>("own-asleep", "alarming", |tenant| {
-                tenant.status.as_ref().unwrap().health == Some(Health::Alarming)
-            })
-            .await;
+        tenant.comes_to(Health::Alarming).await;
     });
 }
 
@@ -228,14 +214,14 @@ fn what_acts_nowhere_is_applied_when_it_is_suspended() {
         let _operator = tenant.operator().await;
         let spec = |environment: &str| json!({"environments": [{"name": environment}]});
         tenant.tenant(spec("prod")).await;
-        tenant_is(&tenant, "Applied").await;
+        tenant.tenant_is("Applied").await;
         for (environment, is_applied, status) in
             [("prod", true, "Current"), ("pilot", false, "InProgress")]
         {
             let suspended = with(spec(environment), json!({"suspend": true}));
             tenant.tenant(suspended).await;
-            tenant_is(&tenant, "Suspended").await;
-            let found = now::<TenantObservability>(&tenant, "own-nowhere").await;
+            tenant.tenant_is("Suspended").await;
+            let found = tenant.tenant_now().await;
             assert_eq!(
                 (found.holds("Ready"), kstatus(&found)),
                 (is_applied, status)

@@ -1,12 +1,11 @@
 //! What a spec refers to and is not there, or not what it should be.
 
 use super::*;
-use crate::support::test;
 
 /// Waits until the tenant says this of the Secret that it waits for.
 async fn waits_for_secret(tenant: &Tenant, says: &str) {
     eventually(&format!("a Secret that {says}"), || async {
-        let message = tenant_is(tenant, "WaitingForSecret").await;
+        let message = tenant.tenant_is("WaitingForSecret").await;
         if message.contains(says) {
             Ok(())
         } else {
@@ -37,7 +36,7 @@ fn an_environment_that_the_tenant_does_not_have() {
             message,
             "environment stage is not one of tenant trouble-environment's (pilot, prod): correct spec.environments here, or add it there"
         );
-        let set = now::<AlarmSet>(&tenant, "golden").await;
+        let set = tenant.now::<AlarmSet>("golden").await;
         assert!(set.holds("Stalled"));
         let status = set.status.unwrap();
         let counts = status.counts.unwrap();
@@ -67,19 +66,19 @@ fn an_environment_that_the_tenant_does_not_have() {
 fn a_secret_that_is_missing() {
     test(|world| async move {
         let tenant = Tenant::new(world, "trouble-secret").await;
-        let spec = paged(&tenant);
+        let spec = paged(tenant.usual_spec());
         tenant.tenant(spec.clone()).await;
-        golden(&tenant, errors()).await;
+        tenant.golden(errors()).await;
         let _operator = tenant.operator().await;
-        let message = tenant_is(&tenant, "WaitingForSecret").await;
+        let message = tenant.tenant_is("WaitingForSecret").await;
         assert_eq!(
             message,
             "Secret trouble-secret/pager does not exist: create it with the key key"
         );
         // The alarms and topics do not wait for it.
         tenant.ready::<AlarmSet>("golden", "Applied").await;
-        assert_eq!(left(&tenant).await, (1, 2));
-        let waiting = comes_to(&tenant, Health::Degraded).await;
+        assert_eq!(tenant.alarms_and_topics().await, (1, 2));
+        let waiting = tenant.comes_to(Health::Degraded).await;
         assert_eq!(
             waiting.condition("DeliveryReady").unwrap().reason,
             "WaitingForSecret"
@@ -101,10 +100,8 @@ fn a_secret_that_is_missing() {
         waits_for_secret(&tenant, "has no key key").await;
         tenant.secret("pager", "key", "not/a/key").await;
         waits_for_secret(&tenant, "is not a PagerDuty integration key").await;
-        tenant
-            .secret("pager", "key", "abcdefabcdefabcdefabcdefabcdef99")
-            .await;
-        tenant_is(&tenant, "Applied").await;
+        tenant.secret("pager", "key", &pager_key("99")).await;
+        tenant.tenant_is("Applied").await;
     });
 }
 
@@ -112,7 +109,7 @@ fn a_secret_that_is_missing() {
 fn a_tenant_that_does_not_exist() {
     test(|world| async move {
         let tenant = Tenant::new(world, "trouble-tenant").await;
-        golden(&tenant, errors()).await;
+        tenant.golden(errors()).await;
         let _operator = tenant.operator_with(&UNBOUND).await;
         tenant.neighbour_works().await;
         let message = tenant.ready::<AlarmSet>("golden", "WaitingForTenant").await;
@@ -120,7 +117,7 @@ fn a_tenant_that_does_not_exist() {
             message,
             "TenantObservability trouble-tenant/trouble-tenant does not exist: create it, or correct spec.tenantRef"
         );
-        let set = now::<AlarmSet>(&tenant, "golden").await;
+        let set = tenant.now::<AlarmSet>("golden").await;
         assert!(set.holds("Reconciling") && !set.holds("Stalled"));
         tenant.usual_tenant().await;
         tenant.ready::<AlarmSet>("golden", "Applied").await;

@@ -1,7 +1,7 @@
 //! An account that cannot be entered, or is another one.
 
 use super::*;
-use crate::support::{CLUSTER, test};
+use crate::support::CLUSTER;
 use campanile_world::aws::Trust;
 
 #[test]
@@ -9,23 +9,19 @@ fn a_role_that_cannot_be_assumed() {
     test(|world| async move {
         let tenant = Tenant::new(world, "trouble-role").await;
         tenant.trust(Trust::external_id("somebody-else"));
-        tenant.usual_tenant().await;
-        golden(&tenant, errors()).await;
+        tenant.usual().await;
         let mark = world.aws.mark();
         let _operator = tenant.operator_with(&UNBOUND).await;
         tenant.neighbour_works().await;
         let expected = format!("cannot assume {}: AccessDenied", tenant.role());
         let remedy = "with the condition sts:ExternalId = it/trouble-role";
-        for message in [
-            tenant_is(&tenant, "AccessDenied").await,
-            tenant.ready::<AlarmSet>("golden", "AccessDenied").await,
-        ] {
+        for message in tenant.both_are("AccessDenied").await {
             assert!(
                 message.contains(&expected) && message.contains(remedy),
                 "{message}"
             );
         }
-        let stuck = now::<TenantObservability>(&tenant, &tenant.namespace).await;
+        let stuck = tenant.tenant_now().await;
         assert!(stuck.holds("Stalled") && !stuck.holds("AccountReachable"));
         assert_eq!(
             stuck.status.unwrap().health,
@@ -36,14 +32,14 @@ fn a_role_that_cannot_be_assumed() {
 
         // Mended outside; a person asks to look again.
         tenant.trust(Trust::external_id(format!("{CLUSTER}/trouble-role")));
-        ask::<TenantObservability>(&tenant, &tenant.namespace, "now").await;
-        tenant_is(&tenant, "Applied").await;
-        let told = now::<TenantObservability>(&tenant, &tenant.namespace).await;
+        tenant.ask_tenant("now").await;
+        tenant.tenant_is("Applied").await;
+        let told = tenant.tenant_now().await;
         assert_eq!(
             told.status.unwrap().last_handled_reconcile_at.as_deref(),
             Some("now")
         );
-        ask::<AlarmSet>(&tenant, "golden", "now").await;
+        tenant.ask::<AlarmSet>("golden", "now").await;
         tenant.ready::<AlarmSet>("golden", "Applied").await;
     });
 }
@@ -59,7 +55,7 @@ fn an_account_that_does_not_match() {
         let mark = world.aws.mark();
         let _operator = tenant.operator_with(&UNBOUND).await;
         tenant.neighbour_works().await;
-        let message = tenant_is(&tenant, "AccessDenied").await;
+        let message = tenant.tenant_is("AccessDenied").await;
         let expected = format!(
             "leads to account 999900001111, but the tenant's spec.aws.accountId is {}: nothing was written",
             tenant.account
@@ -72,9 +68,7 @@ fn an_account_that_does_not_match() {
             0
         );
         // Nothing was made there, so nothing keeps it.
-        tenant
-            .delete::<TenantObservability>(&tenant.namespace)
-            .await;
-        tenant.gone::<TenantObservability>(&tenant.namespace).await;
+        tenant.delete_tenant().await;
+        tenant.tenant_gone().await;
     });
 }

@@ -1,15 +1,13 @@
 //! What cannot be deleted at once says what it waits for, and keeps nothing else.
 
 use super::*;
-use crate::support::{REGION, test};
-use campanile::api::Severity;
+use crate::support::REGION;
 
 #[test]
 fn a_deletion_that_cannot_be_done_says_what_it_waits_for() {
     test(|world| async move {
         let tenant = Tenant::new(world, "trouble-deletion").await;
-        tenant.usual_tenant().await;
-        golden(&tenant, errors()).await;
+        tenant.usual().await;
         let _operator = tenant.operator().await;
         tenant.ready::<AlarmSet>("golden", "Applied").await;
         world.aws.deny(&tenant.account, "DeleteAlarms");
@@ -24,7 +22,7 @@ fn a_deletion_that_cannot_be_done_says_what_it_waits_for() {
             "{message}"
         );
         world.aws.allow(&tenant.account, "DeleteAlarms");
-        ask::<AlarmSet>(&tenant, "golden", "mended").await;
+        tenant.ask::<AlarmSet>("golden", "mended").await;
         tenant.gone::<AlarmSet>("golden").await;
         assert_eq!(tenant.alarms().await.len(), 0);
     });
@@ -34,8 +32,7 @@ fn a_deletion_that_cannot_be_done_says_what_it_waits_for() {
 fn a_role_that_is_mistyped_later_does_not_keep_what_the_old_one_made() {
     test(|world| async move {
         let tenant = Tenant::new(world, "trouble-mistyped").await;
-        tenant.usual_tenant().await;
-        golden(&tenant, errors()).await;
+        tenant.usual().await;
         let _operator = tenant.operator().await;
         tenant.ready::<AlarmSet>("golden", "Applied").await;
         let mut spec = tenant.usual_spec();
@@ -43,15 +40,15 @@ fn a_role_that_is_mistyped_later_does_not_keep_what_the_old_one_made() {
         tenant.tenant(spec).await;
         let message = tenant.ready::<AlarmSet>("golden", "AccessDenied").await;
         assert!(message.contains("role/campanil:"), "{message}");
-        let locked_out = now::<AlarmSet>(&tenant, "golden").await.status.unwrap();
+        let locked_out = tenant.now::<AlarmSet>("golden").await.status.unwrap();
         assert_eq!(
             (locked_out.counts, locked_out.alarms.len()),
             (None, 0),
             "nobody knows what fires"
         );
-        comes_to(&tenant, Health::Unknown).await;
+        tenant.comes_to(Health::Unknown).await;
         tenant.delete_namespace().await;
-        assert_eq!(left(&tenant).await, (0, 0));
+        assert_eq!(tenant.alarms_and_topics().await, (0, 0));
     });
 }
 
@@ -63,7 +60,7 @@ fn a_composite_over_one_of_ours_keeps_only_that_one() {
         let alarms: Value = (0..5)
             .map(|n| alarm(&format!("a{n}"), "info", json!({})))
             .collect();
-        golden(&tenant, alarms).await;
+        tenant.golden(alarms).await;
         let _operator = tenant.operator().await;
         tenant.ready::<AlarmSet>("golden", "Applied").await;
         let kept = tenant.name(Severity::Info, "golden", "a2", Some("prod"));
@@ -79,7 +76,7 @@ fn a_composite_over_one_of_ours_keeps_only_that_one() {
             message.contains("composite alarm(s) depending on"),
             "{message}"
         );
-        assert_eq!(names(&tenant).await, [kept]);
+        assert_eq!(tenant.alarm_names().await, [kept]);
         let delete = cloudwatch.delete_alarms().alarm_names("by-hand");
         delete.send().await.unwrap();
         tenant.gone::<AlarmSet>("golden").await;

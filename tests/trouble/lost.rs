@@ -1,7 +1,6 @@
 //! What cannot be read, is not heard of, or was known only to a status: it is neither absent nor forgotten.
 
 use super::*;
-use crate::support::test;
 use campanile_world::aws::Trouble;
 use std::time::Duration;
 
@@ -33,8 +32,7 @@ fn a_read_that_fails_is_not_absence() {
         tenant.set("golden", json!(["*"]), alarms(1.0)).await;
         let _operator = tenant.operator().await;
         tenant.ready::<AlarmSet>("golden", "Applied").await;
-        let healthy = |tenant: &TenantObservability| tenant.holds("Healthy");
-        tenant.until(&tenant.namespace, "healthy", healthy).await;
+        tenant.healthy().await;
         let reads = ["DescribeAlarms", "GetTopicAttributes"];
         for read in reads {
             world.aws.trouble(&tenant.account, read, Trouble::Fail5xx);
@@ -44,21 +42,17 @@ fn a_read_that_fails_is_not_absence() {
         tenant
             .ready::<AlarmSet>("golden", "SystemUnavailable")
             .await;
-        let set = now::<AlarmSet>(&tenant, "golden").await;
+        let set = tenant.now::<AlarmSet>("golden").await;
         assert_eq!(
             set.status.unwrap().counts.unwrap().desired,
             2,
             "what was read last stands"
         );
-        let failed = || {
-            world.aws.count_since(mark, |call| {
-                call.account == tenant.account && call.operation == "GetTopicAttributes"
-            })
-        };
-        asked("the tenant to be looked at", 1, failed).await;
+        let failed = || tenant.asked_since(mark, "GetTopicAttributes");
+        at_least("the tenant to be looked at", 1, failed).await;
         assert_eq!(tenant.writes_since(mark), []);
         // The tenant itself was not edited, so it stays Ready for a while.
-        let found = now::<TenantObservability>(&tenant, &tenant.namespace).await;
+        let found = tenant.tenant_now().await;
         assert!(found.holds("Ready"));
         for read in reads {
             world.aws.allow(&tenant.account, read);
@@ -81,20 +75,13 @@ fn a_write_whose_answer_is_lost() {
                 .aws
                 .trouble_times(&tenant.account, operation, Trouble::CutAfterCommit, 1);
         }
-        tenant
-            .secret("pager", "key", "abcdefabcdefabcdefabcdefabcdef07")
-            .await;
-        tenant.tenant(paged(&tenant)).await;
+        tenant.secret("pager", "key", &pager_key("07")).await;
+        tenant.tenant(paged(tenant.usual_spec())).await;
         tenant.set("golden", json!(["*"]), errors()).await;
         let _operator = tenant.operator().await;
-        tenant_is(&tenant, "Applied").await;
-        tenant.ready::<AlarmSet>("golden", "Applied").await;
-        let listed = tenant.sns().list_subscriptions().send().await.unwrap();
-        assert_eq!(
-            listed.subscriptions().len(),
-            1,
-            "one subscription: {listed:?}"
-        );
+        tenant.both_are("Applied").await;
+        let listed = tenant.subscriptions().await;
+        assert_eq!(listed.len(), 1, "one subscription: {listed:?}");
         let asked = world
             .pagerduty
             .record()
@@ -103,10 +90,10 @@ fn a_write_whose_answer_is_lost() {
             .filter(|c| c.key.ends_with("ef07"))
             .count();
         assert_eq!(asked, 1, "PagerDuty was asked once");
-        assert_eq!(left(&tenant).await, (2, 2));
+        assert_eq!(tenant.alarms_and_topics().await, (2, 2));
         // Nothing is taken for a stranger's afterwards.
         tenant.delete_namespace().await;
-        assert_eq!(left(&tenant).await, (0, 0));
+        assert_eq!(tenant.alarms_and_topics().await, (0, 0));
     });
 }
 
@@ -135,8 +122,7 @@ fn a_status_that_nobody_can_read_keeps_no_other_object_from_being_seen() {
 fn what_was_made_is_cleaned_up_even_if_status_was_lost() {
     test(|world| async move {
         let tenant = Tenant::new(world, "trouble-wiped").await;
-        tenant.usual_tenant().await;
-        golden(&tenant, errors()).await;
+        tenant.usual().await;
         let operator = tenant.operator().await;
         tenant.ready::<AlarmSet>("golden", "Applied").await;
         operator.stop(Duration::from_secs(10)).await.unwrap();
@@ -147,8 +133,8 @@ fn what_was_made_is_cleaned_up_even_if_status_was_lost() {
         tenant.delete::<AlarmSet>("golden").await;
         let _operator = tenant.operator().await;
         tenant.gone::<AlarmSet>("golden").await;
-        tenant.delete::<TenantObservability>("trouble-wiped").await;
-        tenant.gone::<TenantObservability>("trouble-wiped").await;
-        assert_eq!(left(&tenant).await, (0, 0));
+        tenant.delete_tenant().await;
+        tenant.tenant_gone().await;
+        assert_eq!(tenant.alarms_and_topics().await, (0, 0));
     });
 }

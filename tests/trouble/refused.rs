@@ -1,8 +1,6 @@
 //! What AWS refuses, denies, puts off or has given to another: the rest is done, and it is not asked again and again.
 
 use super::*;
-use crate::{journey::put_by_hand, support::test};
-use campanile::api::Severity;
 use campanile_world::aws::Trouble;
 use std::time::Duration;
 
@@ -13,22 +11,20 @@ fn an_alarm_that_aws_refuses() {
         tenant.usual_tenant().await;
         // More than a day of periods: legal for the schema, not for AWS.
         let long = json!({"period": 300, "evaluationPeriods": 500});
-        golden(
-            &tenant,
-            json!([
+        tenant
+            .golden(json!([
                 alarm("errors", "critical", json!({})),
                 alarm("long", "warning", long),
                 alarm("slow", "info", json!({}))
-            ]),
-        )
-        .await;
+            ]))
+            .await;
         let _operator = tenant.operator().await;
         let message = tenant.ready::<AlarmSet>("golden", "PartiallyFailed").await;
         assert!(
             message.contains("AWS refused PutMetricAlarm: ValidationError"),
             "{message}"
         );
-        let status = now::<AlarmSet>(&tenant, "golden").await.status.unwrap();
+        let status = tenant.now::<AlarmSet>("golden").await.status.unwrap();
         let counts = status.counts.unwrap();
         assert_eq!((counts.desired, counts.applied, counts.failed), (3, 2, 1));
         assert_eq!(
@@ -44,14 +40,12 @@ fn an_alarm_that_aws_refuses() {
         tenant.polls(mark, 3).await;
         assert_eq!(tenant.writes_since(mark), []);
         // An edit is.
-        golden(
-            &tenant,
-            json!([
+        tenant
+            .golden(json!([
                 alarm("errors", "critical", json!({})),
                 alarm("long", "warning", json!({}))
-            ]),
-        )
-        .await;
+            ]))
+            .await;
         tenant.ready::<AlarmSet>("golden", "Applied").await;
     });
 }
@@ -65,7 +59,7 @@ fn things_that_are_not_ours() {
         // The topic's name is known once it has been made; then it is replaced by somebody else's.
         tenant.usual_tenant().await;
         let operator = tenant.operator().await;
-        tenant_is(&tenant, "Applied").await;
+        tenant.tenant_is("Applied").await;
         let topics = tenant.topics().await;
         let topic = topics.iter().find(|arn| arn.contains("critical")).unwrap();
         operator.stop(Duration::from_secs(10)).await.unwrap();
@@ -76,20 +70,18 @@ fn things_that_are_not_ours() {
 
         let mark = world.aws.mark();
         let _operator = tenant.operator().await;
-        golden(
-            &tenant,
-            json!([
+        tenant
+            .golden(json!([
                 alarm("errors", "critical", json!({})),
                 alarm("slow", "critical", json!({}))
-            ]),
-        )
-        .await;
+            ]))
+            .await;
         let message = tenant.ready::<AlarmSet>("golden", "Conflict").await;
         assert!(
             message.contains(&foreign) && message.contains("it was not touched"),
             "{message}"
         );
-        let message = tenant_is(&tenant, "Conflict").await;
+        let message = tenant.tenant_is("Conflict").await;
         assert!(
             message.contains("campanile_trouble-foreign_critical_"),
             "{message}"
@@ -112,15 +104,10 @@ fn things_that_are_not_ours() {
         let delete = tenant.cloudwatch().delete_alarms().alarm_names(&foreign);
         delete.send().await.unwrap();
         sns.delete_topic().topic_arn(topic).send().await.unwrap();
-        tenant_is(&tenant, "Applied").await;
-        tenant.ready::<AlarmSet>("golden", "Applied").await;
+        tenant.both_are("Applied").await;
         eventually("the alarm to point at our topic again", || async {
             let actions = tenant.alarms().await[&foreign].alarm_actions().to_vec();
-            if actions == [topic.clone()] {
-                Ok(())
-            } else {
-                Err(format!("{actions:?}"))
-            }
+            once(actions == [topic.clone()], &actions)
         })
         .await;
     });
@@ -153,15 +140,14 @@ fn an_account_that_denies_throttles_or_fails() {
             world
                 .aws
                 .trouble(&tenant.account, "PutMetricAlarm", trouble);
-            tenant.usual_tenant().await;
-            golden(&tenant, errors()).await;
+            tenant.usual().await;
             let _operator = tenant.operator().await;
             let message = tenant.ready::<AlarmSet>("golden", reason).await;
             assert!(message.contains(text), "{message}");
             // The topics have their own service, and are there.
             assert_eq!(tenant.topics().await.len(), 2);
             world.aws.allow(&tenant.account, "PutMetricAlarm");
-            ask::<AlarmSet>(&tenant, "golden", "mended").await;
+            tenant.ask::<AlarmSet>("golden", "mended").await;
             tenant.ready::<AlarmSet>("golden", "Applied").await;
         }
     });
@@ -172,16 +158,14 @@ fn a_subscription_that_is_denied_keeps_neither_topic_nor_claim() {
     test(|world| async move {
         let tenant = Tenant::new(world, "trouble-subscribe").await;
         world.aws.deny(&tenant.account, "Subscribe");
-        tenant
-            .secret("pager", "key", "abcdefabcdefabcdefabcdefabcdef31")
-            .await;
-        tenant.tenant(paged(&tenant)).await;
-        golden(&tenant, errors()).await;
+        tenant.secret("pager", "key", &pager_key("31")).await;
+        tenant.tenant(paged(tenant.usual_spec())).await;
+        tenant.golden(errors()).await;
         let _operator = tenant.operator().await;
-        let message = tenant_is(&tenant, "AccessDenied").await;
+        let message = tenant.tenant_is("AccessDenied").await;
         assert!(message.contains("Allow sns:Subscribe to"), "{message}");
         tenant.ready::<AlarmSet>("golden", "Applied").await;
-        let denied = now::<TenantObservability>(&tenant, &tenant.namespace).await;
+        let denied = tenant.tenant_now().await;
         assert_eq!(
             denied.condition("DeliveryReady").unwrap().reason,
             "SubscriptionMissing"
@@ -204,12 +188,8 @@ fn a_subscription_that_is_denied_keeps_neither_topic_nor_claim() {
         );
         // It is looked at as ever, and not asked again at every look.
         let mark = world.aws.mark();
-        let looks = || {
-            world.aws.count_since(mark, |call| {
-                call.account == tenant.account && call.operation == "ListSubscriptionsByTopic"
-            })
-        };
-        asked("four looks", 4, looks).await;
+        let looks = || tenant.asked_since(mark, "ListSubscriptionsByTopic");
+        at_least("four looks", 4, looks).await;
         assert_eq!(tenant.writes_since(mark), []);
     });
 }
@@ -220,25 +200,23 @@ fn an_alarm_whose_severity_moves_stays_until_the_new_one_is_there() {
         let tenant = Tenant::new(world, "trouble-moves").await;
         tenant.usual_tenant().await;
         let alarms = |severity: &str, more: Value| json!([alarm("errors", severity, more)]);
-        golden(&tenant, alarms("critical", json!({}))).await;
+        tenant.golden(alarms("critical", json!({}))).await;
         let _operator = tenant.operator().await;
         tenant.ready::<AlarmSet>("golden", "Applied").await;
         let old = tenant.name(Severity::Critical, "golden", "errors", Some("prod"));
         // AWS refuses the new one; then it cannot even be asked for.
         let long = json!({"period": 300, "evaluationPeriods": 500});
-        golden(&tenant, alarms("warning", long)).await;
+        tenant.golden(alarms("warning", long)).await;
         tenant.ready::<AlarmSet>("golden", "PartiallyFailed").await;
-        assert_eq!(names(&tenant).await, std::slice::from_ref(&old));
-        golden(
-            &tenant,
-            alarms("info", json!({"dimensions": {"DeploymentId": "x"}})),
-        )
-        .await;
+        assert_eq!(tenant.alarm_names().await, std::slice::from_ref(&old));
+        tenant
+            .golden(alarms("info", json!({"dimensions": {"DeploymentId": "x"}})))
+            .await;
         tenant.ready::<AlarmSet>("golden", "InvalidSpec").await;
-        assert_eq!(names(&tenant).await, [old]);
-        golden(&tenant, alarms("info", json!({}))).await;
+        assert_eq!(tenant.alarm_names().await, [old]);
+        tenant.golden(alarms("info", json!({}))).await;
         tenant.ready::<AlarmSet>("golden", "Applied").await;
         let new = tenant.name(Severity::Info, "golden", "errors", Some("prod"));
-        assert_eq!(names(&tenant).await, [new]);
+        assert_eq!(tenant.alarm_names().await, [new]);
     });
 }
