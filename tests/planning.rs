@@ -1,10 +1,11 @@
 //! `campanile plan` of files, of a fleet, for machines, and by somebody who may write nowhere.
 
 use crate::support::{
-    CLUSTER, Planned, REGION, Tenant, alarm, errors, eventually, paged, plan, plan_as, test,
-    version, with,
+    CLUSTER, Planned, REGION, Tenant, alarm, errors, eventually, paged, plan, plan_as,
+    slack::{SCOPES, spec, workspace},
+    test, version, with,
 };
-use campanile::api::{ACCOUNT_BINDING, AlarmSet};
+use campanile::api::{ACCOUNT_BINDING, AlarmSet, SlackChannel};
 use campanile_world::{
     World,
     aws::Trust,
@@ -15,7 +16,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 const CANARY: &str = "canary0ff1ce00000000000000000043";
 
@@ -589,7 +590,21 @@ fn a_plan_needs_no_right_to_write_anywhere() {
     test(|world| async move {
         let tenant = Tenant::new(world, "plan-reader").await;
         tenant.secret("pager", "key", CANARY).await;
-        tenant.tenant(paged(tenant.usual_spec())).await;
+        let (slack, _) = workspace(&tenant, &SCOPES).await;
+        slack.create_channel("hooked");
+        let webhook = slack.webhook("hooked");
+        tenant.secret("hook", "url", &webhook).await;
+        let runs = spec("plan_runs", json!({"topic": "Runs"}));
+        tenant.apply::<SlackChannel>("runs", runs).await;
+        let hooked = json!({"webhookSecretRef": {"name": "hook", "key": "url"}});
+        tenant.apply::<SlackChannel>("hooked", hooked).await;
+        let role = world.aws.events_role(&tenant.account).await.unwrap();
+        let by_slack = json!({"invokeRoleArn": role});
+        let channel = |name: &str| json!({"channelRef": {"name": name}});
+        let mut usual = paged(tenant.usual_spec());
+        usual["eventBridge"] = by_slack.clone();
+        usual["notify"]["critical"]["slack"] = json!([channel("runs"), channel("hooked")]);
+        tenant.tenant(usual).await;
         let alarms = |threshold: f64| {
             json!([
                 alarm("errors", "critical", json!({"threshold": threshold})),
@@ -604,14 +619,17 @@ fn a_plan_needs_no_right_to_write_anywhere() {
         tenant.trust(Trust::external_id(format!("{CLUSTER}/plan-reader")).read_only());
         let before = version::<AlarmSet>(&tenant, "golden").await;
         let (calls, writes) = (world.aws.mark(), world.kubernetes.mark_writes());
-        let as_reader =
-            async |args: &[&str]| plan_as(world, &[("KUBECONFIG", &planner)], args, "").await;
+        let asked = slack.mark();
+        let as_reader = async |args: &[&str]| {
+            let args = [args, &["--allow-private-endpoints"]].concat();
+            plan_as(world, &[("KUBECONFIG", &planner)], &args, "").await
+        };
 
         let in_namespace = ["-n", "plan-reader"];
         let planned = as_reader(&in_namespace).await;
         assert_eq!(
             (planned.code, planned.err.as_str(), planned.out.as_str()),
-            (0, "", "Nothing would change: 2 objects are as declared.\n")
+            (0, "", "Nothing would change: 4 objects are as declared.\n")
         );
         // There is something of each sort to make, to change and to remove, and a namespace that is not there.
         let edit = [
@@ -631,8 +649,17 @@ fn a_plan_needs_no_right_to_write_anywhere() {
                 "plan-reader",
                 &json!({
                     "environments": [{"name": "prod"}], "aws": {"accountId": tenant.account, "region": REGION},
-                    "notify": {"critical": {"emails": ["oncall@vsu.example"]}, "info": {}}
+                    "eventBridge": by_slack,
+                    "notify": {
+                        "critical": {"emails": ["oncall@vsu.example"]},
+                        "info": {"slack": [channel("runs")]}
+                    }
                 }),
+            ),
+            manifest(
+                "SlackChannel",
+                "runs",
+                &spec("plan_runs", json!({"topic": "All"})),
             ),
         ];
         let file = file(world, "reader.yaml", &edit);
@@ -666,6 +693,11 @@ fn a_plan_needs_no_right_to_write_anywhere() {
         );
         assert_eq!(tenant.writes_since(calls), []);
         assert_eq!(version::<AlarmSet>(&tenant, "golden").await, before);
+        let asked = slack.all_calls_since(asked).into_iter();
+        let asked: BTreeSet<_> = asked.map(|call| call.method).collect();
+        let reads = ["auth.test", "conversations.info", "conversations.list"];
+        assert!(asked.iter().all(|it| reads.contains(&&**it)), "{asked:?}");
+        assert_eq!(slack.channel("plan_runs").unwrap().topic, "Runs");
         // It could not have, either.
         let reader = client(planner.as_ref()).await.unwrap();
         let api = Api::<AlarmSet>::namespaced(reader, "plan-reader");
