@@ -21,10 +21,10 @@
 //! | [`surroundings`] | what a kind may read of the cluster, or of files in its place |
 //! | [`kind`] | what the kinds have in common, and how one object is carried out |
 //! | [`alarms`] | AlarmSet: CloudWatch alarms |
-//! | [`tenant`] | TenantObservability: SNS topics, subscriptions, the health roll-up |
+//! | [`tenant`] | TenantObservability: SNS topics, subscriptions, the way into Slack by EventBridge, the health roll-up |
 //! | [`slack`] | SlackChannel: channels, and the messages in them |
 //! | [`clients`] | the outside systems' clients: AWS, Slack, the Kubernetes API |
-//! | [`controller`] | who is woken when, the one reconcile, the gate, conditions, backoff, the lease |
+//! | [`controller`] | who is woken when, the one reconcile, the gate, conditions, drift, what Namespaces allow, backoff, the lease |
 //! | [`telemetry`] | logs, metrics, probes |
 //! | [`cli`] | `run`, `plan`, `crds` |
 

@@ -4,6 +4,9 @@ use crate::api::{AlarmState, Severity};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 
+/// What the names of all topics, rules, connections and API destinations begin with.
+pub const PREFIX: &str = "campanile_";
+
 /// What all alarms of a tenant begin with. It ends in `/`, which no part can contain, so that
 /// tenant `vsu` never finds the alarms of `vsu-2`.
 pub fn alarm_prefix(cluster: &str, tenant: &str) -> String {
@@ -46,7 +49,8 @@ pub fn alarm(
 /// A topic's name, at most 64 characters: `campanile_<tenant>_<severity>_<hash>`.
 pub fn topic(cluster: &str, namespace: &str, tenant: &str, severity: Severity) -> String {
     format!(
-        "campanile_{tenant}_{severity}_{}",
+        "{}{severity}_{}",
+        tenant_prefix(tenant),
         place(cluster, namespace)
     )
 }
@@ -61,7 +65,7 @@ pub fn severity_of_topic(name: &str) -> Option<Severity> {
 /// What everything of a tenant's begins with but its alarms. `_` cannot be in a tenant's name, so that
 /// tenant `vsu` never finds what is tenant `vsu-2`'s.
 pub fn tenant_prefix(tenant: &str) -> String {
-    format!("campanile_{tenant}_")
+    format!("{PREFIX}{tenant}_")
 }
 
 /// An EventBridge rule's name, at most 64 characters: `campanile_<tenant>_<severity>_<hash>`. The hash
@@ -100,7 +104,7 @@ pub fn rule_target(channel: &str) -> String {
 pub fn is_called_as_ours(arn: &str) -> bool {
     arn.rsplit(':')
         .next()
-        .is_some_and(|name| name.starts_with("campanile_"))
+        .is_some_and(|name| name.starts_with(PREFIX))
 }
 
 /// 8 hexadecimal characters that tell clusters and namespaces apart where their names have no room.

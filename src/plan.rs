@@ -74,7 +74,9 @@ impl<V, I: Clone, L> Found<V, I, L> {
 pub trait Value: Clone + Send + Sync {
     /// Whether `seen` is as we want it.
     fn covers(&self, seen: &Self) -> bool;
-    /// Its fields for people, in a fixed order. Secrets appear as digests.
+    /// Its fields for people, in a fixed order. Secrets appear as digests. They are the audit line's, and by
+    /// their digest it is known whether something else is wanted than before: a field that is called
+    /// otherwise in another release makes the first run of every object an edit.
     fn fields(&self) -> Vec<(&'static str, String)>;
 }
 

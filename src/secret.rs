@@ -1,4 +1,5 @@
-//! Digests that stand in for secrets wherever a value is compared, shown or kept in status.
+//! Digests that stand in for secrets wherever a value is compared, shown or kept in status, and what others say
+//! without the secrets that they quote.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -74,6 +75,19 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// `message` without an endpoint that holds a secret, and without the parts of it that may be the
+/// secret, should somebody have quoted it in another form. `shown` stands in for the whole of it.
+pub fn redact(message: &str, endpoint: &str, shown: &str) -> String {
+    // Of an address nothing is secret but what tells one reader from another.
+    let plain = |part: &&str| {
+        part.len() < 4 || part.contains(['.', ':']) || matches!(*part, "integration" | "enqueue")
+    };
+    let whole = message.replace(endpoint, shown);
+    let parts = endpoint.split(['/', '?', '&', '=', '@']);
+    let parts = parts.filter(|part| !plain(part));
+    parts.fold(whole, |message, part| message.replace(part, "…"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,5 +109,27 @@ mod tests {
             one.digest("canary")
         );
         assert!(!shown.contains("canary"), "{shown}");
+    }
+
+    #[test]
+    fn an_endpoint_that_is_quoted_in_another_form_shows_no_key() {
+        let endpoint = "https://events.pagerduty.com/integration/canary0123456789abcdef/enqueue";
+        for quoted in [
+            endpoint,
+            "http://x/integration/canary0123456789abcdef/enqueue",
+            "'canary0123456789abcdef'",
+        ] {
+            let message = redact(&format!("Invalid parameter: {quoted}"), endpoint, "hmac:1");
+            assert!(
+                !message.contains("canary") && message.starts_with("Invalid parameter"),
+                "{message}"
+            );
+        }
+        let short = "https://events.pagerduty.com/integration/canary1/enqueue";
+        let said = "no such endpoint: canary1 at events.pagerduty.com";
+        assert_eq!(
+            redact(said, short, "hmac:1"),
+            "no such endpoint: … at events.pagerduty.com"
+        );
     }
 }

@@ -86,7 +86,7 @@ pub trait Stage: Send + Sync {
     where
         Self: Sized;
     /// Whether a thing that is to be removed stays for the time being, because what replaces it does not
-    /// serve yet. Pure.
+    /// serve yet. True only where [`Stage::was_replaced`] is, and known without asking outside.
     fn stays(&self, _key: &Self::Key, _seen: &Seen<Self>) -> bool
     where
         Self: Sized,
@@ -193,7 +193,7 @@ pub trait Gate: Send + Sync {
     /// ledger. Where that fails, what was intended still stands there.
     fn record<'a>(&'a self, step: &'a Step, id: &'a str) -> BoxFuture<'a, ()>;
     /// A call that was entered has been answered, once for all that was in it; whether anything of it was done.
-    fn answered(&self, _operation: Operation<'_>, _done: bool) {}
+    fn answered(&self, operation: Operation<'_>, done: bool);
     /// A change's outcome. The step of a deletion has what is lost by it.
     fn leave(&self, operation: Operation<'_>, step: &Step, outcome: &Result<Applied>);
     /// The refusal, where this very change, or any in this scope, was refused so lately that it is not

@@ -8,10 +8,10 @@ use crate::{
     api::AlarmState,
     clients::{
         Clients,
-        aws::{Account, Identity, Turns, classify},
+        aws::{Account, Identity, Turns, classify, reading::pages},
         limit::Urgency,
     },
-    error::{Class, Error, Result},
+    error::{Error, Result},
     installation::Installation,
     names,
     outside::{Outside, Polled, ReadOf, Rhythm, Source, Waker},
@@ -92,45 +92,24 @@ impl Alarms {
             .alarm_types(AlarmType::MetricAlarm)
             .alarm_types(AlarmType::CompositeAlarm)
             .max_records(i32::try_from(PAGE).unwrap_or(i32::MAX));
-        let (mut found, mut next) = (BTreeMap::new(), None);
-        loop {
+        let page = async |next| {
             let call = self
                 .account
                 .read("cloudwatch", "DescribeAlarms", urgency)
                 .await?;
-            let page = request.clone().set_next_token(next.clone()).send().await;
+            let page = request.clone().set_next_token(next).send().await;
             let page = page.map_err(|error| classify(&call, &error))?;
+            let mut found = Vec::new();
             for alarm in page.metric_alarms() {
-                found.insert(named(alarm.alarm_name())?, metric(alarm));
+                found.push((named(alarm.alarm_name())?, metric(alarm)));
             }
             for alarm in page.composite_alarms() {
-                found.insert(named(alarm.alarm_name())?, composite(alarm));
+                found.push((named(alarm.alarm_name())?, composite(alarm)));
             }
-            let last = std::mem::replace(&mut next, page.next_token);
-            if next.is_none() {
-                return Ok(found);
-            }
-            if next == last {
-                return Err(Error::failing(
-                    "DescribeAlarms answers with the same page again and again",
-                ));
-            }
-        }
-    }
-
-    /// Reads, and once more with fresh credentials where those at hand are refused but the role is not.
-    async fn read_as_of_now(
-        &self,
-        request: impl Fn() -> DescribeAlarmsFluentBuilder,
-        urgency: Urgency,
-    ) -> Result<ReadOf<Self>> {
-        match self.find(request(), urgency).await {
-            Err(error) if error.class == Class::Denied => {
-                self.account.check().await?;
-                self.find(request(), urgency).await
-            }
-            outcome => outcome,
-        }
+            Ok(Some((found, page.next_token)))
+        };
+        let found = pages("DescribeAlarms", page).await?;
+        Ok(found.into_iter().flatten().collect())
     }
 }
 
@@ -140,22 +119,22 @@ impl Source for Alarms {
     const RHYTHM: Rhythm = Rhythm::Poll;
 
     async fn read(&self, _: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
-        let request = || {
+        let read = || {
             let describe = self.account.cloudwatch().describe_alarms();
-            describe.alarm_name_prefix(&self.prefix)
+            self.find(describe.alarm_name_prefix(&self.prefix), urgency)
         };
-        self.read_as_of_now(request, urgency).await
+        self.account.read_afresh(read).await
     }
 
     async fn read_some(&self, keys: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
         let mut found = BTreeMap::new();
         let keys: Vec<_> = keys.iter().cloned().collect();
         for names in keys.chunks(PAGE) {
-            let request = || {
+            let read = || {
                 let describe = self.account.cloudwatch().describe_alarms();
-                describe.set_alarm_names(Some(names.to_vec()))
+                self.find(describe.set_alarm_names(Some(names.to_vec())), urgency)
             };
-            found.extend(self.read_as_of_now(request, urgency).await?);
+            found.extend(self.account.read_afresh(read).await?);
         }
         Ok(found)
     }

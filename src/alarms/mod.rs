@@ -7,7 +7,10 @@ pub mod stages;
 pub mod tags;
 
 use crate::{
-    api::{AlarmSet, AlarmSetStatus, AlarmState, Severity, Target, TenantObservability},
+    api::{
+        ACCOUNT_REACHABLE, AlarmSet, AlarmSetStatus, AlarmState, Severity, Target,
+        TenantObservability,
+    },
     clients::aws::Identity,
     error::{Class, Error, On, Result},
     installation::Installation,
@@ -38,7 +41,7 @@ pub fn offered(tenant: &TenantObservability) -> (Option<i64>, Option<&str>, Vec<
     let status = tenant.status.as_ref();
     let topics = status.iter().flat_map(|status| &status.topics);
     let mut conditions = status.iter().flat_map(|status| &status.conditions);
-    let reachable = conditions.find(|condition| condition.type_ == "AccountReachable");
+    let reachable = conditions.find(|condition| condition.type_ == ACCOUNT_REACHABLE);
     (
         status.and_then(|status| status.observed_generation),
         reachable.map(|reachable| reachable.status.as_str()),

@@ -18,9 +18,9 @@ pub use slack_channel::{
     Workspace,
 };
 pub use tenant_observability::{
-    Aws, Environment, Health, Links, Notify, PagerDuty, Recipients, SlackPathEntry, SlackVia,
-    SubscriptionEntry, SubscriptionState, TenantObservability, TenantObservabilitySpec,
-    TenantObservabilityStatus, TopicEntry,
+    ACCOUNT_REACHABLE, Aws, DELIVERY_READY, Environment, Health, Links, Notify, PagerDuty,
+    Recipients, SlackPathEntry, SlackVia, SubscriptionEntry, SubscriptionState,
+    TenantObservability, TenantObservabilitySpec, TenantObservabilityStatus, TopicEntry,
 };
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -47,6 +47,10 @@ pub const ACCOUNT_BINDING: &str = "campanile.dev/aws-account-id";
 /// The annotation of a Namespace that lets its SlackChannels use the operator's own token, for channels
 /// whose names begin with its value. Only the platform team can set it.
 pub const SLACK_PREFIX: &str = "campanile.dev/slack-channel-prefix";
+
+/// The annotations by which a Namespace is allowed something. What they say is watched, and a run that is
+/// under way ends when it changes.
+pub const BINDINGS: [&str; 2] = [ACCOUNT_BINDING, SLACK_PREFIX];
 
 /// All CustomResourceDefinitions, in the order in which they are printed and applied.
 pub fn crds() -> Vec<CustomResourceDefinition> {

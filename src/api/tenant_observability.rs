@@ -412,21 +412,11 @@ pub struct TenantObservabilityStatus {
     pub conditions: Vec<Condition>,
 }
 
-impl TenantObservabilityStatus {
-    /// An entry of `slack_paths`: by a webhook, or else by a bot's token. `secret`: a digest of what
-    /// EventBridge was given last.
-    pub fn slack_path(channel: &str, webhook: bool, secret: Option<String>) -> SlackPathEntry {
-        SlackPathEntry {
-            channel: channel.to_owned(),
-            via: if webhook {
-                SlackVia::Webhook
-            } else {
-                SlackVia::BotToken
-            },
-            secret,
-        }
-    }
-}
+/// The condition that says whether messages reach those who are to hear them.
+pub const DELIVERY_READY: &str = "DeliveryReady";
+
+/// The condition that says whether the role lets us into the account.
+pub const ACCOUNT_REACHABLE: &str = "AccountReachable";
 
 /// Where a person looks at what Campanile made.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
@@ -498,13 +488,6 @@ pub enum SlackVia {
     Webhook,
     /// As a bot, by its token.
     BotToken,
-}
-
-impl SlackPathEntry {
-    /// Whether messages get in by an incoming webhook.
-    pub fn is_webhook(&self) -> bool {
-        self.via == SlackVia::Webhook
-    }
 }
 
 #[cfg(test)]

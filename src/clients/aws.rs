@@ -1,6 +1,11 @@
 //! AWS: clients that act as one role in one account, and what AWS's errors mean.
 
-use super::limit::{Limiter, Urgency};
+pub mod reading;
+
+use super::{
+    http::chain,
+    limit::{Limiter, Urgency},
+};
 use crate::{
     error::{Class, Error, Result},
     stage::Operation,
@@ -657,20 +662,6 @@ where
         source = error.source();
     }
     None
-}
-
-/// What an error and its sources say, without what changes from one time to the next.
-fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut said: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let text = error.to_string();
-        if said.last() != Some(&text) {
-            said.push(text);
-        }
-        next = error.source();
-    }
-    said.join(": ")
 }
 
 /// Tells the observer of every attempt.

@@ -98,8 +98,8 @@ async fn whole(mut response: Response, limit: usize) -> Result<Answer, Lost> {
     })
 }
 
-/// What an error and its sources say.
-fn chain(error: &(dyn StdError + 'static)) -> String {
+/// What an error and its sources say, without what changes from one time to the next.
+pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut said: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {

@@ -3,6 +3,9 @@
 use crate::error::{Class, Error, Result};
 use std::{future::Future, time::Duration};
 
+/// The field manager of all that we write to the API server.
+pub const FIELD_MANAGER: &str = "campanile";
+
 /// The longest that one call may take. The client itself has no such limit.
 pub const CALL_LIMIT: Duration = Duration::from_secs(10);
 

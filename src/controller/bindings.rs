@@ -1,7 +1,7 @@
 //! What Namespaces allow, as it is watched. A run asks the API server when it begins; by this it sees, before each
 //! write, whether that has been changed since.
 
-use crate::api::{ACCOUNT_BINDING, SLACK_PREFIX};
+use crate::api::BINDINGS;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{ResourceExt, core::PartialObjectMeta};
 use std::{
@@ -9,14 +9,15 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// What a Namespace allows: the account that it is bound to, and what its channels' names begin with where it
-/// may use the operator's own token.
-pub type Allowed = [Option<String>; 2];
+/// What a Namespace allows: the values of its [`BINDINGS`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Allowed(Vec<Option<String>>);
 
 /// What a Namespace allows.
 pub fn allowed(namespace: &PartialObjectMeta<Namespace>) -> Allowed {
     let annotations = namespace.annotations();
-    [ACCOUNT_BINDING, SLACK_PREFIX].map(|name| annotations.get(name).cloned())
+    let values = BINDINGS.iter().map(|name| annotations.get(*name).cloned());
+    Allowed(values.collect())
 }
 
 /// What all Namespaces allow that have been seen, by name.
@@ -54,6 +55,7 @@ impl Bindings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::{ACCOUNT_BINDING, SLACK_PREFIX};
     use serde_json::{Value, json};
 
     #[test]

@@ -4,8 +4,8 @@ use super::{
     Context, Ground, Watched,
     bindings::Allowed,
     lease::Held,
+    object::write_status,
     pools::Permit,
-    reconcile::write_status,
     status::{Before, Keep, Phase, conditions},
 };
 use crate::{

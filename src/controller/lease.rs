@@ -14,7 +14,10 @@
 //! have nobody told while the API server cannot be reached. What no Lease can cover is a write that was
 //! sent in time and arrives late; so ask [`Held::remaining`] before each, and put a time limit on it.
 
-use crate::error::{Class, Error, Result};
+use crate::{
+    clients::kubernetes::FIELD_MANAGER,
+    error::{Class, Error, Result},
+};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -405,7 +408,7 @@ impl Claim {
     /// Stores the lease if it is still at its version, or still absent if it has none.
     async fn put(&self, lease: &Lease) -> Result<Lease> {
         let params = PostParams {
-            field_manager: Some("campanile".to_owned()),
+            field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PostParams::default()
         };
         if lease.metadata.resource_version.is_some() {

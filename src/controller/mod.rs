@@ -5,6 +5,7 @@ pub mod bindings;
 pub mod drift;
 mod gate;
 pub mod lease;
+mod object;
 pub mod pools;
 mod reconcile;
 pub mod report;

@@ -5,13 +5,14 @@ use super::{
     bindings::{self, Allowed},
     drift::{self, Drift},
     gate::{ObjectGate, Passage},
+    object::{hold, set_finalizers, write_status},
     report::{self, Happened},
     status::{Before, Keep, Phase, Sum, conditions, decisive},
 };
 use crate::{
     api::{DeletionPolicy, FINALIZER, RECONCILE_REQUESTED},
     clients::{kubernetes, limit::Urgency},
-    error::{Class, Error, On, Result},
+    error::{Class, On, Result},
     jitter::after,
     kind::{self, Findings, Kind, Means, Moment, Outcome, Site, Status, TargetOf},
     outside::{Asking, Freshness},
@@ -21,18 +22,9 @@ use crate::{
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{
-    Api, ResourceExt,
-    api::{Patch, PatchParams, TypeMeta},
-    runtime::controller::Action,
-};
-use serde::Serialize;
-use serde_json::json;
+use kube::{Api, ResourceExt, runtime::controller::Action};
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// The field manager of all that we write to the API server.
-const MANAGER: &str = "campanile";
 
 /// For how long what was read last says how things are, if polls are not rarer than that.
 const STALE: Duration = Duration::from_secs(600);
@@ -240,36 +232,6 @@ async fn let_go<K: Kind>(object: &K, api: &Api<K>, ground: &Ground<K>) -> Result
         wrote: true,
         ..Done::idle()
     })
-}
-
-/// Adds our finalizer before anything is made outside.
-async fn hold<K: Kind>(object: &K, api: &Api<K>) -> Result<()> {
-    if object
-        .finalizers()
-        .iter()
-        .any(|finalizer| finalizer == FINALIZER)
-    {
-        return Ok(());
-    }
-    let mut finalizers = object.finalizers().to_vec();
-    finalizers.push(FINALIZER.to_owned());
-    set_finalizers(object, api, finalizers).await
-}
-
-/// The version is part of the patch: a list can only be replaced whole, and others have finalizers too.
-async fn set_finalizers<K: Kind>(object: &K, api: &Api<K>, finalizers: Vec<String>) -> Result<()> {
-    let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": object.resource_version()}});
-    let params = PatchParams {
-        field_manager: Some(MANAGER.into()),
-        ..PatchParams::default()
-    };
-    let (name, patch) = (object.name_any(), Patch::Merge(patch));
-    kubernetes::call(
-        "setting the finalizer",
-        api.patch_metadata(&name, &params, &patch),
-    )
-    .await
-    .map(drop)
 }
 
 /// From the outcome to the final status, the finalizer, and when to look again.
@@ -574,54 +536,6 @@ fn list(targets: &[impl Site]) -> String {
         .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join("; ")
-}
-
-/// Server-side apply of the whole status, only if it changed. The one place that writes it.
-pub async fn write_status<K: Kind>(
-    object: &K,
-    before: &K::Status,
-    after: &K::Status,
-    context: &super::Context,
-) -> Result<()> {
-    #[derive(Serialize, Debug)]
-    struct Body<'a, S> {
-        #[serde(flatten)]
-        types: TypeMeta,
-        metadata: Meta<'a>,
-        status: &'a S,
-    }
-    /// So that another object of the same name, made meanwhile, does not get this one's status.
-    #[derive(Serialize, Debug)]
-    struct Meta<'a> {
-        uid: &'a str,
-    }
-    if before == after {
-        return Ok(());
-    }
-    // A successor may have written a newer one.
-    if context
-        .lease
-        .as_ref()
-        .is_some_and(|lease| lease.remaining() < kubernetes::CALL_LIMIT)
-    {
-        return Err(Error::new(Class::Superseded, "the lease is running out"));
-    }
-    let api = Api::<K>::namespaced(
-        context.client.clone(),
-        &object.namespace().unwrap_or_default(),
-    );
-    let (name, uid) = (object.name_any(), object.uid().unwrap_or_default());
-    let patch = Patch::Apply(Body {
-        types: TypeMeta::resource::<K>(),
-        metadata: Meta { uid: &uid },
-        status: after,
-    });
-    let params = PatchParams::apply(MANAGER).force();
-    let patched = api.patch_status(&name, &params, &patch);
-    match kubernetes::call_if_there("writing the status", patched).await? {
-        Some(_) => Ok(()),
-        None => Err(Error::new(Class::Superseded, "the object is gone")),
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! and sends its first note again, and here the note is the point.
 
 use crate::{
-    clients::kubernetes,
+    clients::kubernetes::{self, FIELD_MANAGER},
     error::{Result, shorten},
     plan::{FieldChange, Step, Verb},
 };
@@ -18,9 +18,6 @@ use kube::{Api, Client, api::PostParams};
 
 /// Who all our Events are from.
 const CONTROLLER: &str = "campanile.dev/campanile";
-
-/// The field manager of all that we write to the API server.
-const MANAGER: &str = "campanile";
 
 /// The longest note, in bytes; the API's own limit is 1024.
 const NOTE: usize = 1000;
@@ -289,7 +286,7 @@ pub async fn publish(
     let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
     let api = Api::<Event>::namespaced(client.clone(), namespace);
     let params = PostParams {
-        field_manager: Some(MANAGER.into()),
+        field_manager: Some(FIELD_MANAGER.into()),
         ..PostParams::default()
     };
     kubernetes::call("publishing an event", api.create(&params, &event))
@@ -304,8 +301,9 @@ fn event(object: &ObjectReference, note: &Note, instance: &str, now: Timestamp) 
     let name = object.name.as_deref().unwrap_or("campanile");
     let end = name.floor_char_boundary(NAME.saturating_sub(suffix.len()));
     let stem = name[..end].trim_end_matches(['.', '-']);
+    // The API requires one.
     let instance = if instance.is_empty() {
-        MANAGER
+        "campanile"
     } else {
         instance
     };

@@ -112,7 +112,8 @@ fn reason(class: Class, applied_before: bool) -> &'static str {
         Class::Throttled | Class::Failing | Class::Cut => "SystemUnavailable",
         Class::Waiting(On::Secret) => "WaitingForSecret",
         Class::Waiting(On::Channel) => "WaitingForChannel",
-        Class::Waiting(_) => "WaitingForTenant",
+        // What it waits for has said why.
+        Class::Waiting(On::Tenant | On::Prerequisite) => "WaitingForTenant",
         Class::Superseded => "Applying",
     }
 }

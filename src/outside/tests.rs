@@ -515,6 +515,8 @@ impl Gate for Open {
     fn intend<'a>(&'a self, _: &'a Step) -> BoxFuture<'a, Result<()>> {
         Box::pin(future::ready(Ok(())))
     }
+    fn answered(&self, _: Operation<'_>, _: bool) {}
+
     fn leave(&self, _: Operation<'_>, _: &Step, _: &Result<Applied>) {}
     fn refused(&self, _: &str, _: &Step) -> Option<Error> {
         None

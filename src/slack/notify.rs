@@ -14,6 +14,7 @@
 use super::{
     Token,
     message::{self, Phase, Redact, Run, clean, clip},
+    report::{CHANNEL_READY, WEBHOOK_READY},
     workspace::Access,
 };
 use crate::{
@@ -346,15 +347,15 @@ fn ways<'a>(channel: Option<&'a SlackChannel>, name: &str, namespace: &str) -> R
     let id = status.and_then(|status| status.channel_id.as_deref());
     let bot = channel.spec.channel.as_deref().zip(id);
     let webhook = channel.spec.webhook_secret_ref.as_ref();
-    let said = ["ChannelReady", "WebhookReady", "Ready"].map(|type_| {
+    let said = [CHANNEL_READY, WEBHOOK_READY, "Ready"].map(|type_| {
         let one = condition(type_).filter(|one| one.status == "False");
         one.map(|one| one.message.clone())
     });
     let said = said.into_iter().flatten().find(|said| !said.is_empty());
     Ok(Ways {
         channel,
-        bot: bot.filter(|_| is_ready("ChannelReady")),
-        webhook: webhook.filter(|_| is_ready("WebhookReady")),
+        bot: bot.filter(|_| is_ready(CHANNEL_READY)),
+        webhook: webhook.filter(|_| is_ready(WEBHOOK_READY)),
         wanting: said.unwrap_or_else(|| "nothing is known of it yet".into()),
     })
 }

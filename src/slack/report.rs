@@ -1,4 +1,5 @@
-//! From what came of a SlackChannel to its status, and whether messages get into the channel. Pure.
+//! From what came of a SlackChannel to its status, and whether messages get into the channel. Pure, but for what
+//! [`View::of`] takes from the watch.
 
 use super::{
     Row,

@@ -10,23 +10,23 @@ pub mod watch;
 
 use crate::{
     api::{
-        AlarmSet, Health, Links, Severity, SubscriptionEntry, SubscriptionState, Target,
-        TenantObservability, TenantObservabilityStatus, TopicEntry,
+        ACCOUNT_REACHABLE, AlarmSet, DELIVERY_READY, Health, Links, Severity, SubscriptionEntry,
+        SubscriptionState, Target, TenantObservability, TenantObservabilityStatus, TopicEntry,
     },
     clients::aws::Identity,
     error::{Class, Error, On, Result},
     installation::Installation,
     kind::{Common, Findings, Kind, Lanes, Moment, Outcome, Place, Policies, Status, Verdict},
     names,
-    plan::{Desired, Holder, Step, Verb},
+    plan::{Desired, Holder, Step},
     slack::way_in::way_in,
     stage::{Failure, Lane, Stage as _, Typed},
     surroundings::Surroundings,
 };
 use desired::{IntegrationKeys, SubscriptionKey};
 use eventbridge::{
-    desired::{BOT_HEADER, PathKey, Ways, channels, concerns, concerns_as},
-    report::{Parts, View, Way, is_slacks},
+    desired::{Ways, channels, concerns, concerns_as},
+    report::{self, Parts, View, Way, is_slacks},
     stages::{Connections, Destinations, Ground, RuleTargets, Rules},
 };
 use kube::ResourceExt;
@@ -268,7 +268,7 @@ impl Kind for TenantObservability {
 
     fn intend(status: &mut TenantObservabilityStatus, step: &Step) {
         if step.stage == Connections::NAME {
-            note_path(status, step);
+            report::intend(status, step);
             return;
         }
         if step.stage == Topics::NAME {
@@ -281,7 +281,12 @@ impl Kind for TenantObservability {
             theirs.for_each(|entry| entry.state = SubscriptionState::Creating);
             return;
         }
-        let Ok(key) = step.key.parse::<SubscriptionKey>() else {
+        let key = step.key.parse::<SubscriptionKey>();
+        debug_assert!(
+            step.stage == Subscriptions::NAME && key.is_ok(),
+            "nothing would look for {step:?}"
+        );
+        let Ok(key) = key else {
             return;
         };
         let SubscriptionKey {
@@ -320,7 +325,7 @@ impl Kind for TenantObservability {
         if let Some(place) = outcome.current() {
             match reachable(place.lanes.as_ref().err(), &place.report.failed) {
                 Some(verdict) => findings.verdicts.push(verdict),
-                None => findings.unknown.push("AccountReachable"),
+                None => findings.unknown.push(ACCOUNT_REACHABLE),
             }
             let delivery = match &place.lanes {
                 Ok(row) => {
@@ -333,12 +338,12 @@ impl Kind for TenantObservability {
             };
             match delivery {
                 Delivery::Unknown => {
-                    findings.unknown.push("DeliveryReady");
+                    findings.unknown.push(DELIVERY_READY);
                     // What was wrong when it was read last still is, for all we know.
                     let last = status
                         .conditions
                         .iter()
-                        .find(|last| last.type_ == "DeliveryReady");
+                        .find(|last| last.type_ == DELIVERY_READY);
                     let wrong = last.filter(|last| last.status == "False");
                     problems.extend(wrong.map(|last| last.message.clone()));
                 }
@@ -569,26 +574,6 @@ impl TenantObservability {
     }
 }
 
-/// Notes in status that a way into Slack is about to be made.
-fn note_path(status: &mut TenantObservabilityStatus, step: &Step) {
-    let field = |name: &str| {
-        let mut fields = step.fields.iter();
-        let found = fields.find(|field| field.name == name);
-        found.map(|field| field.to.as_str()).unwrap_or_default()
-    };
-    if step.verb != Verb::Create {
-        return;
-    }
-    let webhook = field("header") != BOT_HEADER;
-    // What a connection that is gone was given went with it.
-    let entry = TenantObservabilityStatus::slack_path(field("channel"), webhook, None);
-    let path = PathKey::from(&entry);
-    status
-        .slack_paths
-        .retain(|known| PathKey::from(known) != path);
-    status.slack_paths.push(entry);
-}
-
 /// What was wanted on the way to Slack, and what there is.
 fn view(row: &Row) -> View<'_> {
     let ground = &row.connections.stage.ground;
@@ -643,7 +628,7 @@ fn delivering(troubles: &[(&'static str, String)]) -> Verdict {
     troubles.sort_by_key(|(reason, _)| *reason == "PendingConfirmation");
     let told: Vec<_> = troubles.iter().map(|(_, text)| text.as_str()).collect();
     Verdict {
-        type_: "DeliveryReady",
+        type_: DELIVERY_READY,
         holds: Some(troubles.is_empty()),
         reason: troubles.first().map_or("Delivering", |(reason, _)| reason),
         message: told.join("; "),
@@ -679,7 +664,7 @@ fn reachable(unreachable: Option<&Error>, failed: &[Failure]) -> Option<Verdict>
         Some(_) => return None,
     };
     Some(Verdict {
-        type_: "AccountReachable",
+        type_: ACCOUNT_REACHABLE,
         holds: Some(holds),
         reason,
         message,

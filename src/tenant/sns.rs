@@ -1,12 +1,12 @@
 //! SNS: what is watched of the topics of one scope, and of who hears them.
 
-use super::{
-    desired::{ObservedSubscription, ObservedTopic, Topic},
-    watch::{is_missing, let_in, pages},
-};
+use super::desired::{ObservedSubscription, ObservedTopic, Topic};
 use crate::{
     clients::{
-        aws::{Account, Turns, classify},
+        aws::{
+            Account, Turns, classify,
+            reading::{is_missing, pages},
+        },
         limit::Urgency,
     },
     error::{Class, Result},
@@ -169,7 +169,7 @@ impl Source for Topics {
     async fn read_some(&self, keys: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
         let mut found = BTreeMap::new();
         for arn in keys {
-            let topic = let_in(&self.account, || self.find(arn, urgency));
+            let topic = self.account.read_afresh(|| self.find(arn, urgency));
             if let Some(topic) = topic.await? {
                 found.insert(arn.clone(), topic);
             }

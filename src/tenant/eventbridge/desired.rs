@@ -92,6 +92,16 @@ impl PathKey {
         })
     }
 
+    /// As status has it. `secret`: a digest of what EventBridge was given last.
+    pub fn entry(self, secret: Option<String>) -> SlackPathEntry {
+        let Self { channel, via } = self;
+        SlackPathEntry {
+            channel,
+            via,
+            secret,
+        }
+    }
+
     /// What its connection and its API destination are called, for a tenant of a namespace.
     pub fn name(&self, cluster: &str, namespace: &str, tenant: &str) -> String {
         names::slack_path(cluster, namespace, tenant, &self.to_string())
@@ -147,6 +157,12 @@ impl Connection {
     }
 }
 
+/// The field of a connection that names the SlackChannel object.
+pub const CHANNEL: &str = "channel";
+
+/// The field of a connection that names the header by which it lets itself be known.
+pub const HEADER: &str = "header";
+
 impl Value for Connection {
     fn covers(&self, seen: &Self) -> bool {
         (&self.header, &self.secret, &self.state, &self.description)
@@ -155,8 +171,8 @@ impl Value for Connection {
 
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![
-            ("channel", self.channel.clone()),
-            ("header", self.header.clone()),
+            (CHANNEL, self.channel.clone()),
+            (HEADER, self.header.clone()),
             ("secret", self.secret.clone()),
             ("state", self.state.clone()),
             ("description", self.description.clone()),
@@ -1118,7 +1134,7 @@ mod tests {
             let entries = channels.iter();
             TenantObservabilityStatus {
                 slack_paths: entries
-                    .map(|name| TenantObservabilityStatus::slack_path(name, true, None))
+                    .map(|name| PathKey::both(name)[0].clone().entry(None))
                     .collect(),
                 ..TenantObservabilityStatus::default()
             }

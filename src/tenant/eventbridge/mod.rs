@@ -8,14 +8,17 @@ pub mod stages;
 
 use crate::{
     clients::{
-        aws::{Account, Turns, classify},
+        aws::{
+            Account, Turns, classify,
+            reading::{is_missing, pages},
+        },
         limit::Urgency,
     },
     error::Result,
     mark::Mark,
+    names,
     outside::{ReadOf, Rhythm, Source},
     secret::Secret,
-    tenant::watch::{is_missing, let_in, pages},
 };
 use aws_sdk_eventbridge::types::{self as sdk, ConnectionAuthorizationType};
 use desired::{
@@ -31,7 +34,7 @@ use std::{
 fn prefixes(asked: &BTreeSet<String>) -> impl Iterator<Item = &String> {
     asked
         .iter()
-        .filter(|prefix| prefix.starts_with("campanile_"))
+        .filter(|prefix| prefix.starts_with(names::PREFIX))
 }
 
 /// The rules of one scope whose names begin as somebody has asked for, with their targets.
@@ -223,11 +226,13 @@ impl Source for Rules {
 
     async fn read(&self, asked: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
         let prefixes = prefixes(asked).cloned().collect();
-        let_in(&self.account, || self.list(&prefixes, urgency)).await
+        self.account
+            .read_afresh(|| self.list(&prefixes, urgency))
+            .await
     }
 
     async fn read_some(&self, keys: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
-        let_in(&self.account, || self.find(keys, urgency)).await
+        self.account.read_afresh(|| self.find(keys, urgency)).await
     }
 
     async fn stirred(&self) {
@@ -398,11 +403,15 @@ impl Source for Paths {
 
     async fn read(&self, asked: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
         let prefixes = prefixes(asked).cloned().collect();
-        let_in(&self.account, || self.list(&prefixes, urgency)).await
+        self.account
+            .read_afresh(|| self.list(&prefixes, urgency))
+            .await
     }
 
     async fn read_some(&self, keys: &BTreeSet<String>, urgency: Urgency) -> Result<ReadOf<Self>> {
-        let_in(&self.account, || self.find(keys, keys, urgency)).await
+        self.account
+            .read_afresh(|| self.find(keys, keys, urgency))
+            .await
     }
 
     /// A connection that has just been written to is authorized within seconds, and its destination then

@@ -1,13 +1,13 @@
 //! What status says of the way into Slack, and whether alarms get there. Pure.
 
 use super::{
-    desired::{ENABLED, ObservedConnection, PathKey, Wanted},
+    desired::{BOT_HEADER, CHANNEL, ENABLED, HEADER, ObservedConnection, PathKey, Wanted},
     stages::{Connections, Destinations, Ledger, RuleTargets, Rules},
 };
 use crate::{
-    api::{SlackPathEntry, TenantObservabilityStatus},
+    api::{SlackVia, TenantObservabilityStatus},
     error::{Class, Error, On},
-    plan::{Desired, Holder},
+    plan::{Desired, Holder, Step, Verb},
     stage::{Failure, Seen, Stage as _},
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,6 +77,29 @@ pub enum Way {
     Known(Vec<(&'static str, String)>),
 }
 
+/// Notes in status that a connection is about to be made, and so the whole way.
+pub fn intend(status: &mut TenantObservabilityStatus, step: &Step) {
+    let field = |name: &str| {
+        let mut fields = step.fields.iter();
+        let found = fields.find(|field| field.name == name);
+        found.map(|field| field.to.as_str()).unwrap_or_default()
+    };
+    if step.verb != Verb::Create {
+        return;
+    }
+    let path = PathKey {
+        channel: field(CHANNEL).to_owned(),
+        via: match field(HEADER) {
+            BOT_HEADER => SlackVia::BotToken,
+            _ => SlackVia::Webhook,
+        },
+    };
+    let paths = &mut status.slack_paths;
+    // What a connection that is gone was given went with it.
+    paths.retain(|known| PathKey::from(known) != path);
+    paths.push(path.entry(None));
+}
+
 impl View<'_> {
     /// The SlackChannel object of a connection or an API destination.
     fn channel<'a>(&'a self, name: &'a str) -> &'a str {
@@ -127,11 +150,7 @@ impl View<'_> {
                 ways.retain(|path, _| kept.contains(path));
             }
         }
-        let entries = ways.into_iter().map(|(path, secret)| SlackPathEntry {
-            channel: path.channel,
-            via: path.via,
-            secret,
-        });
+        let entries = ways.into_iter().map(|(path, secret)| path.entry(secret));
         status.slack_paths = entries.collect();
     }
 
@@ -275,7 +294,7 @@ fn held<'a>(errors: impl Iterator<Item = &'a Error>) -> Vec<(&'static str, Strin
     for error in errors {
         let reason = match error.class {
             Class::Waiting(On::Secret) => "WaitingForSecret",
-            Class::Waiting(_) => "WaitingForChannel",
+            Class::Waiting(On::Channel | On::Tenant | On::Prerequisite) => "WaitingForChannel",
             Class::Invalid => "InvalidSpec",
             _ => "SystemUnavailable",
         };
@@ -416,7 +435,7 @@ mod tests {
             let entries = before.iter();
             let mut status = TenantObservabilityStatus {
                 slack_paths: entries
-                    .map(|name| TenantObservabilityStatus::slack_path(name, true, None))
+                    .map(|name| PathKey::both(name)[0].clone().entry(None))
                     .collect(),
                 ..TenantObservabilityStatus::default()
             };
@@ -601,7 +620,7 @@ mod tests {
         world.wanted = Wanted::default();
         world.ledger.clear();
         let mut status = TenantObservabilityStatus {
-            slack_paths: vec![TenantObservabilityStatus::slack_path("x", false, None)],
+            slack_paths: vec![PathKey::both("x")[1].clone().entry(None)],
             ..TenantObservabilityStatus::default()
         };
         let before = status.clone();

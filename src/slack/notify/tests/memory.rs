@@ -261,6 +261,8 @@ impl Gate for Memory {
         unreachable!("the ledger does that")
     }
 
+    fn answered(&self, _: Operation<'_>, _: bool) {}
+
     fn leave(&self, operation: Operation<'_>, step: &Step, outcome: &Result<Applied>) {
         let outcome = outcome
             .as_ref()
@@ -289,6 +291,8 @@ impl Gate for Everything {
     fn record<'a>(&'a self, _: &'a Step, _: &'a str) -> BoxFuture<'a, ()> {
         Box::pin(async {})
     }
+
+    fn answered(&self, _: Operation<'_>, _: bool) {}
 
     fn leave(&self, _: Operation<'_>, _: &Step, _: &Result<Applied>) {}
 

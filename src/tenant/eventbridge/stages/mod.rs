@@ -13,17 +13,15 @@ pub use targets::RuleTargets;
 use super::desired::{MAX_AGE, ObservedPath, PathKey, Wanted, concerns, path_name};
 use crate::{
     api::{TenantObservability, TenantObservabilityStatus},
-    clients::aws::{Call, classify},
+    clients::aws::{Call, classify, reading::is_missing},
     error::{Error, Result},
     installation::Installation,
     mark::Mark,
     names,
     outside::{Asking, Outside, Snapshot, Source},
+    secret::redact,
     stage::{Operation, Seen},
-    tenant::{
-        stages::redact,
-        watch::{TenantWatch, is_missing},
-    },
+    tenant::watch::TenantWatch,
 };
 use aws_sdk_eventbridge::{
     Client,

@@ -2,17 +2,14 @@
 
 use super::{Destinations, Ground, Rules, remember};
 use crate::{
-    clients::aws::{Call, DISTRUSTS, classify, failed_entry},
+    clients::aws::{Call, DISTRUSTS, classify, failed_entry, reading::is_missing},
     error::{Class, Error, Result},
     outside::Snapshot,
     plan::{Change, Desired, Found, Holder, Verb},
     stage::{Applied, ChangeOf, Ids, Operation, Seen, Stage},
-    tenant::{
-        eventbridge::{
-            desired::{ObservedRule, RuleTarget, TargetKey},
-            message::Transformer,
-        },
-        watch::is_missing,
+    tenant::eventbridge::{
+        desired::{ObservedRule, RuleTarget, TargetKey},
+        message::Transformer,
     },
 };
 use aws_sdk_eventbridge::{error::BuildError, types as sdk};
@@ -236,6 +233,7 @@ impl Stage for RuleTargets {
         &self.desired
     }
 
+    /// Where no target leads to a way that was replaced, its hour begins.
     async fn observe(&self, ids: &Ids) -> Result<Seen<Self>> {
         let ground = &self.ground;
         let seen = self.found(&ground.observed(&ground.watch.rules).await?, ids)?;

@@ -266,6 +266,8 @@ impl Gate for Open {
         Box::pin(async {})
     }
 
+    fn answered(&self, _: Operation<'_>, _: bool) {}
+
     fn leave(&self, _: Operation<'_>, _: &Step, _: &Result<Applied>) {}
 
     fn refused(&self, _: &str, _: &Step) -> Option<Error> {
