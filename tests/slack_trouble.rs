@@ -10,8 +10,8 @@ use crate::{
 };
 use campanile::api::SlackChannel;
 use campanile_world::slack::{Call, Trouble, WEBHOOK, Workspace};
-use k8s_openapi::api::events::v1::Event;
-use kube::api::ListParams;
+use k8s_openapi::api::{core::v1::Secret, events::v1::Event};
+use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 use std::time::Duration;
 use tokio::{
@@ -998,6 +998,65 @@ fn a_webhook_that_comes_last_is_asked_at_once() {
         let second = slack.webhook("vsu_second");
         tenant.secret("second", "url", &second).await;
         tenant.ready::<SlackChannel>("second", "Applied").await;
+        kept_the_rules(&tenant, &slack, 0);
+    });
+}
+
+/// A webhook needs no token: it is asked whatever becomes of that, and what has been made stays known.
+#[test]
+fn a_webhook_is_asked_though_the_token_cannot_be_read() {
+    test(|world| async move {
+        let tenant = Tenant::new(world, "slack-tokenless").await;
+        let (slack, token) = workspace(&tenant, &SCOPES).await;
+        slack.create_channel("hooked");
+        let url = slack.webhook("hooked");
+        tenant.secret("hook", "url", &url).await;
+        let _operator = tenant.operator().await;
+        let hook = json!({"webhookSecretRef": {"name": "hook", "key": "url"}, "topic": "Runs"});
+        tenant
+            .apply::<SlackChannel>("runs", spec("vsu_runs", hook))
+            .await;
+        tenant.ready::<SlackChannel>("runs", "Applied").await;
+        let before = tenant.now::<SlackChannel>("runs").await.status.unwrap();
+        let secrets = kube::Api::<Secret>::namespaced(tenant.client.clone(), "slack-tokenless");
+        secrets
+            .delete("slack", &DeleteParams::default())
+            .await
+            .unwrap();
+        tenant
+            .ready::<SlackChannel>("runs", "WaitingForSecret")
+            .await;
+        for (worse, status, reason) in
+            [(true, "False", "Revoked"), (false, "True", "TakesMessages")]
+        {
+            if worse {
+                slack.revoke_webhook(&url);
+            } else {
+                slack.restore_webhook(&url);
+            }
+            tenant
+                .stands::<SlackChannel>("runs", "WebhookReady", status, reason)
+                .await;
+            let missing = tenant
+                .stands::<SlackChannel>("runs", "ChannelReady", "False", "WaitingForSecret")
+                .await;
+            assert!(
+                missing.contains("Secret slack-tokenless/slack"),
+                "{missing}"
+            );
+        }
+        let mark = slack.mark();
+        tenant.secret("slack", "token", &token).await;
+        tenant.ready::<SlackChannel>("runs", "Applied").await;
+        let after = tenant.now::<SlackChannel>("runs").await.status.unwrap();
+        assert_eq!(
+            (after.channel_id, after.targets, after.invited),
+            (before.channel_id, before.targets, before.invited)
+        );
+        let writes = slack.all_calls_since(mark).into_iter();
+        let writes =
+            writes.filter(|call| call.method.contains("create") || call.method.contains("set"));
+        assert_eq!(writes.count(), 0);
         kept_the_rules(&tenant, &slack, 0);
     });
 }

@@ -37,8 +37,9 @@ use workspace::{Access, SlackWatch, TEAM, id_key, name_key, webhook_key};
 
 /// What a SlackChannel refers to.
 pub struct Inputs {
-    /// The token, where a channel is looked after.
-    pub token: Option<Token>,
+    /// The token, where a channel is looked after; the error where it cannot be read, and there is a webhook
+    /// that needs none.
+    pub token: Option<Result<Token>>,
     /// The webhook's URL; the error where it cannot be read.
     pub webhook: Option<Result<Secret>>,
     /// Whether the webhook need not be asked, since status says that it takes messages.
@@ -136,14 +137,22 @@ pub fn secret_names(channel: &SlackChannel) -> BTreeSet<&str> {
 }
 
 /// What of a channel matters to those whose messages go there.
-pub fn offered(channel: &SlackChannel) -> (Option<&str>, Vec<(&str, &str)>) {
+pub fn offered(channel: &SlackChannel) -> (Option<&str>, Vec<(&str, &str, &str)>) {
     let status = channel.status.as_ref();
     let conditions = status.into_iter().flat_map(|status| &status.conditions);
     let own = conditions.filter(|one| matches!(&*one.type_, CHANNEL_READY | WEBHOOK_READY));
     (
         status.and_then(|status| status.channel_id.as_deref()),
-        own.map(|one| (one.type_.as_str(), one.status.as_str()))
-            .collect(),
+        own.map(|one| {
+            // Why it is not is told on, and may become another reason.
+            let why = if one.status == "False" {
+                &*one.message
+            } else {
+                ""
+            };
+            (&*one.type_, &*one.status, why)
+        })
+        .collect(),
     )
 }
 
@@ -194,9 +203,15 @@ impl Kind for SlackChannel {
     async fn dereference(&self, around: &Surroundings<'_>) -> Result<Inputs> {
         let namespace = self.namespace().unwrap_or_default();
         let token = match &self.spec.channel {
-            Some(channel) => Some(self.token(channel, &namespace, around).await?),
+            Some(channel) => Some(self.token(channel, &namespace, around).await),
             None => None,
         };
+        // What is going is the channel.
+        let going = self.metadata.deletion_timestamp.is_some();
+        let alone = going || self.spec.webhook_secret_ref.is_none();
+        if let Some(Err(error)) = token.as_ref().filter(|_| alone) {
+            return Err(error.clone());
+        }
         let webhook = match &self.spec.webhook_secret_ref {
             Some(reference) => Some(webhook(&namespace, reference, around).await),
             None => None,
@@ -221,11 +236,12 @@ impl Kind for SlackChannel {
     }
 
     fn target(&self, inputs: &Inputs, _: &Installation) -> Option<SlackTarget> {
-        let token = inputs.token.as_ref();
-        let token = token.map_or("no token", |token| &token.source);
-        Some(SlackTarget {
-            token: token.into(),
-        })
+        let token = match &inputs.token {
+            Some(Ok(token)) => token.source.clone(),
+            Some(Err(_)) => self.source(),
+            None => "no token".into(),
+        };
+        Some(SlackTarget { token })
     }
 
     fn access(
@@ -236,8 +252,8 @@ impl Kind for SlackChannel {
     ) -> Result<AccessOf<Self>> {
         let inputs = inputs.map_err(Clone::clone)?;
         Ok(match &inputs.token {
-            Some(token) => Access::by_token(token.secret.clone(), &installation.digester),
-            None => Access::by_webhooks(&self.namespace().unwrap_or_default()),
+            Some(Ok(token)) => Access::by_token(token.secret.clone(), &installation.digester),
+            Some(Err(_)) | None => Access::by_webhooks(&self.namespace().unwrap_or_default()),
         })
     }
 
@@ -260,6 +276,9 @@ impl Kind for SlackChannel {
             private: claim.private && claim.name.is_some(),
             ..claim
         };
+        let token = inputs.and_then(|inputs| inputs.token.as_ref());
+        let unread = token.and_then(|token| token.as_ref().err());
+        let is_read = unread.is_none();
         let ground = Arc::new(Ground::new(
             place.watch.clone(),
             place.asking.clone(),
@@ -267,6 +286,7 @@ impl Kind for SlackChannel {
             status.workspace.as_ref().map(|known| known.team_id.clone()),
             place.target.token.clone(),
             self.spec.webhook_secret_ref.is_none(),
+            unread.cloned(),
         ));
         let reference = self
             .spec
@@ -281,7 +301,8 @@ impl Kind for SlackChannel {
         let is_known = inputs.is_some_and(|inputs| inputs.webhook_is_known);
         let webhook = IncomingWebhook::new(name, url, is_known, ground.clone());
         let managed = self.spec.channel.as_ref();
-        let managed = managed.filter(|_| ground.watch.sight.is_some());
+        // Without its token it is told why it cannot be looked after.
+        let managed = managed.filter(|_| ground.watch.sight.is_some() || !is_read);
         let channel = managed.map(|name| {
             let declared = Declared {
                 name: name.clone(),
@@ -382,6 +403,15 @@ impl Kind for SlackChannel {
 }
 
 impl SlackChannel {
+    /// For people: where the token is read.
+    fn source(&self) -> String {
+        let namespace = self.namespace().unwrap_or_default();
+        match &self.spec.token_secret_ref {
+            Some(reference) => place_of(&namespace, reference),
+            None => "the operator's own token".into(),
+        }
+    }
+
     /// Whether a plan goes by what status says of the webhook: Slack takes one question a second, which the
     /// operator or an alarm may need.
     fn knows_webhook(&self, namespace: &str, around: &Surroundings<'_>) -> bool {
@@ -408,7 +438,7 @@ impl SlackChannel {
         around: &Surroundings<'_>,
     ) -> Result<Token> {
         if let Some(reference) = &self.spec.token_secret_ref {
-            let source = place_of(namespace, reference);
+            let source = self.source();
             let text = around
                 .secret(namespace, &reference.name, &reference.key)
                 .await?;
@@ -441,7 +471,7 @@ impl SlackChannel {
         match &around.installation.slack_token {
             Some(secret) => Ok(Token {
                 secret: secret.clone(),
-                source: "the operator's own token".into(),
+                source: self.source(),
             }),
             None => denied(
                 "spec.tokenSecretRef is left out, and the operator has no token of its own (SLACK_BOT_TOKEN): name a Secret with a bot token".into(),

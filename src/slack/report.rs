@@ -75,6 +75,7 @@ impl<'a> View<'a> {
             (Some(error), _) => {
                 let reason = match error.class {
                     Class::Denied => "AccessDenied",
+                    Class::Waiting(On::Secret) => "WaitingForSecret",
                     Class::Conflict => "NameTaken",
                     _ => "NotAsDeclared",
                 };
@@ -133,12 +134,6 @@ pub fn note(
     invited: Vec<String>,
     status: &mut SlackChannelStatus,
 ) {
-    let failed = report.failed.iter();
-    let mut failed = failed.filter(|failure| failure.stage == Channel::NAME);
-    if !failed.any(|failure| failure.error.class.may_have_landed()) {
-        // It was made and recorded, or refused for good: nothing is under way any more.
-        status.creating = None;
-    }
     let Some(Sighting {
         team,
         channel,
@@ -147,6 +142,12 @@ pub fn note(
     else {
         return;
     };
+    let failed = report.failed.iter();
+    let mut failed = failed.filter(|failure| failure.stage == Channel::NAME);
+    if !failed.any(|failure| failure.error.class.may_have_landed()) {
+        // It was made and recorded, or refused for good: nothing is under way any more.
+        status.creating = None;
+    }
     status.workspace = Some(Workspace {
         team_id: team.team_id.clone(),
         name: team.team.clone(),
@@ -448,24 +449,22 @@ mod tests {
             invited: vec!["U2".into()],
             ..SlackChannelStatus::default()
         };
-        let as_before = SlackChannelStatus {
-            creating: None,
-            ..before()
-        };
         let nothing = SlackChannelStatus {
             workspace: workspace.clone(),
             ..SlackChannelStatus::default()
         };
         let another_has_it = SlackChannelStatus {
             workspace,
-            ..as_before.clone()
+            creating: None,
+            ..before()
         };
         for (sighting, expected) in [
             (Some(sighting(Some("C1"), Holder::Us)), seen),
             (Some(sighting(Some("C0"), other())), another_has_it),
             (Some(sighting(Some("C1"), other())), nothing.clone()),
             (Some(sighting(None, Holder::Nobody)), nothing),
-            (None, as_before),
+            // Whoever could not look knows no better.
+            (None, before()),
         ] {
             let mut status = before();
             let invited = vec!["U2".into()];
@@ -485,7 +484,8 @@ mod tests {
             (vec![(Member::NAME, Class::Cut)], false),
         ] {
             let mut status = before();
-            note(&report(&failed), None, Vec::new(), &mut status);
+            let seen = sighting(None, Holder::Nobody);
+            note(&report(&failed), Some(&seen), Vec::new(), &mut status);
             assert_eq!(status.creating.is_some(), stays, "{failed:?}");
         }
     }

@@ -77,6 +77,8 @@ impl Stage for Details {
             let text = match (sighting.ours(), detail) {
                 // It gets its name when it is made, and what is archived is told already.
                 (None, Detail::Name) => wanted,
+                // Nor is anything done to what somebody else has, which is told as well.
+                (None, _) if sighting.is_anothers() => wanted,
                 (None, _) => continue,
                 (Some(channel), _) if channel.is_archived => wanted,
                 (Some(channel), Detail::Name) => &Text(channel.name.clone()),

@@ -122,6 +122,11 @@ impl Stage for Invitations {
         if is_new || sighting.ours().is_some_and(|it| self.is_another(it)) {
             self.ledger().before.clear();
         }
+        if sighting.is_anothers() {
+            // Nobody is invited to what somebody else has, which is told already.
+            let wanted = self.desired.wanted.keys().cloned();
+            return Ok(wanted.map(|entry| (entry, ours((), Invited))).collect());
+        }
         let invited = self.invited().into_iter();
         Ok(invited.map(|entry| (entry, ours((), Invited))).collect())
     }

@@ -40,6 +40,8 @@ pub struct Ground {
     pub identity: String,
     /// Whether messages get in by the bot, there being no webhook.
     pub posts: bool,
+    /// Why the token could not be read.
+    unread: Option<Error>,
     scope: String,
 }
 
@@ -54,6 +56,11 @@ pub struct Sighting {
 }
 
 impl Sighting {
+    /// Whether somebody else has it.
+    fn is_anothers(&self) -> bool {
+        matches!(self.holder, Holder::Other(_))
+    }
+
     /// The channel, if it is ours to look after.
     fn ours(&self) -> Option<&client::Channel> {
         self.channel
@@ -71,8 +78,10 @@ impl Ground {
         team: Option<String>,
         identity: String,
         posts: bool,
+        unread: Option<Error>,
     ) -> Self {
         Self {
+            unread,
             scope: format!("slack {}", watch.key),
             watch,
             asking,
@@ -84,8 +93,9 @@ impl Ground {
     }
 
     fn sight(&self) -> Result<&Sight> {
+        let why = || Error::failing("there is no bot token here");
         let sight = self.watch.sight.as_ref();
-        sight.ok_or_else(|| Error::failing("there is no bot token here"))
+        sight.ok_or_else(|| self.unread.clone().unwrap_or_else(why))
     }
 
     /// The workspace that the token leads to, which must be the one in which the channel is.
