@@ -18,8 +18,7 @@ use aws_sdk_cloudwatch::types::{
 };
 use campanile::{
     api::{AlarmSet, AlarmState, Severity, SlackChannel, TenantObservability},
-    names,
-    tenant::eventbridge::desired::PathKey,
+    kinds::{names, tenant::eventbridge::desired::PathKey},
 };
 use campanile_world::{
     World,

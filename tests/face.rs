@@ -6,7 +6,7 @@ use crate::support::{
 };
 use campanile::{
     api::{AlarmSet, Severity},
-    mark, names,
+    kinds::{mark, names},
 };
 use campanile_world::aws::{By, Trouble};
 use k8s_openapi::api::events::v1::Event;

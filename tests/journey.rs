@@ -88,7 +88,7 @@ fn an_alarm_fires_and_reaches_the_pager() {
         let owner = tags
             .tags()
             .iter()
-            .find(|tag| tag.key() == Some(campanile::mark::TAG));
+            .find(|tag| tag.key() == Some(campanile::kinds::mark::TAG));
         assert_eq!(owner.unwrap().value(), Some(mark.as_str()));
         let tags = tenant
             .sns()

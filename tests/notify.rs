@@ -9,20 +9,24 @@ use campanile::{
     api::SlackChannel,
     clients::{
         Clients,
-        limit::{Limiter, Urgency},
+        secret::{Digester, Secret},
         slack::bot_token,
     },
-    error::{Class, Error, On, Result},
-    installation::Installation,
-    mark::Cluster,
-    plan::Step,
-    secret::{Digester, Secret},
-    slack::{
-        message::{Phase, Run},
-        notify::{Door, Ledger, Notifier, Posting, Told, door},
+    engine::{
+        error::{Class, Error, On, Result},
+        limits::{Limiter, Priority},
+        plan::Step,
+        stage::{Applied, Gate, Operation},
     },
-    stage::{Applied, Gate, Operation},
-    surroundings::{Purpose, Surroundings},
+    kinds::{
+        cluster_view::{ClusterView, Purpose},
+        installation::Installation,
+        mark::Cluster,
+        slack_channel::{
+            message::{Phase, Run},
+            notify::{Door, Ledger, Notifier, Posting, Told, door},
+        },
+    },
 };
 use campanile_world::slack::{Message, Trouble, WEBHOOK, Workspace};
 use futures::future::BoxFuture;
@@ -83,7 +87,9 @@ impl Gate for Open {
                 api,
                 ..
             } = operation;
-            self.limiter.take(account, region, api, Urgency::Edit).await;
+            self.limiter
+                .take(account, region, api, Priority::Edit)
+                .await;
             Ok(())
         })
     }
@@ -164,7 +170,7 @@ impl<'a> Teller<'a> {
             clients,
             ..
         } = self;
-        let around = Surroundings::new(&tenant.client, installation, Purpose::Act);
+        let around = ClusterView::new(&tenant.client, installation, Purpose::Act);
         door(channel, &tenant.namespace, &around, clients).await
     }
 

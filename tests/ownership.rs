@@ -13,8 +13,10 @@ use crate::support::{
 };
 use campanile::{
     api::{AlarmSet, Severity, TenantObservability},
-    mark::{self, Cluster, Mark},
-    names,
+    kinds::{
+        mark::{self, Cluster, Mark},
+        names,
+    },
 };
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, ResourceExt};

@@ -1,7 +1,8 @@
 //! AlarmSet: CloudWatch alarms, in CloudWatch's own words.
 
 use super::common::{
-    AdoptionPolicy, DeletionPolicy, DriftEntry, DriftPolicy, NameRef, Severity, Target, is_default,
+    AdoptionPolicy, AwsTarget, DeletionPolicy, DriftEntry, DriftPolicy, NameRef, Severity,
+    is_default,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -42,7 +43,7 @@ use std::collections::BTreeMap;
     validation = Rule::new("!has(self.environments) || size(self.alarms) * size(self.environments) <= 200")
         .message("alarms × environments is more than 200: split the AlarmSet"),
     validation = Rule::new("!has(self.environments) || !('*' in self.environments) || size(self.environments) == 1")
-        .message("environments: \"*\" means all of the tenant's, so it stands alone")
+        .message("environments: \"*\" run_context all of the tenant's, so it stands alone")
 )]
 pub struct AlarmSetSpec {
     /// The tenant whose alarms these are: a TenantObservability of the same namespace.
@@ -284,7 +285,7 @@ pub struct AlarmSetStatus {
     /// Where things were made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
-    pub targets: Vec<Target>,
+    pub targets: Vec<AwsTarget>,
     /// `Ready`, `Reconciling`, `Stalled`, `Drifted`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]

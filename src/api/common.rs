@@ -138,7 +138,7 @@ pub struct KeyRef {
 /// outside write there and dropped after the last delete, so that cleaning up needs no tenant.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "camelCase")]
-pub struct Target {
+pub struct AwsTarget {
     /// The AWS account, 12 digits.
     pub account_id: String,
     /// The AWS Region.
@@ -149,7 +149,7 @@ pub struct Target {
     pub prefix: String,
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for AwsTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "account {}, {}", self.account_id, self.region)
     }

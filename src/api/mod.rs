@@ -10,8 +10,8 @@ pub use alarm_set::{
     ComparisonOperator, TreatMissingData,
 };
 pub use common::{
-    AdoptionPolicy, DeletionPolicy, DriftChange, DriftEntry, DriftPolicy, KeyRef, NameRef,
-    Severity, Target,
+    AdoptionPolicy, AwsTarget, DeletionPolicy, DriftChange, DriftEntry, DriftPolicy, KeyRef,
+    NameRef, Severity,
 };
 pub use slack_channel::{
     Creating, SlackChannel, SlackChannelSpec, SlackChannelStatus, SlackTarget, Visibility,

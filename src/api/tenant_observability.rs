@@ -1,7 +1,7 @@
 //! TenantObservability: a tenant, its account, its environments and who hears what.
 
 use super::common::{
-    AdoptionPolicy, DeletionPolicy, DriftEntry, DriftPolicy, KeyRef, NameRef, Severity, Target,
+    AdoptionPolicy, AwsTarget, DeletionPolicy, DriftEntry, DriftPolicy, KeyRef, NameRef, Severity,
     is_default,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -67,7 +67,7 @@ pub struct TenantObservabilitySpec {
     #[schemars(length(min = 1, max = 128))]
     #[x_kube(
         validation = Rule::new(r"self.matches('^[^\\pC\\s]([^\\pC]*[^\\pC\\s])?$')")
-            .message("displayName is one line of text, without spaces around it")
+            .message("displayName is one line of text, without spaces cluster it")
     )]
     pub display_name: Option<String>,
 
@@ -405,7 +405,7 @@ pub struct TenantObservabilityStatus {
     /// Where things were made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
-    pub targets: Vec<Target>,
+    pub targets: Vec<AwsTarget>,
     /// `Ready`, `Reconciling`, `Stalled`, `Drifted`, `Healthy`, `AccountReachable`, `DeliveryReady`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]

@@ -2,7 +2,7 @@
 
 use crate::{
     api,
-    error::{Error, Result},
+    engine::error::{Error, Result},
 };
 use std::io::Write;
 

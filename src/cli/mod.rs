@@ -7,13 +7,14 @@ mod run;
 use crate::{
     clients::{
         kubernetes,
-        limit::{self, Limiter},
+        secret::{Digester, Secret},
         slack,
     },
-    error::{Class, Error, Result},
-    installation::Installation,
-    mark::Cluster,
-    secret::{Digester, Secret},
+    engine::{
+        error::{Class, Error, Result},
+        limits::{self, Limiter},
+    },
+    kinds::{installation::Installation, mark::Cluster},
 };
 use clap::{Args, Parser, Subcommand};
 use k8s_openapi::api::core::v1::Namespace;
@@ -86,7 +87,7 @@ struct InstallationArgs {
 
     /// Requests per second to one API of AWS, per account and Region: `PutMetricAlarm=3` (repeatable).
     /// Left out: the quotas that AWS publishes.
-    #[arg(long, env = "CAMPANILE_AWS_RATE", value_delimiter = ',', value_parser = limit::parse_rate)]
+    #[arg(long, env = "CAMPANILE_AWS_RATE", value_delimiter = ',', value_parser = limits::parse_rate)]
     aws_rate: Vec<(String, f64)>,
 
     /// Whether a namespace may act only in the account that its annotation `campanile.dev/aws-account-id` names.

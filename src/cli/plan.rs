@@ -9,20 +9,24 @@ mod text;
 use super::InstallationArgs;
 use crate::{
     api::{AlarmSet, DeletionPolicy, FINALIZER, SlackChannel, TenantObservability},
-    clients::{Clients, kubernetes, limit::Urgency},
+    clients::{Clients, kubernetes, secret::Digester},
     controller::secrets,
-    error::{Class, Error, Result},
-    installation::Installation,
-    kind::{self, Kind, Means, Status},
-    outside::{Asking, Freshness},
-    scopes::{Scopes, Watch},
-    secret::Digester,
-    surroundings::{ObjectKey, Purpose, Surroundings},
+    engine::{
+        error::{Class, Error, Result},
+        informer::{Consistency, ReadOptions},
+        limits::Priority,
+        scope_pool::{Scope, ScopePool},
+    },
+    kinds::{
+        self, Kind, RunContext, Status,
+        cluster_view::{ClusterView, ObjectKey, Purpose},
+        installation::Installation,
+    },
     telemetry::{self, LogFormat, Output},
 };
 use clap::{Args, ValueEnum};
 use files::{Definitions, Files};
-use finding::{Fate, Finding, Spot, Tally};
+use finding::{Fate, Finding, Tally, TargetView};
 use futures::{StreamExt, stream};
 use kube::{Api, Client, ResourceExt, api::ListParams};
 use std::{
@@ -111,9 +115,9 @@ struct Scene<'a> {
     namespace: &'a str,
     files: &'a Files,
     installation: &'a Installation,
-    around: Surroundings<'a>,
+    cluster: ClusterView<'a>,
     clients: Clients,
-    freshness: Freshness,
+    consistency: Consistency,
     since: Instant,
 }
 
@@ -126,7 +130,7 @@ enum Subject<K> {
 }
 
 /// What has been found so far.
-struct Findings {
+struct StatusUpdate {
     format: Format,
     /// What is printed at the end.
     kept: Vec<Finding>,
@@ -151,22 +155,22 @@ impl Plan {
         let installation = self.installation.installation(&client, digester).await?;
         let limiter = Arc::new(self.installation.limiter());
         let clients = Clients::from_environment(&installation, limiter, Arc::new(|_| {})).await?;
-        let around = Surroundings::new(&client, &installation, Purpose::Plan);
+        let cluster = ClusterView::new(&client, &installation, Purpose::Plan);
         let scene = Scene {
             client: &client,
             namespace,
             files: &files,
             installation: &installation,
-            around: around.with(&files.overlay),
+            cluster: cluster.with(&files.overlay),
             clients,
-            freshness: if self.all_namespaces {
-                Freshness::Known
+            consistency: if self.all_namespaces {
+                Consistency::Known
             } else {
-                Freshness::Now
+                Consistency::Now
             },
             since: Instant::now(),
         };
-        let mut findings = Findings {
+        let mut findings = StatusUpdate {
             format: self.output,
             kept: Vec::new(),
             tally: Tally::default(),
@@ -216,8 +220,8 @@ impl Plan {
     async fn kind<K: Kind>(
         &self,
         scene: &Scene<'_>,
-        scopes: &Scopes<K::Watch>,
-        findings: &mut Findings,
+        scopes: &ScopePool<K::Watch>,
+        findings: &mut StatusUpdate,
     ) -> Result<()> {
         let subjects = self.subjects::<K>(scene).await?;
         let looks = stream::iter(&subjects).map(|subject| scene.look(subject, scopes));
@@ -254,7 +258,7 @@ impl Plan {
             found = self.list::<K>(scene).await?;
         }
         for wanted in named() {
-            let object = scene.around.read::<K>(scene.namespace, &wanted.name).await;
+            let object = scene.cluster.read::<K>(scene.namespace, &wanted.name).await;
             found.push(object?.ok_or_else(|| {
                 Error::invalid(format!(
                     "{} {} does not exist in namespace {} (-n)",
@@ -295,13 +299,13 @@ impl Plan {
 
 impl Scene<'_> {
     /// What is watched for one kind; nobody polls, each scope is read once.
-    fn scopes<W: Watch>(&self) -> Scopes<W> {
+    fn scopes<W: Scope>(&self) -> ScopePool<W> {
         let (clients, installation) = (self.clients.clone(), self.installation.clone());
-        Scopes::new(clients, installation, None, Arc::new(|_| {}))
+        ScopePool::new(clients, installation, None, Arc::new(|_| {}))
     }
 
     /// What would become of an object.
-    async fn look<K: Kind>(&self, subject: &Subject<K>, scopes: &Scopes<K::Watch>) -> Finding {
+    async fn look<K: Kind>(&self, subject: &Subject<K>, scopes: &ScopePool<K::Watch>) -> Finding {
         match subject {
             Subject::There(object) => self.plan(&**object, scopes).await,
             Subject::InFile(key) => match self.applied::<K>(key).await {
@@ -316,8 +320,8 @@ impl Scene<'_> {
         let ObjectKey {
             namespace, name, ..
         } = key;
-        let there = self.around.read::<K>(namespace, name).await?;
-        let object = self.around.get::<K>(namespace, name).await?;
+        let there = self.cluster.read::<K>(namespace, name).await?;
+        let object = self.cluster.get::<K>(namespace, name).await?;
         let object =
             object.ok_or_else(|| Error::invalid(format!("{} {name} is in no file", K::KIND)))?;
         let spec = |object: &K| {
@@ -336,7 +340,7 @@ impl Scene<'_> {
         }
     }
 
-    async fn plan<K: Kind>(&self, object: &K, scopes: &Scopes<K::Watch>) -> Finding {
+    async fn plan<K: Kind>(&self, object: &K, scopes: &ScopePool<K::Watch>) -> Finding {
         let key = ObjectKey {
             kind: K::KIND.into(),
             namespace: object.namespace().unwrap_or_default(),
@@ -350,32 +354,32 @@ impl Scene<'_> {
         }
         let policies = object.policies();
         if deleting && policies.deletion == DeletionPolicy::Orphan {
-            let spots = status.targets().iter().map(Spot::of).collect();
+            let spots = status.targets().iter().map(TargetView::of).collect();
             return Finding::of(key, deleting, Fate::LetGo(spots));
         }
         if policies.suspend && !deleting {
             return Finding::of(key, deleting, Fate::Suspended);
         }
         let uid = object.uid();
-        let asking = Asking {
+        let options = ReadOptions {
             uid: uid.unwrap_or_else(|| format!("{}/{}/{}", key.kind, key.namespace, key.name)),
-            urgency: Urgency::Edit,
-            freshness: self.freshness,
+            priority: Priority::Edit,
+            consistency: self.consistency,
             since: self.since,
         };
-        let means = Means {
+        let run_context = RunContext {
             scopes,
-            around: &self.around,
+            cluster: &self.cluster,
             gate: None,
-            asking,
+            options,
         };
-        let prepared = kind::prepare(object, &self.around).await;
-        let outcome = kind::carry_out(object, prepared, &status, means).await;
+        let prepared = kinds::prepare(object, &self.cluster).await;
+        let outcome = kinds::carry_out(object, prepared, &status, run_context).await;
         Finding::of_outcome(key, object, &outcome)
     }
 }
 
-impl Findings {
+impl StatusUpdate {
     fn add(&mut self, finding: Finding) -> Result<()> {
         self.tally.add(&finding);
         match self.format {

@@ -4,10 +4,13 @@ use super::{InstallationArgs, duration};
 use crate::{
     clients::{Clients, aws::Observer, kubernetes},
     controller::{
-        self, Context, backoff::Backoff, bindings::Bindings, lease, pools::Pools, secrets,
+        self, Context, grants::NamespaceGrants, lease, object_memory::ObjectMemory, pools::Pools,
+        secrets,
     },
-    error::{Error, Result},
-    outside::Tempo,
+    engine::{
+        error::{Error, Result},
+        informer::PollIntervals,
+    },
     telemetry::{self, LogFormat, Metrics, Probes},
 };
 use clap::Args;
@@ -118,11 +121,11 @@ impl Run {
                 installation,
                 clients,
                 pools: Pools::default(),
-                backoff: Backoff::default(),
-                bindings: Bindings::default(),
+                backoff: ObjectMemory::default(),
+                bindings: NamespaceGrants::default(),
                 lease: held.clone(),
                 shutdown: shutdown.clone(),
-                tempo: Tempo {
+                intervals: PollIntervals {
                     poll: self.poll_interval,
                     // Rarely is not more often than often.
                     slow: self.slow_poll_interval.max(self.poll_interval),

@@ -2,12 +2,10 @@
 
 pub mod reading;
 
-use super::{
-    http::chain,
-    limit::{Limiter, Urgency},
-};
-use crate::{
+use super::http::chain;
+use crate::engine::{
     error::{Class, Error, Result},
+    limits::{Limiter, Priority},
     stage::Operation,
 };
 use aws_config::{
@@ -84,9 +82,9 @@ pub struct Account {
 
 /// The moments at which a role begins or ceases to let us in. None is missed while nobody waits.
 #[derive(Debug)]
-pub struct Turns(Mutex<watch::Receiver<Option<Error>>>);
+pub struct RoleAccess(Mutex<watch::Receiver<Option<Error>>>);
 
-impl Turns {
+impl RoleAccess {
     /// Ends at the next one.
     pub async fn next(&self) {
         if self.0.lock().await.changed().await.is_err() {
@@ -121,15 +119,15 @@ impl Clients {
             RetryPartition::new(format!("{}/{}", identity.role_arn, identity.external_id));
         let cloudwatch = aws_sdk_cloudwatch::config::Builder::from(config)
             .retry_partition(partition.clone())
-            .interceptor(Watch(observer.clone()))
+            .interceptor(Observe(observer.clone()))
             .build();
         let eventbridge = aws_sdk_eventbridge::config::Builder::from(config)
             .retry_partition(partition.clone())
-            .interceptor(Watch(observer.clone()))
+            .interceptor(Observe(observer.clone()))
             .build();
         let sns = aws_sdk_sns::config::Builder::from(config)
             .retry_partition(partition)
-            .interceptor(Watch(observer.clone()))
+            .interceptor(Observe(observer.clone()))
             .build();
         Self {
             cloudwatch: aws_sdk_cloudwatch::Client::from_conf(cloudwatch),
@@ -206,7 +204,7 @@ impl Account {
         &self,
         service: &'static str,
         operation: &'static str,
-        urgency: Urgency,
+        priority: Priority,
     ) -> Result<Call<'_>> {
         if let Some(refusal) = self.refusal.borrow().clone() {
             return Err(refusal);
@@ -216,7 +214,7 @@ impl Account {
         } = &self.identity;
         let api = format!("{service}:{operation}");
         let limiter = &self.base.limiter;
-        limiter.take(account_id, region, &api, urgency).await;
+        limiter.take(account_id, region, &api, priority).await;
         Ok(Call::read(&self.identity, service, operation))
     }
 
@@ -283,8 +281,8 @@ impl Account {
     }
 
     /// Tells whoever waits for it when the role lets us in again, or does not any more.
-    pub fn turns(&self) -> Turns {
-        Turns(Mutex::new(self.refusal.subscribe()))
+    pub fn turns(&self) -> RoleAccess {
+        RoleAccess(Mutex::new(self.refusal.subscribe()))
     }
 }
 
@@ -412,7 +410,7 @@ impl Base {
     async fn verify(&self, identity: &Identity) -> Result<SdkConfig> {
         let config = self.assume(identity).await;
         let sts = aws_sdk_sts::config::Builder::from(&config)
-            .interceptor(Watch(self.observer.clone()))
+            .interceptor(Observe(self.observer.clone()))
             .build();
         let asked = Instant::now();
         let caller = aws_sdk_sts::Client::from_conf(sts)
@@ -665,11 +663,11 @@ where
 }
 
 /// Tells the observer of every attempt.
-struct Watch(Observer);
+struct Observe(Observer);
 
-impl fmt::Debug for Watch {
+impl fmt::Debug for Observe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Watch")
+        f.write_str("Observe")
     }
 }
 
@@ -704,7 +702,7 @@ impl Storable for Sent {
     type Storer = StoreReplace<Self>;
 }
 
-impl Intercept for Watch {
+impl Intercept for Observe {
     fn name(&self) -> &'static str {
         "campanile"
     }
@@ -753,7 +751,7 @@ impl Intercept for Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Class;
+    use crate::engine::error::Class;
 
     #[test]
     fn refusals_are_told_apart() {

@@ -1,6 +1,6 @@
 //! HTTP to those who have no SDK of their own: one client for all of them, with bounds on time and size.
 
-use crate::error::{Error, Result};
+use crate::engine::error::{Error, Result};
 use reqwest::{
     Client, ClientBuilder, RequestBuilder, Response,
     header::{HeaderMap, RETRY_AFTER},

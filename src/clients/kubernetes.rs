@@ -1,6 +1,6 @@
 //! The Kubernetes API: a client without hidden retries, a time limit per call, and what its errors mean.
 
-use crate::error::{Class, Error, Result};
+use crate::engine::error::{Class, Error, Result};
 use std::{future::Future, time::Duration};
 
 /// The field manager of all that we write to the API server.

@@ -3,12 +3,13 @@
 pub mod aws;
 pub mod http;
 pub mod kubernetes;
-pub mod limit;
+pub mod secret;
+
 pub mod slack;
 
-use crate::{error::Result, installation::Installation};
+use crate::engine::limits::Limiter;
+use crate::{engine::error::Result, kinds::installation::Installation};
 use aws::{Accounts, Observer};
-use limit::Limiter;
 use slack::Slack;
 use std::sync::Arc;
 

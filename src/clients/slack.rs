@@ -15,9 +15,11 @@ pub use refusal::{Refusal, add_scopes};
 use super::{
     aws::{Observer, Request},
     http::{self, Answer},
-    limit::{Limiter, Urgency},
 };
-use crate::secret::Secret;
+use crate::{
+    clients::secret::Secret,
+    engine::limits::{Limiter, Priority},
+};
 use refusal::Call;
 use reqwest::{Client, RequestBuilder};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -128,10 +130,10 @@ impl Slack {
 
     /// Whether an incoming webhook lives, by what it says to a message with nothing in it: there is no
     /// other way, and nothing is posted. What says neither is an error.
-    pub async fn probe_webhook(&self, url: &Secret, urgency: Urgency) -> Result<Webhook> {
+    pub async fn probe_webhook(&self, url: &Secret, priority: Priority) -> Result<Webhook> {
         let account = webhook_quota(url);
         let limiter = &self.0.limiter;
-        limiter.take(&account, "", api::WEBHOOK, urgency).await;
+        limiter.take(&account, "", api::WEBHOOK, priority).await;
         let nothing = Value::Object(serde_json::Map::new());
         let asked = self.ask_webhook(url, &nothing, false).await;
         limiter.landed(&account, "", api::WEBHOOK, asked.is_ok());
@@ -311,7 +313,7 @@ impl Bot {
     }
 
     /// Whose the token is, and what it may do.
-    pub async fn auth_test(&self, urgency: Urgency) -> Result<Workspace> {
+    pub async fn auth_test(&self, priority: Priority) -> Result<Workspace> {
         #[derive(Deserialize)]
         struct Answered {
             team_id: String,
@@ -320,7 +322,7 @@ impl Bot {
             user_id: String,
             bot_id: Option<String>,
         }
-        let (said, answer) = self.read(api::AUTH_TEST, "", &[], urgency).await?;
+        let (said, answer) = self.read(api::AUTH_TEST, "", &[], priority).await?;
         let Answered {
             team_id,
             team,
@@ -344,7 +346,7 @@ impl Bot {
 
     /// All public channels, archived ones too, and where `private` is true those private ones that the bot
     /// is in. A list that does not come whole is an error.
-    pub async fn list_channels(&self, private: bool, urgency: Urgency) -> Result<Vec<Channel>> {
+    pub async fn list_channels(&self, private: bool, priority: Priority) -> Result<Vec<Channel>> {
         #[derive(Deserialize)]
         struct Page {
             channels: Vec<Raw>,
@@ -355,33 +357,33 @@ impl Bot {
             "public_channel"
         };
         let form = [("types", types), ("exclude_archived", "false")];
-        let pages = self.pages(api::LIST, types, &form, urgency).await?;
+        let pages = self.pages(api::LIST, types, &form, priority).await?;
         let channels = pages.into_iter().flat_map(|page: Page| page.channels);
         Ok(channels.map(Channel::from).collect())
     }
 
     /// The channel with this id; `None` where there is none, or none that the bot can see.
-    pub async fn channel(&self, id: &str, urgency: Urgency) -> Result<Option<Channel>> {
+    pub async fn channel(&self, id: &str, priority: Priority) -> Result<Option<Channel>> {
         let form = [("channel", id), ("include_num_members", "true")];
-        let said = self.read(api::INFO, id, &form, urgency).await;
+        let said = self.read(api::INFO, id, &form, priority).await;
         let found = found(said, "channel_not_found")?;
         Ok(found.map(|(Holding { channel }, _)| channel.into()))
     }
 
     /// The ids of all who are in a channel.
-    pub async fn members(&self, channel: &str, urgency: Urgency) -> Result<Vec<String>> {
+    pub async fn members(&self, channel: &str, priority: Priority) -> Result<Vec<String>> {
         #[derive(Deserialize)]
         struct Page {
             members: Vec<String>,
         }
         let form = [("channel", channel)];
-        let pages = self.pages(api::MEMBERS, channel, &form, urgency).await?;
+        let pages = self.pages(api::MEMBERS, channel, &form, priority).await?;
         let members = pages.into_iter().flat_map(|page: Page| page.members);
         Ok(members.collect())
     }
 
     /// The id of the user with this address; `None` where nobody has it, or has it no longer.
-    pub async fn user_by_email(&self, email: &str, urgency: Urgency) -> Result<Option<String>> {
+    pub async fn user_by_email(&self, email: &str, priority: Priority) -> Result<Option<String>> {
         #[derive(Deserialize)]
         struct Answered {
             user: User,
@@ -392,20 +394,20 @@ impl Bot {
             deleted: Option<bool>,
         }
         let form = [("email", email)];
-        let said = self.read(api::USER_BY_EMAIL, email, &form, urgency).await;
+        let said = self.read(api::USER_BY_EMAIL, email, &form, priority).await;
         let user = found(said, "users_not_found")?.map(|(Answered { user }, _)| user);
         let user = user.filter(|user| user.deleted != Some(true));
         Ok(user.map(|user| user.id))
     }
 
     /// The URL of a message.
-    pub async fn permalink(&self, channel: &str, ts: &str, urgency: Urgency) -> Result<String> {
+    pub async fn permalink(&self, channel: &str, ts: &str, priority: Priority) -> Result<String> {
         #[derive(Deserialize)]
         struct Answered {
             permalink: String,
         }
         let form = [("channel", channel), ("message_ts", ts)];
-        let said = self.read(api::PERMALINK, channel, &form, urgency).await?;
+        let said = self.read(api::PERMALINK, channel, &form, priority).await?;
         let (Answered { permalink }, _) = said;
         Ok(permalink)
     }
@@ -505,7 +507,7 @@ impl Bot {
         api: &'static str,
         about: &str,
         form: &[(&str, &str)],
-        urgency: Urgency,
+        priority: Priority,
     ) -> Result<Vec<T>> {
         #[derive(Deserialize)]
         struct Page<T> {
@@ -525,7 +527,7 @@ impl Bot {
             if !cursor.is_empty() {
                 form.push(("cursor", &cursor));
             }
-            let (page, _) = self.read(api, about, &form, urgency).await?;
+            let (page, _) = self.read(api, about, &form, priority).await?;
             let Page {
                 things,
                 response_metadata,
@@ -548,11 +550,11 @@ impl Bot {
         api: &'static str,
         about: &str,
         form: &[(&str, &str)],
-        urgency: Urgency,
+        priority: Priority,
     ) -> Result<(T, Answer)> {
         let (account, part) = self.quota(api, "");
         let limiter = &self.slack.0.limiter;
-        limiter.take(account, part, api, urgency).await;
+        limiter.take(account, part, api, priority).await;
         self.call(api, call(api, about, false), form).await
     }
 

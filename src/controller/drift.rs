@@ -2,9 +2,11 @@
 
 use crate::{
     api::{DriftChange, DriftEntry},
-    error::shorten,
-    kind::Verdict,
-    plan::{Step, Verb, tell},
+    engine::{
+        error::shorten,
+        plan::{Step, Verb, tell},
+    },
+    kinds::ConditionUpdate,
 };
 use jiff::Timestamp;
 
@@ -78,9 +80,9 @@ fn of(step: &Step) -> Vec<DriftEntry> {
 }
 
 /// The condition `Drifted`; `None` where it stays as it is. `stands`: it says already that nothing differs.
-pub fn verdict(drift: &Drift<'_>, stands: bool, now: Timestamp) -> Option<Verdict> {
+pub fn verdict(drift: &Drift<'_>, stands: bool, now: Timestamp) -> Option<ConditionUpdate> {
     let say = |holds, reason, message| {
-        Some(Verdict {
+        Some(ConditionUpdate {
             type_: "Drifted",
             holds: Some(holds),
             reason,
@@ -118,7 +120,7 @@ fn told(steps: &[&Step]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::FieldChange;
+    use crate::engine::plan::FieldChange;
 
     fn step(verb: Verb, key: &str, fields: &[(&'static str, &str, &str)]) -> Step {
         let fields = fields.iter().map(|(name, from, to)| FieldChange {
@@ -131,7 +133,7 @@ mod tests {
             stage: "alarm",
             key: key.into(),
             fields: fields.collect(),
-            holder: None,
+            owner: None,
         }
     }
 

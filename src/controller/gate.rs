@@ -2,18 +2,21 @@
 
 use super::{
     Context, Ground, Watched,
-    bindings::Allowed,
+    grants::Grants,
     lease::Held,
     object::write_status,
     pools::Permit,
     status::{Before, Keep, Phase, conditions},
 };
 use crate::{
-    clients::{aws::CALL_LIMIT, limit::Urgency},
-    error::{Class, Error, Result},
-    kind::{Arrival, Kind, Site, Status, TargetOf},
-    plan::{FieldChange, Step, Verb},
-    stage::{Applied, Gate, Operation},
+    clients::aws::CALL_LIMIT,
+    engine::{
+        error::{Class, Error, Result},
+        limits::Priority,
+        plan::{FieldChange, Step, Verb},
+        stage::{Applied, Gate, Operation},
+    },
+    kinds::{Kind, Status, Target, TargetGate, TargetOf},
 };
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -31,21 +34,21 @@ pub struct ObjectGate<'a, K: Kind> {
     uid: String,
     store: &'a Store<Watched<K>>,
     context: &'a Context,
-    urgency: Urgency,
+    priority: Priority,
     /// What the run is called in logs.
     trace_id: &'a str,
     /// Given back for good when the run has to wait for a quota: it does little else from then on.
     permit: std::sync::Mutex<Option<Permit>>,
     /// What the Namespace allowed when the run began.
-    allowed: Option<Allowed>,
+    allowed: Option<Grants>,
     /// The status as it was last written; intents are added to it.
     pub status: Mutex<K::Status>,
 }
 
 /// The run that a gate belongs to.
-pub struct Passage<'a> {
+pub struct RunHandle<'a> {
     /// Whether somebody waits for it.
-    pub urgency: Urgency,
+    pub priority: Priority,
     /// What it is called in logs.
     pub trace_id: &'a str,
     /// The right to be at work.
@@ -56,23 +59,23 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
     /// The gate of an object whose status was last written as `status`, in a Namespace that allows so much.
     pub fn new(
         object: &'a K,
-        allowed: Option<Allowed>,
+        allowed: Option<Grants>,
         ground: &'a Ground<K>,
-        passage: Passage<'a>,
+        handle: RunHandle<'a>,
         status: K::Status,
     ) -> Self {
         let uid = object.uid().unwrap_or_default();
-        let Passage {
-            urgency,
+        let RunHandle {
+            priority,
             trace_id,
             permit,
-        } = passage;
+        } = handle;
         Self {
             object,
             uid,
             store: &ground.store,
             context: &ground.context,
-            urgency,
+            priority,
             trace_id,
             permit: std::sync::Mutex::new(Some(permit)),
             allowed,
@@ -173,16 +176,16 @@ fn admits(
     Ok(())
 }
 
-impl<K: Kind> Arrival<TargetOf<K>> for ObjectGate<'_, K> {
-    fn arrive<'a>(&'a self, target: &'a TargetOf<K>) -> BoxFuture<'a, Result<()>> {
+impl<K: Kind> TargetGate<TargetOf<K>> for ObjectGate<'_, K> {
+    fn record_target<'a>(&'a self, target: &'a TargetOf<K>) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let mut status = self.status.lock().await;
             let mut arrived = status.clone();
             if arrived.conditions().is_empty() {
-                K::first_sight(&mut arrived);
+                K::set_initial_status(&mut arrived);
                 let now = Timestamp::now();
                 self.object
-                    .introduce(&mut arrived, &self.context.installation);
+                    .set_spec_status(&mut arrived, &self.context.installation);
                 let generation = self.object.meta().generation;
                 let view = Before {
                     conditions: &[],
@@ -216,8 +219,8 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
                 api,
                 ..
             } = operation;
-            let (limiter, urgency) = (&self.context.clients.limiter, self.urgency);
-            if limiter.try_take(account, region, api, urgency) {
+            let (limiter, priority) = (&self.context.clients.limiter, self.priority);
+            if limiter.try_take(account, region, api, priority) {
                 return Ok(());
             }
             let permit = {
@@ -225,7 +228,7 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
                 permit.take()
             };
             drop(permit);
-            limiter.take(account, region, api, urgency).await;
+            limiter.take(account, region, api, priority).await;
             // Much may have happened meanwhile.
             self.admits()
         })
@@ -331,7 +334,7 @@ mod tests {
                 stage: "subscription",
                 key: "critical email a@b".into(),
                 fields,
-                holder: None,
+                owner: None,
             };
             assert_eq!((&*before(&step), &*after(&step)), (from, to), "{step:?}");
         }

@@ -16,7 +16,7 @@
 
 use crate::{
     clients::kubernetes::FIELD_MANAGER,
-    error::{Class, Error, Result},
+    engine::error::{Class, Error, Result},
 };
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -152,7 +152,7 @@ impl Held {
 #[derive(Clone, Debug, PartialEq)]
 struct Sighting {
     version: Option<String>,
-    holder: String,
+    owner: String,
     /// Until when it is not to be taken, unless it is released.
     until: Instant,
 }
@@ -179,9 +179,9 @@ fn next(
             _ => Next::Take,
         };
     };
-    let holder = holder(lease);
+    let owner = owner(lease);
     // Our own name: a write of ours that was stored although its answer got lost.
-    if holder.is_empty() || holder == identity {
+    if owner.is_empty() || owner == identity {
         return Next::Take;
     }
     match before {
@@ -202,14 +202,14 @@ fn next(
                 .unwrap_or_default();
             Next::Wait(Sighting {
                 version: lease.resource_version(),
-                holder: holder.to_owned(),
+                owner: owner.to_owned(),
                 until: now + duration.max(Duration::from_secs(declared)),
             })
         }
     }
 }
 
-fn holder(lease: &Lease) -> &str {
+fn owner(lease: &Lease) -> &str {
     lease
         .spec
         .as_ref()
@@ -221,7 +221,7 @@ fn holder(lease: &Lease) -> &str {
 fn claimed(lease: &Lease, identity: &str, duration: Duration, now: Timestamp) -> Lease {
     let mut claimed = lease.clone();
     let spec = claimed.spec.get_or_insert_with(LeaseSpec::default);
-    if holder(lease) != identity {
+    if owner(lease) != identity {
         spec.lease_transitions = Some(
             spec.lease_transitions
                 .map_or(0, |count| count.saturating_add(1)),
@@ -273,11 +273,11 @@ impl Claim {
             Next::Wait(seen) => {
                 if sighting
                     .as_ref()
-                    .is_none_or(|before| before.holder != seen.holder)
+                    .is_none_or(|before| before.owner != seen.owner)
                 {
                     info!(
                         lease = self.name,
-                        holder = seen.holder,
+                        owner = seen.owner,
                         "standing by: another replica leads"
                     );
                 }
@@ -385,12 +385,12 @@ impl Claim {
         }
         // Perhaps only the version is stale: the answer to a write of ours got lost, or somebody set a label.
         match self.get().await? {
-            Some(lease) if holder(&lease) == self.identity => self.put(&change(&lease)).await,
+            Some(lease) if owner(&lease) == self.identity => self.put(&change(&lease)).await,
             Some(lease) => {
-                let taker = if holder(&lease).is_empty() {
+                let taker = if owner(&lease).is_empty() {
                     "somebody"
                 } else {
-                    holder(&lease)
+                    owner(&lease)
                 };
                 Err(Error::new(
                     Class::Superseded,

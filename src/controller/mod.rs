@@ -1,37 +1,35 @@
 //! The controller: which events wake which object, and one reconcile for all of them.
 
-pub mod backoff;
-pub mod bindings;
 pub mod drift;
+pub mod events;
 mod gate;
+pub mod grants;
 pub mod lease;
 mod object;
+pub mod object_memory;
 pub mod pools;
 mod reconcile;
-pub mod report;
 pub mod secrets;
 pub mod status;
 
 use crate::{
-    alarms,
     api::{AlarmSet, RECONCILE_REQUESTED, SlackChannel, TenantObservability},
-    clients::{Clients, limit::Urgency},
-    error::{Class, Error, Result},
-    installation::Installation,
-    jitter::jittered,
-    kind::Kind,
-    outside::{Holder, Tempo},
-    scopes::Scopes,
-    slack,
+    clients::Clients,
+    engine::{
+        error::{Class, Error, Result},
+        informer::{PollIntervals, Subscriber},
+        jitter::jittered,
+        limits::Priority,
+        scope_pool::ScopePool,
+    },
+    kinds::{Kind, alarm_set, installation::Installation, slack_channel, tenant},
     telemetry::{Metrics, Probes},
-    tenant,
 };
-use backoff::Backoff;
-use bindings::{Bindings, allowed};
 use futures::{
     FutureExt, Stream, StreamExt, TryStreamExt as _, future, stream, stream::FuturesUnordered,
 };
-use gate::Passage;
+use gate::RunHandle;
+use grants::{NamespaceGrants, allowed};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{Namespace, Secret},
@@ -49,8 +47,9 @@ use kube::{
     },
 };
 use lease::Held;
+use object_memory::ObjectMemory;
 use pools::Pools;
-use reconcile::Done;
+use reconcile::ReconcileResult;
 use std::{
     collections::BTreeSet,
     convert::Infallible,
@@ -83,15 +82,15 @@ pub struct Context {
     /// Who may be at work at once.
     pub pools: Pools,
     /// What is remembered of each object between runs.
-    pub backoff: Backoff,
+    pub backoff: ObjectMemory,
     /// What Namespaces allow.
-    pub bindings: Bindings,
+    pub bindings: NamespaceGrants,
     /// The right to write, where several replicas share it.
     pub lease: Option<Held>,
     /// Cancelled when the process is to end.
     pub shutdown: CancellationToken,
     /// How often the outside is looked at.
-    pub tempo: Tempo,
+    pub intervals: PollIntervals,
     /// What this replica is called.
     pub replica: String,
     /// Counters.
@@ -107,7 +106,7 @@ pub struct Ground<K: Kind> {
     /// The objects as they are watched.
     pub store: Store<Watched<K>>,
     /// What is watched outside.
-    pub scopes: Scopes<K::Watch>,
+    pub scopes: ScopePool<K::Watch>,
 }
 
 impl<K: Kind> Ground<K> {
@@ -203,7 +202,7 @@ async fn tenants(context: &Arc<Context>, namespace: Option<&str>) {
     .predicate_filter(
         |channel: &Watched<SlackChannel>| {
             let Ok(read) = &channel.0 else { return Some(0) };
-            Some(fingerprint(channel, slack::offered(read)))
+            Some(fingerprint(channel, slack_channel::offered(read)))
         },
         Default::default(),
     );
@@ -232,7 +231,7 @@ async fn tenants(context: &Arc<Context>, namespace: Option<&str>) {
                 let (name, namespace) = (secret.name_any(), secret.namespace());
                 let opened = those(&channels, |channel: &SlackChannel| {
                     channel.namespace() == namespace
-                        && slack::secret_names(channel).contains(name.as_str())
+                        && slack_channel::secret_names(channel).contains(name.as_str())
                 });
                 those(&store, |tenant: &TenantObservability| {
                     let channels = tenant::channel_names(tenant);
@@ -256,7 +255,7 @@ async fn alarm_sets(context: &Arc<Context>, namespace: Option<&str>) {
     .touched_objects()
     .predicate_filter(
         |tenant: &Watched<TenantObservability>| match &tenant.0 {
-            Ok(read) => Some(fingerprint(tenant, alarms::offered(read))),
+            Ok(read) => Some(fingerprint(tenant, alarm_set::offered(read))),
             Err(_) => Some(0),
         },
         Default::default(),
@@ -297,7 +296,7 @@ async fn slack_channels(context: &Arc<Context>, namespace: Option<&str>) {
                 let (name, namespace) = (secret.name_any(), secret.namespace());
                 those(&store, |channel: &SlackChannel| {
                     channel.namespace() == namespace
-                        && slack::secret_names(channel).contains(name.as_str())
+                        && slack_channel::secret_names(channel).contains(name.as_str())
                 })
             })
     })
@@ -385,14 +384,14 @@ async fn control<K: Kind>(
 ) {
     let (store, writer) = reflector::store::<Watched<K>>();
     let (wake, mut woken) = mpsc::unbounded_channel::<ObjectRef<Watched<K>>>();
-    let waker = move |holder: &Holder| {
+    let waker = move |subscriber: &Subscriber| {
         // Nobody listens any more when the process ends.
-        let _ = wake.send(ObjectRef::new(&holder.name).within(&holder.namespace));
+        let _ = wake.send(ObjectRef::new(&subscriber.name).within(&subscriber.namespace));
     };
-    let scopes = Scopes::new(
+    let scopes = ScopePool::new(
         context.clients.clone(),
         context.installation.clone(),
-        Some(context.tempo),
+        Some(context.intervals),
         Arc::new(waker),
     );
     let ground = Arc::new(Ground::<K> {
@@ -486,11 +485,11 @@ async fn one<K: Kind>(
 ) -> Result<Action, Infallible> {
     let context = &ground.context;
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    let urgency = match &object.0 {
-        Ok(read) => reconcile::urgency(read),
-        Err(_) => Urgency::Background,
+    let priority = match &object.0 {
+        Ok(read) => reconcile::priority(read),
+        Err(_) => Priority::Background,
     };
-    let Some(permit) = context.pools.admit(&namespace, urgency).await else {
+    let Some(permit) = context.pools.admit(&namespace, priority).await else {
         return Ok(Action::requeue(ASIDE));
     };
     let trace_id = format!("{:032x}", fastrand::u128(..));
@@ -504,18 +503,18 @@ async fn one<K: Kind>(
     );
     async {
         let began = Instant::now();
-        let passage = Passage {
-            urgency,
+        let handle = RunHandle {
+            priority,
             trace_id: &trace_id,
             permit,
         };
-        let run = AssertUnwindSafe(reconcile::reconcile::<K>(&object, &ground, passage))
+        let run = AssertUnwindSafe(reconcile::reconcile::<K>(&object, &ground, handle))
             .catch_unwind()
             .await;
         let uid = object.uid().unwrap_or_default();
         let done = match run {
             Ok(Ok(done)) => done,
-            Ok(Err(error)) if error.class == Class::Superseded => Done {
+            Ok(Err(error)) if error.class == Class::Superseded => ReconcileResult {
                 action: Action::requeue(Duration::from_secs(1)),
                 outcome: error.class.label(),
                 wrote: false,
@@ -527,7 +526,7 @@ async fn one<K: Kind>(
                     error.class,
                     context.backoff.failed(&uid, error.class, false),
                 );
-                Done {
+                ReconcileResult {
                     action,
                     outcome: error.class.label(),
                     wrote: false,
@@ -542,14 +541,14 @@ async fn one<K: Kind>(
                 tracing::error!(panic, "a reconcile panicked: this is a bug");
                 let failures = context.backoff.failed(&uid, Class::Failing, false);
                 let action = again(Class::Failing, failures);
-                Done {
+                ReconcileResult {
                     action,
                     outcome: "panic",
                     wrote: false,
                 }
             }
         };
-        let Done {
+        let ReconcileResult {
             action,
             outcome,
             wrote,

@@ -3,8 +3,8 @@
 use crate::{
     api::FINALIZER,
     clients::kubernetes::{self, FIELD_MANAGER},
-    error::{Class, Error, Result},
-    kind::Kind,
+    engine::error::{Class, Error, Result},
+    kinds::Kind,
 };
 use kube::{
     Api, ResourceExt,

@@ -2,7 +2,7 @@
 //! work, and of each only a share for one namespace, so that one scope's trouble never holds another's
 //! workers.
 
-use crate::clients::limit::Urgency;
+use crate::engine::limits::Priority;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -52,9 +52,9 @@ impl Default for Pools {
 impl Pools {
     /// The right to be at work on an object of this namespace. An edit waits for it; background work
     /// that would have to wait steps aside: `None`.
-    pub async fn admit(&self, namespace: &str, urgency: Urgency) -> Option<Permit> {
-        match urgency {
-            Urgency::Edit => {
+    pub async fn admit(&self, namespace: &str, priority: Priority) -> Option<Permit> {
+        match priority {
+            Priority::Edit => {
                 let share = self.edits.share(namespace).acquire_owned().await.ok()?;
                 let all = self.edits.all.clone().acquire_owned().await.ok()?;
                 Some(Permit {
@@ -62,7 +62,7 @@ impl Pools {
                     _share: share,
                 })
             }
-            Urgency::Background => self.background.try_admit(namespace).ok(),
+            Priority::Background => self.background.try_admit(namespace).ok(),
         }
     }
 }
@@ -99,28 +99,31 @@ mod tests {
     fn no_namespace_takes_all_and_edits_overtake_background_work() {
         let pools = Pools::default();
         let admit =
-            |namespace: &str, urgency| pools.admit(namespace, urgency).now_or_never().flatten();
+            |namespace: &str, priority| pools.admit(namespace, priority).now_or_never().flatten();
         let mut held: Vec<_> = (0..BACKGROUND.1)
-            .map(|_| admit("a", Urgency::Background).unwrap())
+            .map(|_| admit("a", Priority::Background).unwrap())
             .collect();
-        assert!(admit("a", Urgency::Background).is_none(), "its share");
+        assert!(admit("a", Priority::Background).is_none(), "its share");
         assert!(
-            admit("a", Urgency::Edit).is_some(),
+            admit("a", Priority::Edit).is_some(),
             "an edit has a pool of its own"
         );
         for namespace in ["b", "c", "d"] {
-            held.extend((0..BACKGROUND.1).map(|_| admit(namespace, Urgency::Background).unwrap()));
+            held.extend((0..BACKGROUND.1).map(|_| admit(namespace, Priority::Background).unwrap()));
         }
-        assert!(admit("e", Urgency::Background).is_none(), "the pool");
+        assert!(admit("e", Priority::Background).is_none(), "the pool");
         held.pop();
-        assert!(admit("e", Urgency::Background).is_some());
+        assert!(admit("e", Priority::Background).is_some());
 
         let edits: Vec<_> = (0..EDITS.1)
-            .map(|_| admit("a", Urgency::Edit).unwrap())
+            .map(|_| admit("a", Priority::Edit).unwrap())
             .collect();
-        assert!(admit("a", Urgency::Edit).is_none(), "it waits for its turn");
-        assert!(admit("b", Urgency::Edit).is_some());
+        assert!(
+            admit("a", Priority::Edit).is_none(),
+            "it waits for its turn"
+        );
+        assert!(admit("b", Priority::Edit).is_some());
         drop(edits);
-        assert!(admit("a", Urgency::Edit).is_some());
+        assert!(admit("a", Priority::Edit).is_some());
     }
 }

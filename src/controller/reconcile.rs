@@ -2,23 +2,28 @@
 
 use super::{
     Ground, Watched,
-    bindings::{self, Allowed},
     drift::{self, Drift},
-    gate::{ObjectGate, Passage},
+    events::{self, Happened},
+    gate::{ObjectGate, RunHandle},
+    grants::{self, Grants},
     object::{hold, set_finalizers, write_status},
-    report::{self, Happened},
     status::{Before, Keep, Phase, Sum, conditions, decisive},
 };
 use crate::{
     api::{DeletionPolicy, FINALIZER, RECONCILE_REQUESTED},
-    clients::{kubernetes, limit::Urgency},
-    error::{Class, On, Result},
-    jitter::after,
-    kind::{self, Findings, Kind, Means, Moment, Outcome, Site, Status, TargetOf},
-    outside::{Asking, Freshness},
-    plan::Step,
-    stage::Origin,
-    surroundings::{Purpose, Surroundings},
+    clients::kubernetes,
+    engine::{
+        error::{Class, On, Result},
+        informer::{Consistency, ReadOptions},
+        jitter::after,
+        limits::Priority,
+        plan::Step,
+        stage::Origin,
+    },
+    kinds::{
+        self, Clock, Kind, Outcome, RunContext, Status, StatusUpdate, Target, TargetOf,
+        cluster_view::{ClusterView, Purpose},
+    },
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -31,7 +36,7 @@ const STALE: Duration = Duration::from_secs(600);
 
 /// What a reconcile came to: when to look again, and a label for metrics.
 #[derive(Debug)]
-pub struct Done {
+pub struct ReconcileResult {
     /// When to look again.
     pub action: Action,
     /// `ok` or the class of what decided.
@@ -40,7 +45,7 @@ pub struct Done {
     pub wrote: bool,
 }
 
-impl Done {
+impl ReconcileResult {
     /// There is nothing to do until somebody does something.
     fn idle() -> Self {
         Self {
@@ -53,7 +58,7 @@ impl Done {
 
 /// Whether somebody waits for it: an edit that was not attempted yet, a first apply that waits for something
 /// else, a deletion, a request to look again.
-pub fn urgency<K: Kind>(object: &K) -> Urgency {
+pub fn priority<K: Kind>(object: &K) -> Priority {
     let requested = object.annotations().get(RECONCILE_REQUESTED).cloned();
     let mut status = object.status().cloned().unwrap_or_default();
     let common = status.common();
@@ -64,9 +69,9 @@ pub fn urgency<K: Kind>(object: &K) -> Urgency {
         conditions.any(|told| told.type_ == "Ready" && told.reason.starts_with("WaitingFor"));
     let waits = waits && common.applied_digest.is_none();
     if ahead || asked || waits || object.meta().deletion_timestamp.is_some() {
-        Urgency::Edit
+        Priority::Edit
     } else {
-        Urgency::Background
+        Priority::Background
     }
 }
 
@@ -74,8 +79,8 @@ pub fn urgency<K: Kind>(object: &K) -> Urgency {
 pub async fn reconcile<K: Kind>(
     cached: &Watched<K>,
     ground: &Ground<K>,
-    passage: Passage<'_>,
-) -> Result<Done> {
+    handle: RunHandle<'_>,
+) -> Result<ReconcileResult> {
     let context = &ground.context;
     let api = Api::<K>::namespaced(
         context.client.clone(),
@@ -86,12 +91,12 @@ pub async fn reconcile<K: Kind>(
         kubernetes::call("reading the object", api.get_opt(&cached.name_any())).await?
     else {
         ground.forget(&cached.uid().unwrap_or_default());
-        return Ok(Done::idle());
+        return Ok(ReconcileResult::idle());
     };
     let uid = object.uid().unwrap_or_default();
     if cached.uid().is_some_and(|cached| cached != uid) {
         // Deleted and made anew; the new one has an event of its own.
-        return Ok(Done::idle());
+        return Ok(ReconcileResult::idle());
     }
     let deleting = object.meta().deletion_timestamp.is_some();
     if deleting
@@ -101,7 +106,7 @@ pub async fn reconcile<K: Kind>(
             .any(|finalizer| finalizer == FINALIZER)
     {
         ground.forget(&uid);
-        return Ok(Done::idle());
+        return Ok(ReconcileResult::idle());
     }
     let requested = object.annotations().get(RECONCILE_REQUESTED).cloned();
     let before = object.status().cloned().unwrap_or_default();
@@ -110,11 +115,11 @@ pub async fn reconcile<K: Kind>(
     let policies = object.policies();
     if deleting && policies.deletion == DeletionPolicy::Orphan {
         let left = list(before.clone().targets());
-        tracing::info!(target: "campanile::audit", left, trace_id = passage.trace_id, "let go: deletionPolicy is Orphan");
-        return let_go(&object, &api, ground).await;
+        tracing::info!(target: "campanile::audit", left, trace_id = handle.trace_id, "let go: deletionPolicy is Orphan");
+        return remove_finalizer(&object, &api, ground).await;
     }
     if deleting && K::made_nothing(&before) {
-        return let_go(&object, &api, ground).await;
+        return remove_finalizer(&object, &api, ground).await;
     }
     if policies.suspend && !deleting {
         return suspend(&object, before, requested, ground).await;
@@ -125,29 +130,29 @@ pub async fn reconcile<K: Kind>(
     if !deleting {
         hold(&object, &api).await?;
     }
-    let urgency = passage.urgency;
-    let around = Surroundings::new(&context.client, &context.installation, Purpose::Act);
+    let priority = handle.priority;
+    let cluster = ClusterView::new(&context.client, &context.installation, Purpose::Act);
     // Before anything is asked: what changes from now on must be seen by the gate.
-    let allowed = allowed(&object.namespace().unwrap_or_default(), &around, context).await;
-    let gate = ObjectGate::new(&object, allowed, ground, passage, before.clone());
-    let prepared = kind::prepare(&object, &around).await;
-    let asking = Asking {
+    let allowed = allowed(&object.namespace().unwrap_or_default(), &cluster, context).await;
+    let gate = ObjectGate::new(&object, allowed, ground, handle, before.clone());
+    let prepared = kinds::prepare(&object, &cluster).await;
+    let options = ReadOptions {
         uid: uid.clone(),
-        urgency,
-        freshness: match urgency {
-            _ if newly_requested => Freshness::Now,
-            Urgency::Edit => Freshness::Retried,
-            Urgency::Background => Freshness::Known,
+        priority,
+        consistency: match priority {
+            _ if newly_requested => Consistency::Now,
+            Priority::Edit => Consistency::Retried,
+            Priority::Background => Consistency::Known,
         },
         since: Instant::now(),
     };
-    let means = Means {
+    let run_context = RunContext {
         scopes: &ground.scopes,
-        around: &around,
+        cluster: &cluster,
         gate: Some(&gate),
-        asking,
+        options,
     };
-    let outcome = kind::carry_out(&object, prepared, &before, means).await;
+    let outcome = kinds::carry_out(&object, prepared, &before, run_context).await;
     let written = gate.status.into_inner();
     finish(&object, &api, outcome, before, written, requested, ground).await
 }
@@ -156,17 +161,17 @@ pub async fn reconcile<K: Kind>(
 /// does the run that has to know.
 async fn allowed(
     namespace: &str,
-    around: &Surroundings<'_>,
+    cluster: &ClusterView<'_>,
     context: &super::Context,
-) -> Option<Allowed> {
+) -> Option<Grants> {
     match context.bindings.of(namespace) {
         Some(known) => Some(known),
-        None => around
+        None => cluster
             .namespace(namespace)
             .await
             .ok()?
             .as_ref()
-            .map(bindings::allowed),
+            .map(grants::allowed),
     }
 }
 
@@ -176,30 +181,30 @@ async fn suspend<K: Kind>(
     before: K::Status,
     requested: Option<String>,
     ground: &Ground<K>,
-) -> Result<Done> {
+) -> Result<ReconcileResult> {
     let context = &ground.context;
     let uid = object.uid().unwrap_or_default();
-    ground.scopes.release(&uid, None);
+    ground.scopes.unsubscribe(&uid, None);
     context.backoff.succeeded(&uid);
     let mut status = before.clone();
     if status.conditions().is_empty() {
-        K::first_sight(&mut status);
+        K::set_initial_status(&mut status);
     }
     let view = Before {
         conditions: &before.clone().conditions().clone(),
         generation: object.meta().generation,
         now: Timestamp::now(),
     };
-    let phase = Phase::Suspended(kind::is_applied(object));
+    let phase = Phase::Suspended(kinds::is_applied(object));
     *status.conditions() = conditions(&view, &phase, Vec::new(), &Keep::All);
     let common = status.common();
     *common.observed_generation = object.meta().generation;
     *common.last_handled_reconcile_at = requested;
     write_status(object, &before, &status, context).await?;
     context.metrics.object(K::KIND, &uid, "Suspended");
-    Ok(Done {
+    Ok(ReconcileResult {
         wrote: status != before,
-        ..Done::idle()
+        ..ReconcileResult::idle()
     })
 }
 
@@ -219,7 +224,11 @@ fn is_out_of_reach<K: Kind>(object: &K, class: Class, release_after: Duration) -
 }
 
 /// Removes our finalizer: nothing holds the object any more.
-async fn let_go<K: Kind>(object: &K, api: &Api<K>, ground: &Ground<K>) -> Result<Done> {
+async fn remove_finalizer<K: Kind>(
+    object: &K,
+    api: &Api<K>,
+    ground: &Ground<K>,
+) -> Result<ReconcileResult> {
     let others = object
         .finalizers()
         .iter()
@@ -228,9 +237,9 @@ async fn let_go<K: Kind>(object: &K, api: &Api<K>, ground: &Ground<K>) -> Result
         .collect();
     set_finalizers(object, api, others).await?;
     ground.forget(&object.uid().unwrap_or_default());
-    Ok(Done {
+    Ok(ReconcileResult {
         wrote: true,
-        ..Done::idle()
+        ..ReconcileResult::idle()
     })
 }
 
@@ -243,7 +252,7 @@ async fn finish<K: Kind>(
     written: K::Status,
     requested: Option<String>,
     ground: &Ground<K>,
-) -> Result<Done> {
+) -> Result<ReconcileResult> {
     let context = &ground.context;
     let uid = object.uid().unwrap_or_default();
     let deleting = object.meta().deletion_timestamp.is_some();
@@ -269,7 +278,7 @@ async fn finish<K: Kind>(
             reported: &[],
         };
         tell(object, &happened, ground).await;
-        return Ok(Done {
+        return Ok(ReconcileResult {
             action: Action::requeue(Duration::from_secs(1)),
             outcome: Class::Superseded.label(),
             wrote: progress,
@@ -277,9 +286,9 @@ async fn finish<K: Kind>(
     }
     let current = outcome.current();
     // Where it may not go, or cannot, nothing is watched for it either.
-    let reached = current.filter(|place| place.lanes.is_ok());
+    let reached = current.filter(|place| place.stages.is_ok());
     let access = reached.and_then(|place| place.access.as_ref().ok());
-    ground.scopes.release(&uid, access);
+    ground.scopes.unsubscribe(&uid, access);
     let mut status = written.clone();
     status.targets().retain(|target| !is_left(&outcome, target));
     if deleting && status.targets().is_empty() && failure.is_none() {
@@ -291,7 +300,7 @@ async fn finish<K: Kind>(
             reported: &[],
         };
         tell(object, &happened, ground).await;
-        return let_go(object, api, ground).await;
+        return remove_finalizer(object, api, ground).await;
     }
     if let Some((class, message)) = failure.as_ref().filter(|_| deleting)
         && is_out_of_reach(object, *class, context.installation.release_after)
@@ -304,7 +313,7 @@ async fn finish<K: Kind>(
         );
         let left = list(status.targets());
         tracing::info!(target: "campanile::audit", object = object_name, left, why = message, "let go: nobody could clean up for the time of --release-after");
-        return let_go(object, api, ground).await;
+        return remove_finalizer(object, api, ground).await;
     }
     let failures = match &failure {
         Some((class, _)) => context.backoff.failed(&uid, *class, progress),
@@ -315,12 +324,12 @@ async fn finish<K: Kind>(
     };
     let now = Timestamp::now();
     let findings = if deleting {
-        Findings::default()
+        StatusUpdate::default()
     } else {
         let unread = context.backoff.read(&uid, outcome.is_observed());
-        let stale = unread >= STALE.max(context.tempo.poll * 5);
-        object.introduce(&mut status, &context.installation);
-        object.report(&outcome, &mut status, Moment { now, stale })
+        let stale = unread >= STALE.max(context.intervals.poll * 5);
+        object.set_spec_status(&mut status, &context.installation);
+        object.report(&outcome, &mut status, Clock { now, stale })
     };
     if deleting || !findings.alarms.is_empty() {
         context.metrics.alarms(&uid, findings.alarms);
@@ -341,9 +350,9 @@ async fn finish<K: Kind>(
             progress: findings.progress,
         })
     };
-    let mut own = findings.verdicts;
+    let mut own = findings.conditions;
     let mut keep = findings.unknown;
-    let reported = match current.filter(|place| !deleting && place.lanes.is_ok()) {
+    let reported = match current.filter(|place| !deleting && place.stages.is_ok()) {
         Some(place) => {
             let mut conditions = status.conditions().iter();
             let stands = conditions.any(|one| one.type_ == "Drifted" && one.status == "False");
@@ -357,7 +366,7 @@ async fn finish<K: Kind>(
         None => {
             keep.push("Drifted");
             if !deleting && failure.is_none() && outcome.places.is_empty() {
-                *status.common().applied_digest = Some(kind::applied_nowhere(object));
+                *status.common().applied_digest = Some(kinds::applied_nowhere(object));
             }
             Vec::new()
         }
@@ -437,7 +446,7 @@ async fn finish<K: Kind>(
         }
         None => {}
     }
-    Ok(Done {
+    Ok(ReconcileResult {
         // The mirror wakes it when anything moves.
         action: again.map_or_else(Action::await_change, Action::requeue),
         outcome: label,
@@ -448,13 +457,13 @@ async fn finish<K: Kind>(
 /// Writes what came about outside into status, and what was applied. Answers with the condition
 /// `Drifted`, if it moves, and with what is told for the first time.
 fn report_drift<K: Kind>(
-    place: &kind::PlaceOutcome<K>,
+    place: &kinds::VisitOutcome<K>,
     uid: &str,
     status: &mut K::Status,
     stands: bool,
     now: Timestamp,
     context: &super::Context,
-) -> (Option<kind::Verdict>, Vec<Step>) {
+) -> (Option<kinds::ConditionUpdate>, Vec<Step>) {
     let observed = place
         .report
         .failed
@@ -503,12 +512,12 @@ fn report_drift<K: Kind>(
 
 /// One Event about what happened, if anything did. Nothing depends on it.
 async fn tell<K: Kind>(object: &K, happened: &Happened<'_>, ground: &Ground<K>) {
-    let Some(note) = report::note(happened) else {
+    let Some(note) = events::note(happened) else {
         return;
     };
     let context = &ground.context;
     let about = object.object_ref(&());
-    let published = report::publish(&context.client, &about, &note, &context.replica);
+    let published = events::publish(&context.client, &about, &note, &context.replica);
     if let Err(error) = published.await {
         tracing::warn!(%error, "an Event could not be written");
     }
@@ -525,12 +534,12 @@ fn is_left<K: Kind>(outcome: &Outcome<K>, target: &TargetOf<K>) -> bool {
     outcome.places.iter().any(|place| {
         !place.current
             && place.target.same_place(target)
-            && place.lanes.is_ok()
+            && place.stages.is_ok()
             && place.report.is_settled()
     })
 }
 
-fn list(targets: &[impl Site]) -> String {
+fn list(targets: &[impl Target]) -> String {
     targets
         .iter()
         .map(ToString::to_string)
@@ -546,7 +555,7 @@ mod tests {
 
     #[test]
     fn somebody_waits_for_what_is_new_and_for_what_waited_itself() {
-        use Urgency::{Background, Edit};
+        use Priority::{Background, Edit};
         for (seen, reason, requested, deleting, expected) in [
             (None, "", false, false, Edit),
             (Some(1), "Applied", false, false, Edit),
@@ -581,7 +590,7 @@ mod tests {
                 object["metadata"]["deletionTimestamp"] = json!(at);
             }
             let object: AlarmSet = serde_json::from_value(object).unwrap();
-            assert_eq!(urgency(&object), expected, "{seen:?} {reason}");
+            assert_eq!(priority(&object), expected, "{seen:?} {reason}");
         }
     }
 }

@@ -1,9 +1,8 @@
 //! The key of this installation's digests and its name, kept in a Secret of the operator's namespace.
 
 use crate::{
-    clients::kubernetes,
-    error::{Class, Error, Result},
-    secret::Digester,
+    clients::{kubernetes, secret::Digester},
+    engine::error::{Class, Error, Result},
 };
 use k8s_openapi::{
     ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta,

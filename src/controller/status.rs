@@ -2,8 +2,8 @@
 //! can read", so that `kubectl wait`, Flux and Argo CD see what a person sees.
 
 use crate::{
-    error::{Class, Error, On, shorten},
-    kind::{Kind, Outcome, Verdict},
+    engine::error::{Class, Error, On, shorten},
+    kinds::{ConditionUpdate, Kind, Outcome},
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -143,7 +143,7 @@ impl Before<'_> {
     }
 
     /// Without a change nothing moves, so that an unchanged outcome is an unchanged status.
-    fn condition(&self, verdict: Verdict) -> Condition {
+    fn condition(&self, verdict: ConditionUpdate) -> Condition {
         let status = match verdict.holds {
             Some(true) => "True",
             Some(false) => "False",
@@ -169,10 +169,10 @@ impl Before<'_> {
 pub fn conditions(
     before: &Before<'_>,
     phase: &Phase,
-    own: Vec<Verdict>,
+    own: Vec<ConditionUpdate>,
     keep: &Keep,
 ) -> Vec<Condition> {
-    let verdict = |type_, holds, reason, message: &str| Verdict {
+    let verdict = |type_, holds, reason, message: &str| ConditionUpdate {
         type_,
         holds,
         reason,
@@ -452,13 +452,13 @@ mod tests {
             let again = make(&made, 2, &Phase::Suspended(before), 3);
             assert_eq!(again, made, "nothing moves");
         }
-        let drifted = Verdict {
+        let drifted = ConditionUpdate {
             type_: "Drifted",
             holds: Some(true),
             reason: "DriftReported",
             message: String::new(),
         };
-        let unconfirmed = Verdict {
+        let unconfirmed = ConditionUpdate {
             type_: "DeliveryReady",
             holds: Some(false),
             reason: "PendingConfirmation",
@@ -502,13 +502,13 @@ mod tests {
 
     #[test]
     fn a_kinds_own_conditions_stay_only_while_nothing_is_known_of_them() {
-        let own = |type_| Verdict {
+        let own = |type_| ConditionUpdate {
             type_,
             holds: Some(true),
             reason: "Well",
             message: String::new(),
         };
-        let run = |before: &[Condition], own: Vec<Verdict>, keep: Keep| {
+        let run = |before: &[Condition], own: Vec<ConditionUpdate>, keep: Keep| {
             let before = Before {
                 conditions: before,
                 generation: Some(1),

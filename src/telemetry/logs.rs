@@ -1,6 +1,6 @@
 //! Log lines: JSON for collectors, text for people.
 
-use crate::error::{Error, Result};
+use crate::engine::error::{Error, Result};
 use clap::ValueEnum;
 use std::{env, io, io::IsTerminal};
 use tracing::{Subscriber, subscriber};

@@ -1,8 +1,8 @@
 //! Prometheus series. No label's values grow with the fleet: what is said of single objects is summed.
 
-use crate::{
+use crate::engine::{
     error::{Error, Result},
-    scopes::Ages,
+    scope_pool::Ages,
 };
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -56,7 +56,7 @@ struct Kind {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Rhythms {
     kind: &'static str,
-    rhythm: &'static str,
+    poll_rate: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -283,8 +283,8 @@ impl Metrics {
         mirrors_failing
             .get_or_create(&labels)
             .set(count(sum.failing));
-        for (rhythm, age) in [("poll", sum.polled), ("slow", sum.slow)] {
-            let labels = Rhythms { kind, rhythm };
+        for (poll_rate, age) in [("poll", sum.polled), ("slow", sum.slow)] {
+            let labels = Rhythms { kind, poll_rate };
             mirror_age.get_or_create(&labels).set(age.as_secs_f64());
         }
     }

@@ -1,7 +1,7 @@
 //! The HTTP face of the process: `/livez`, `/readyz`, `/metrics`.
 
 use super::{Metrics, Probes};
-use crate::error::{Error, Result};
+use crate::engine::error::{Error, Result};
 use axum::{
     Router,
     http::{StatusCode, header::CONTENT_TYPE},

@@ -357,7 +357,7 @@ async fn is_heard(site: &Site, name: &str, channel: &str) {
     site.tenant
         .stands::<TenantObservability>(name, "Healthy", "True", "Healthy")
         .await;
-    let alarm = campanile::names::alarm(
+    let alarm = campanile::kinds::names::alarm(
         CLUSTER,
         name,
         Severity::Critical,

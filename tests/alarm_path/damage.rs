@@ -10,8 +10,7 @@ use aws_sdk_eventbridge::types::{
 };
 use campanile::{
     api::{AlarmSet, AlarmState, DriftChange, Severity, SlackChannel, TenantObservability},
-    names,
-    tenant::eventbridge::desired::PathKey,
+    kinds::{names, tenant::eventbridge::desired::PathKey},
 };
 use campanile_world::{
     aws::{Mark, Outcome},

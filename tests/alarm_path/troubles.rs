@@ -4,7 +4,7 @@ use super::Site;
 use crate::support::{CLUSTER, Conditions, errors, test};
 use campanile::{
     api::{AlarmSet, AlarmState, Severity, TenantObservability},
-    names,
+    kinds::names,
 };
 use campanile_world::aws::Trouble;
 use serde_json::json;

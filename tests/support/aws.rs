@@ -80,7 +80,7 @@ impl Tenant {
         alarm: &str,
         environment: Option<&str>,
     ) -> String {
-        campanile::names::alarm(CLUSTER, &self.namespace, severity, set, alarm, environment)
+        campanile::kinds::names::alarm(CLUSTER, &self.namespace, severity, set, alarm, environment)
     }
 
     /// Another tenant of the same namespace, in an account that works, whose alarm is there whatever

@@ -4,9 +4,11 @@
 use super::schema;
 use crate::{
     api::{self, AlarmSet, GROUP, SlackChannel, TenantObservability},
-    error::{Error, Result},
-    kind::Kind,
-    surroundings::{ObjectKey, Overlay},
+    engine::error::{Error, Result},
+    kinds::{
+        Kind,
+        cluster_view::{ObjectKey, Overlay},
+    },
 };
 use k8s_openapi::{
     ByteString, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,

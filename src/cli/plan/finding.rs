@@ -2,10 +2,11 @@
 
 use crate::{
     api::DriftPolicy,
-    error::{Class, Error, On},
-    kind::{Kind, Outcome, Site},
-    plan::{Step, Verb},
-    surroundings::ObjectKey,
+    engine::{
+        error::{Class, Error, On},
+        plan::{Step, Verb},
+    },
+    kinds::{Kind, Outcome, Target, cluster_view::ObjectKey},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,12 +33,12 @@ pub enum Fate {
     /// Nothing: it is suspended.
     Suspended,
     /// Nothing outside: it is being deleted, and what it has made stays in these places.
-    LetGo(Vec<Spot>),
+    LetGo(Vec<TargetView>),
 }
 
 /// A place, as a plan tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spot {
+pub struct TargetView {
     /// For people.
     pub text: String,
     /// The AWS account, where it is in one.
@@ -46,9 +47,9 @@ pub struct Spot {
     pub region: Option<String>,
 }
 
-impl Spot {
+impl TargetView {
     /// Of what status records.
-    pub fn of(site: &impl Site) -> Self {
+    pub fn of(site: &impl Target) -> Self {
         Self {
             text: site.to_string(),
             account: site.account().map(str::to_owned),
@@ -61,7 +62,7 @@ impl Spot {
 #[derive(Debug)]
 pub struct Place {
     /// Where.
-    pub spot: Spot,
+    pub spot: TargetView,
     /// What, in order.
     pub steps: Vec<Planned>,
 }
@@ -138,7 +139,7 @@ impl Finding {
                 drift: report.drift.contains(step).then_some(policy),
             });
             Place {
-                spot: Spot::of(&place.target),
+                spot: TargetView::of(&place.target),
                 steps: steps.collect(),
             }
         });
@@ -175,7 +176,7 @@ impl Finding {
     }
 
     /// Where the object is: where it belongs, or else where it was first.
-    pub fn spot(&self) -> Option<&Spot> {
+    pub fn spot(&self) -> Option<&TargetView> {
         match &self.fate {
             Fate::Carried(places) => places.first().map(|place| &place.spot),
             Fate::Suspended => None,
@@ -202,7 +203,7 @@ pub struct Tally {
     /// How many of them are suspended.
     pub suspended: usize,
     /// How many of them are going, and what they made stays.
-    pub let_go: usize,
+    pub remove_finalizer: usize,
 }
 
 impl Tally {
@@ -214,7 +215,7 @@ impl Tally {
         match finding.fate {
             Fate::Carried(_) => {}
             Fate::Suspended => self.suspended += 1,
-            Fate::LetGo(_) => self.let_go += 1,
+            Fate::LetGo(_) => self.remove_finalizer += 1,
         }
         for planned in finding.places().iter().flat_map(|place| &place.steps) {
             self.drift += usize::from(planned.drift.is_some());
@@ -245,8 +246,8 @@ impl Tally {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::api::Target;
-    use crate::plan::FieldChange;
+    use crate::api::AwsTarget;
+    use crate::engine::plan::FieldChange;
 
     pub fn step(verb: Verb, key: &str) -> Step {
         let field = FieldChange {
@@ -262,12 +263,12 @@ pub mod tests {
                 Verb::Create | Verb::Update => vec![field],
                 Verb::Delete | Verb::Conflict => Vec::new(),
             },
-            holder: (verb == Verb::Conflict).then(|| "somebody".into()),
+            owner: (verb == Verb::Conflict).then(|| "somebody".into()),
         }
     }
 
-    pub fn spot(account: &str) -> Spot {
-        Spot::of(&Target {
+    pub fn spot(account: &str) -> TargetView {
+        TargetView::of(&AwsTarget {
             account_id: account.into(),
             region: "us-east-2".into(),
             role_arn: "arn".into(),

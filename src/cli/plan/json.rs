@@ -1,7 +1,7 @@
 //! A plan for machines: one document whose fields stay. Pure.
 
 use super::finding::{Fate, Finding, Place, Planned, Tally};
-use crate::plan::{FieldChange, Verb};
+use crate::engine::plan::{FieldChange, Verb};
 use serde::Serialize;
 
 /// All of it.
@@ -39,7 +39,7 @@ struct Step<'a> {
     region: Option<&'a str>,
     fields: Vec<Field<'a>>,
     /// Who holds it, in a conflict.
-    holder: Option<&'a str>,
+    owner: Option<&'a str>,
     /// Whether it came about outside after all had been applied.
     drift: bool,
     /// Whether that would be repaired.
@@ -145,7 +145,7 @@ fn step<'a>(place: &'a Place, planned: &'a Planned) -> Step<'a> {
         account: place.spot.account.as_deref(),
         region: place.spot.region.as_deref(),
         fields: step.fields.iter().map(field).collect(),
-        holder: step.holder.as_deref(),
+        owner: step.owner.as_deref(),
         drift: planned.drift.is_some(),
         repaired: planned.drift.is_some() && planned.is_made(),
     }
@@ -164,7 +164,7 @@ mod tests {
     use super::{super::finding::tests::carried, *};
     use crate::{
         api::DriftPolicy,
-        error::{Class, Error},
+        engine::error::{Class, Error},
     };
     use serde_json::{Value, json};
 
@@ -193,11 +193,11 @@ mod tests {
                     "suspended": false, "deleting": false, "orphaning": false,
                     "steps": [
                         place(json!({
-                            "verb": "update", "resource": "alarm", "name": "a", "holder": null, "drift": true, "repaired": false,
+                            "verb": "update", "resource": "alarm", "name": "a", "owner": null, "drift": true, "repaired": false,
                             "fields": [{"name": "threshold", "from": "1", "to": "2"}]
                         })),
                         place(json!({
-                            "verb": "conflict", "resource": "alarm", "name": "a", "holder": "somebody", "drift": false,
+                            "verb": "conflict", "resource": "alarm", "name": "a", "owner": "somebody", "drift": false,
                             "repaired": false, "fields": []
                         }))
                     ],

@@ -1,7 +1,7 @@
 //! A plan for people. Pure.
 
 use super::finding::{Fate, Finding, Planned, Tally};
-use crate::{api::DriftPolicy, plan::Verb};
+use crate::{api::DriftPolicy, engine::plan::Verb};
 use std::fmt;
 
 /// What would become of one object: a title, and a line or more for each thing; nothing, if there is
@@ -85,8 +85,8 @@ impl fmt::Display for Tally {
         if self.suspended > 0 {
             more.push(format!("{} suspended", self.suspended));
         }
-        if self.let_go > 0 {
-            more.push(format!("{} let go of", self.let_go));
+        if self.remove_finalizer > 0 {
+            more.push(format!("{} let go of", self.remove_finalizer));
         }
         let more = more.join(", ");
         if self.exit_code() == 0 {
@@ -128,7 +128,7 @@ mod tests {
         },
         *,
     };
-    use crate::error::{Class, Error, On};
+    use crate::engine::error::{Class, Error, On};
 
     #[test]
     fn what_would_be_done_is_told() {

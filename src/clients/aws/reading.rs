@@ -2,7 +2,7 @@
 //! is not there.
 
 use super::Account;
-use crate::error::{Class, Error, Result};
+use crate::engine::error::{Class, Error, Result};
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
 
 impl Account {

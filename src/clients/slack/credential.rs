@@ -1,6 +1,6 @@
 //! What people put into Secrets for Slack, and what it must be good for. Pure.
 
-use crate::secret::Secret;
+use crate::clients::secret::Secret;
 use reqwest::Url;
 use std::collections::BTreeSet;
 

@@ -1,9 +1,11 @@
 //! What Slack's answers mean, and what to do about them. Pure.
 
 use crate::{
-    clients::http::{Answer, Lost},
-    error::{Class, Error, shorten},
-    secret::Secret,
+    clients::{
+        http::{Answer, Lost},
+        secret::Secret,
+    },
+    engine::error::{Class, Error, shorten},
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -168,18 +170,18 @@ impl Call<'_> {
         };
         // Whatever it is called, a server that fails may have done part of it.
         let verdict = match verdict {
-            Verdict::Rejected if answer.status >= 500 => Verdict::Unsure,
+            ConditionUpdate::Rejected if answer.status >= 500 => ConditionUpdate::Unsure,
             verdict => verdict,
         };
         let class = match verdict {
-            Verdict::Throttled => return self.throttled(code, answer),
-            Verdict::Denied => Class::Denied,
-            Verdict::Undone => Class::Failing,
-            Verdict::Unsure => self.unsure(),
-            Verdict::Rejected => Class::Rejected,
+            ConditionUpdate::Throttled => return self.throttled(code, answer),
+            ConditionUpdate::Denied => Class::Denied,
+            ConditionUpdate::Undone => Class::Failing,
+            ConditionUpdate::Unsure => self.unsure(),
+            ConditionUpdate::Rejected => Class::Rejected,
         };
         let mut message = match verdict {
-            Verdict::Undone | Verdict::Unsure => format!("Slack: {self}: {code}"),
+            ConditionUpdate::Undone | ConditionUpdate::Unsure => format!("Slack: {self}: {code}"),
             _ => format!("Slack refused {self}: {code}"),
         };
         for more in [advice, said.detail()] {
@@ -273,14 +275,14 @@ pub fn add_scopes(scopes: &[&str]) -> String {
         _ => ("them", "scopes"),
     };
     format!(
-        "add the {noun} {} to the app (OAuth & Permissions, Bot Token Scopes), and install the app again, for {them} to count",
+        "add the {noun} {} to the app (OAuth & Permissions, Bot Token ScopePool), and install the app again, for {them} to count",
         scopes.join(", ")
     )
 }
 
 /// What sort of refusal a code is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+enum ConditionUpdate {
     /// The token is of no use for this, nor for the next call.
     Denied,
     /// Too many.
@@ -294,9 +296,9 @@ enum Verdict {
 }
 
 /// What a code means, and what to do; no words where the code says it all.
-fn meaning(code: &str) -> (Verdict, &'static str) {
+fn meaning(code: &str) -> (ConditionUpdate, &'static str) {
     let known = MEANINGS.iter().find(|(known, ..)| *known == code);
-    known.map_or((Verdict::Rejected, ""), |(_, verdict, advice)| {
+    known.map_or((ConditionUpdate::Rejected, ""), |(_, verdict, advice)| {
         (*verdict, *advice)
     })
 }
@@ -319,8 +321,8 @@ const WORKSPACE_MOVES: &str =
 
 /// By code, in order. From the lists of errors of the methods' pages
 /// (<https://docs.slack.dev/reference/methods>); what is of use for any method stands here once.
-const MEANINGS: &[(&str, Verdict, &str)] = {
-    use Verdict::{Denied, Rejected, Throttled, Undone, Unsure};
+const MEANINGS: &[(&str, ConditionUpdate, &str)] = {
+    use ConditionUpdate::{Denied, Rejected, Throttled, Undone, Unsure};
     &[
         (
             "access_denied",
@@ -484,7 +486,7 @@ const MEANINGS: &[(&str, Verdict, &str)] = {
         (
             "missing_scope",
             Denied,
-            "add the scope that this method needs to the app (OAuth & Permissions, Bot Token Scopes), and install the app again",
+            "add the scope that this method needs to the app (OAuth & Permissions, Bot Token ScopePool), and install the app again",
         ),
         ("msg_blocks_too_long", Rejected, TOO_LONG),
         ("msg_too_long", Rejected, TOO_LONG),

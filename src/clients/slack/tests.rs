@@ -2,7 +2,7 @@ use super::{
     super::http::tests::{direct, hanging_up, nowhere, serve},
     *,
 };
-use crate::error::{Class, Error};
+use crate::engine::error::{Class, Error};
 use axum::{
     Router,
     body::Bytes,
@@ -154,7 +154,7 @@ fn channel(id: &str) -> Value {
     })
 }
 
-const EDIT: Urgency = Urgency::Edit;
+const EDIT: Priority = Priority::Edit;
 
 #[tokio::test]
 async fn who_the_token_is() {

@@ -13,11 +13,11 @@ const NAME: &str = "campanile";
 
 // === what is decided ===
 
-fn lease(version: &str, holder: &str, seconds: i32) -> Lease {
+fn lease(version: &str, owner: &str, seconds: i32) -> Lease {
     let mut lease = Lease::default();
     lease.metadata.resource_version = Some(version.to_owned());
     lease.spec = Some(LeaseSpec {
-        holder_identity: Some(holder.to_owned()),
+        holder_identity: Some(owner.to_owned()),
         lease_duration_seconds: Some(seconds),
         ..LeaseSpec::default()
     });
@@ -30,7 +30,7 @@ async fn a_candidate_takes_only_what_nobody_may_still_believe_in() {
     let at = |seconds| start + Duration::from_secs(seconds);
     let seen = |version: &str, until| Sighting {
         version: Some(version.to_owned()),
-        holder: "b".to_owned(),
+        owner: "b".to_owned(),
         until: at(until),
     };
     let wait = |version, until| Next::Wait(seen(version, until));
@@ -81,14 +81,14 @@ async fn a_candidate_takes_only_what_nobody_may_still_believe_in() {
             wait("2", 30),
         ),
         (
-            "its holder counts longer",
+            "its owner counts longer",
             Some(lease("1", "b", 60)),
             None,
             0,
             wait("1", 60),
         ),
         (
-            "its holder says less",
+            "its owner says less",
             Some(lease("1", "b", 1)),
             None,
             0,
@@ -102,7 +102,7 @@ async fn a_candidate_takes_only_what_nobody_may_still_believe_in() {
             wait("1", 15),
         ),
         (
-            "deleted under its holder",
+            "deleted under its owner",
             None,
             Some(seen("1", 15)),
             14,
@@ -277,12 +277,12 @@ impl Server {
         }
     }
 
-    fn holder(&self) -> String {
+    fn owner(&self) -> String {
         let stored = self.0.lock().unwrap();
         stored
             .lease
             .as_ref()
-            .map(|lease| holder(lease).to_owned())
+            .map(|lease| owner(lease).to_owned())
             .unwrap_or_default()
     }
 
@@ -323,7 +323,7 @@ async fn an_absent_lease_is_taken_at_once_and_kept() {
     let start = Instant::now();
     let held = server.acquire("a", &link).await.unwrap();
     assert!(start.elapsed() < Duration::from_secs(1));
-    assert!(server.holder().starts_with("a_"));
+    assert!(server.owner().starts_with("a_"));
     for _ in 0..100 {
         sleep(Duration::from_secs(1)).await;
         assert!(
@@ -390,7 +390,7 @@ async fn a_cut_off_holder_knows_before_anybody_else_can_take_over() {
         link.set(line);
         timeout(Duration::from_secs(60), held.lost()).await.unwrap();
         assert_eq!(held.remaining(), Duration::ZERO);
-        assert!(server.holder().starts_with("a_"), "{line:?}");
+        assert!(server.owner().starts_with("a_"), "{line:?}");
         let lost = Instant::now();
         let (_held, taken) = next.await.unwrap().unwrap();
         assert!(taken > lost + Duration::from_secs(1), "{line:?}");
@@ -473,7 +473,7 @@ async fn a_lease_that_is_taken_away_or_deleted_is_lost_at_the_next_renewal() {
             "{:?}",
             edited.elapsed()
         );
-        assert!(!server.holder().starts_with("a_"));
+        assert!(!server.owner().starts_with("a_"));
     }
 }
 
@@ -499,7 +499,7 @@ async fn a_release_lets_the_successor_in_at_once() {
     );
     other_handle.release().await;
     assert!(
-        server.holder().starts_with("b_"),
+        server.owner().starts_with("b_"),
         "a second release does nothing"
     );
 }

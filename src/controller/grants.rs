@@ -1,0 +1,95 @@
+//! What Namespaces allow, as it is watched. A run asks the API server when it begins; by this it sees, before each
+//! write, whether that has been changed since.
+
+use crate::api::BINDINGS;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{ResourceExt, core::PartialObjectMeta};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// What a Namespace allows: the values of its [`BINDINGS`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Grants(Vec<Option<String>>);
+
+/// What a Namespace allows.
+pub fn allowed(namespace: &PartialObjectMeta<Namespace>) -> Grants {
+    let annotations = namespace.annotations();
+    let values = BINDINGS.iter().map(|name| annotations.get(*name).cloned());
+    Grants(values.collect())
+}
+
+/// What all Namespaces allow that have been seen, by name.
+#[derive(Debug, Default)]
+pub struct NamespaceGrants(Mutex<HashMap<String, Grants>>);
+
+impl NamespaceGrants {
+    fn all(&self) -> MutexGuard<'_, HashMap<String, Grants>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A Namespace has been seen.
+    pub fn note(&self, namespace: &PartialObjectMeta<Namespace>) {
+        if namespace.metadata.deletion_timestamp.is_some() {
+            // What is going is cleaned up to the end.
+            self.all().remove(&namespace.name_any());
+        } else {
+            self.all().insert(namespace.name_any(), allowed(namespace));
+        }
+    }
+
+    /// What a Namespace allows; `None` where it has not been seen.
+    pub fn of(&self, namespace: &str) -> Option<Grants> {
+        self.all().get(namespace).cloned()
+    }
+
+    /// Whether a Namespace allows something else than `before`, as far as both are known.
+    pub fn moved(&self, namespace: &str, before: Option<&Grants>) -> bool {
+        let all = self.all();
+        let known = before.zip(all.get(namespace));
+        known.is_some_and(|(before, now)| before != now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{ACCOUNT_BINDING, SLACK_PREFIX};
+    use serde_json::{Value, json};
+
+    #[test]
+    fn it_has_moved_where_both_are_known_and_differ() {
+        let seen = |annotations: Value, going: bool| {
+            let mut metadata = json!({"name": "ns", "annotations": annotations});
+            if going {
+                metadata["deletionTimestamp"] = json!("2026-01-02T03:04:05Z");
+            }
+            serde_json::from_value(json!({"metadata": metadata})).unwrap()
+        };
+        let bound = || seen(json!({ACCOUNT_BINDING: "1", "other": "a"}), false);
+        let bindings = NamespaceGrants::default();
+        let unknown = bindings.of("ns");
+        bindings.note(&bound());
+        assert!(!bindings.moved("ns", unknown.as_ref()), "it was not known");
+        let before = bindings.of("ns");
+        for (now, moved) in [
+            (bound(), false),
+            (
+                seen(json!({ACCOUNT_BINDING: "1", "other": "b"}), false),
+                false,
+            ),
+            (seen(json!({ACCOUNT_BINDING: "2"}), false), true),
+            (seen(json!({}), false), true),
+            (
+                seen(json!({ACCOUNT_BINDING: "1", SLACK_PREFIX: "a"}), false),
+                true,
+            ),
+            (seen(json!({}), true), false),
+        ] {
+            bindings.note(&now);
+            assert_eq!(bindings.moved("ns", before.as_ref()), moved, "{now:?}");
+            assert!(!bindings.moved("another", before.as_ref()));
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! What this process remembers of each object between runs: how often it failed in a row, since
+//! when, and which changes the outside refused lately. Losing it costs a few calls.
+
+use crate::engine::{
+    error::{Class, Error},
+    jitter::{jittered, spread_by},
+    plan::Step,
+};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+#[derive(Debug, Default)]
+struct Memory {
+    generation: Option<i64>,
+    failures: u32,
+    /// When the next try is due; runs that something else woke before then do not count.
+    due: Option<Instant>,
+    /// Since when the outside could not be read.
+    unread: Option<Instant>,
+    /// Whether this process has ever read it.
+    read: bool,
+    /// Since when what passes by itself has not passed.
+    since: Option<Instant>,
+    refused: HashMap<(&'static str, String), (Step, Error, Instant)>,
+    denied: HashMap<String, Denied>,
+    /// What differs outside and has been told, by stage and key.
+    told: HashSet<(&'static str, String)>,
+}
+
+/// A scope in which we may not write.
+#[derive(Debug)]
+struct Denied {
+    error: Error,
+    times: u32,
+    until: Instant,
+}
+
+/// The memory of all objects, by UID.
+#[derive(Debug, Default)]
+pub struct ObjectMemory(Mutex<HashMap<String, Memory>>);
+
+impl ObjectMemory {
+    fn with<T>(&self, uid: &str, f: impl FnOnce(&mut Memory) -> T) -> T {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        f(all.entry(uid.to_owned()).or_default())
+    }
+
+    /// A run begins. An edit, and a request to look again, wipe the slate clean.
+    pub fn begin(&self, uid: &str, generation: Option<i64>, requested: bool) {
+        self.with(uid, |memory| {
+            if requested || memory.generation != generation {
+                // An edit does not make what was read any fresher.
+                *memory = Memory {
+                    generation,
+                    unread: memory.unread,
+                    read: memory.read,
+                    told: std::mem::take(&mut memory.told),
+                    ..Memory::default()
+                };
+            }
+        });
+    }
+
+    /// A run went well.
+    pub fn succeeded(&self, uid: &str) {
+        self.with(uid, |memory| {
+            (memory.failures, memory.due, memory.since) = (0, None, None);
+        });
+    }
+
+    /// A run failed. Says how often in a row, this time included; one that got something done begins
+    /// to count anew, so that a throttled object does not wait longer and longer while it gets on.
+    pub fn failed(&self, uid: &str, class: Class, progress: bool) -> u32 {
+        self.with(uid, |memory| {
+            let now = Instant::now();
+            if progress {
+                memory.failures = 0;
+            }
+            if memory.failures == 0 || memory.due.is_none_or(|due| due <= now) {
+                memory.failures = memory.failures.saturating_add(1);
+            }
+            if class.passes() {
+                memory.since.get_or_insert(now);
+            } else {
+                memory.since = None;
+            }
+            memory.failures
+        })
+    }
+
+    /// Whether the outside could be read this time. Says for how long it could not; for ever, if this
+    /// process never could: nobody knows how old what status says is.
+    pub fn read(&self, uid: &str, could: bool) -> Duration {
+        self.with(uid, |memory| {
+            memory.read |= could;
+            if could {
+                memory.unread = None;
+                return Duration::ZERO;
+            }
+            let since = *memory.unread.get_or_insert_with(Instant::now);
+            if memory.read {
+                since.elapsed()
+            } else {
+                Duration::MAX
+            }
+        })
+    }
+
+    /// When the next try will be.
+    pub fn due(&self, uid: &str, wait: Duration) {
+        self.with(uid, |memory| memory.due = Some(Instant::now() + wait));
+    }
+
+    /// How long it has been since the first of the failures in a row; zero if the last run went well.
+    pub fn failing_for(&self, uid: &str) -> Duration {
+        self.with(uid, |memory| {
+            memory
+                .since
+                .map(|since| since.elapsed())
+                .unwrap_or_default()
+        })
+    }
+
+    /// The outside refused this change.
+    pub fn refuse(&self, uid: &str, step: &Step, error: &Error) {
+        // As early as the next try may come.
+        let until = Instant::now() + spread_by(0.0, error.class.delay(1).unwrap_or_default());
+        self.with(uid, |memory| {
+            memory.refused.insert(
+                (step.stage, step.key.clone()),
+                (step.clone(), error.clone(), until),
+            )
+        });
+    }
+
+    /// The refusal of this very change, if it is not worth asking again yet.
+    pub fn refused(&self, uid: &str, step: &Step) -> Option<Error> {
+        self.with(uid, |memory| {
+            let (refused, error, until) = memory.refused.get(&(step.stage, step.key.clone()))?;
+            (refused == step && Instant::now() < *until).then(|| error.clone())
+        })
+    }
+
+    /// Writes in this scope were denied. They are not tried again before the delay of that class.
+    pub fn deny(&self, uid: &str, scope: &str, error: &Error) {
+        self.with(uid, |memory| {
+            let times = memory
+                .denied
+                .get(scope)
+                .map_or(1, |denied| denied.times.saturating_add(1));
+            let until = Instant::now() + jittered(error.class, times).unwrap_or_default();
+            memory.denied.insert(
+                scope.to_owned(),
+                Denied {
+                    error: error.clone(),
+                    times,
+                    until,
+                },
+            );
+        });
+    }
+
+    /// The refusal, where writes in this scope were denied so lately that it is not worth asking again.
+    pub fn denied(&self, uid: &str, scope: &str) -> Option<Error> {
+        self.with(uid, |memory| {
+            let denied = memory.denied.get(scope)?;
+            (Instant::now() < denied.until).then(|| denied.error.clone())
+        })
+    }
+
+    /// A write in this scope was made.
+    pub fn allowed(&self, uid: &str, scope: &str) {
+        self.with(uid, |memory| drop(memory.denied.remove(scope)));
+    }
+
+    /// This differs outside and is told now. Says what of it had not been told before.
+    pub fn told(
+        &self,
+        uid: &str,
+        differs: HashSet<(&'static str, String)>,
+    ) -> HashSet<(&'static str, String)> {
+        self.with(uid, |memory| {
+            let new = differs.difference(&memory.told).cloned().collect();
+            memory.told = differs;
+            new
+        })
+    }
+
+    /// The object is gone.
+    pub fn forget(&self, uid: &str) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uid);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::plan::Verb;
+
+    fn step(threshold: &str) -> Step {
+        let fields = vec![crate::engine::plan::FieldChange {
+            name: "threshold".into(),
+            from: None,
+            to: threshold.into(),
+        }];
+        Step {
+            verb: Verb::Create,
+            stage: "alarm",
+            key: "a".into(),
+            fields,
+            owner: None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_count_until_success_or_edit() {
+        let backoff = ObjectMemory::default();
+        let failed = |progress| backoff.failed("u", Class::Failing, progress);
+        backoff.begin("u", Some(1), false);
+        assert_eq!((failed(false), failed(false)), (1, 2));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(backoff.failing_for("u"), Duration::from_secs(60));
+        backoff.begin("u", Some(1), false);
+        assert_eq!(failed(false), 3);
+        backoff.due("u", Duration::from_secs(20));
+        assert_eq!(failed(false), 3, "woken before its time");
+        tokio::time::advance(Duration::from_secs(20)).await;
+        assert_eq!(failed(false), 4);
+        assert_eq!(failed(true), 1, "it gets on");
+        backoff.begin("u", Some(2), false);
+        assert_eq!(
+            (backoff.failing_for("u"), failed(false)),
+            (Duration::ZERO, 1)
+        );
+        backoff.succeeded("u");
+        assert_eq!(failed(false), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_passes_by_itself_uses_up_the_grace() {
+        let backoff = ObjectMemory::default();
+        backoff.failed("u", Class::Denied, false);
+        tokio::time::advance(Duration::from_secs(900)).await;
+        backoff.failed("u", Class::Failing, false);
+        assert_eq!(backoff.failing_for("u"), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_ages_until_it_is_read_again_whatever_is_edited() {
+        let backoff = ObjectMemory::default();
+        assert_eq!(backoff.read("u", false), Duration::MAX, "never read");
+        assert_eq!(backoff.read("u", true), Duration::ZERO);
+        assert_eq!(backoff.read("u", false), Duration::ZERO);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        backoff.begin("u", Some(2), false);
+        assert_eq!(backoff.read("u", false), Duration::from_secs(60));
+        assert_eq!(backoff.read("u", true), Duration::ZERO);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(backoff.read("u", false), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_denied_scope_is_left_alone_for_longer_and_longer() {
+        let backoff = ObjectMemory::default();
+        let error = Error::new(Class::Denied, "no");
+        let mut waits = Vec::new();
+        for _ in 0..5 {
+            backoff.deny("u", "a", &error);
+            let began = Instant::now();
+            while backoff.denied("u", "a").is_some() {
+                tokio::time::advance(Duration::from_secs(10)).await;
+            }
+            waits.push(began.elapsed().as_secs());
+        }
+        assert!(
+            (150..=310).contains(&waits[0]) && waits[4] >= 1800,
+            "{waits:?}"
+        );
+        assert_eq!(backoff.denied("u", "b"), None);
+        backoff.deny("u", "a", &error);
+        backoff.begin("u", Some(7), false);
+        assert_eq!(backoff.denied("u", "a"), None, "an edit");
+        backoff.deny("u", "a", &error);
+        backoff.allowed("u", "a");
+        assert_eq!(backoff.denied("u", "a"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_change_is_not_tried_again_for_an_hour_unless_it_changes() {
+        let backoff = ObjectMemory::default();
+        backoff.begin("u", Some(1), false);
+        let error = Error::new(Class::Rejected, "no");
+        backoff.refuse("u", &step("1"), &error);
+        assert_eq!(backoff.refused("u", &step("1")), Some(error));
+        assert_eq!(backoff.refused("u", &step("2")), None);
+        tokio::time::advance(Duration::from_secs(3601)).await;
+        assert_eq!(backoff.refused("u", &step("1")), None);
+        backoff.refuse("u", &step("1"), &Error::new(Class::Rejected, "no"));
+        backoff.begin("u", Some(1), true);
+        assert_eq!(
+            backoff.refused("u", &step("1")),
+            None,
+            "asked to look again"
+        );
+    }
+}

@@ -1,0 +1,650 @@
+//! What a mirror promises to those who look at it, and what the engine does over one.
+
+use super::*;
+use crate::{
+    api::AdoptionPolicy,
+    engine::{
+        error::Class,
+        plan::{Change, Desired, Found, Owner, Step, Value},
+        stage::{Applied, ChangeOf, Gate, Ids, Operation, Run, Seen, Stage, StageRun, drive},
+    },
+};
+use proptest::{collection::vec, prelude::*};
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::runtime;
+
+/// A thing outside: its size, and who holds it.
+type Thing = (u8, Owner);
+
+impl Mirrored for Thing {
+    fn is_equivalent(&self, other: &Self) -> bool {
+        self == other
+    }
+}
+
+/// What somebody does while a read is under way.
+type Deed = Box<dyn FnOnce(&mut BTreeMap<String, Thing>) + Send>;
+
+#[derive(Default)]
+struct World {
+    things: Mutex<BTreeMap<String, Thing>>,
+    reads: Mutex<Vec<String>>,
+    fails: Mutex<Option<Error>>,
+    /// Happens just before the next read by name answers.
+    meanwhile: Mutex<Option<Deed>>,
+    unsettled: AtomicBool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap()
+}
+
+struct Bulk(Arc<World>);
+/// As [`Bulk`], of an outside without bulk reads.
+struct Single(Arc<World>);
+
+impl World {
+    async fn read(
+        &self,
+        what: String,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<BTreeMap<String, Thing>> {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        lock(&self.reads).push(what);
+        if let Some(error) = &*lock(&self.fails) {
+            return Err(error.clone());
+        }
+        let all = lock(&self.things).clone().into_iter();
+        Ok(all.filter(|(key, _)| wanted(key)).collect())
+    }
+
+    fn reads(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.reads))
+    }
+
+    fn put(&self, key: &str, size: u8) {
+        lock(&self.things).insert(key.into(), (size, Owner::Us));
+    }
+}
+
+impl Source for Bulk {
+    type Value = Thing;
+    const ENUMERATES: bool = true;
+    const POLL_RATE: PollRate = PollRate::Poll;
+
+    async fn read(&self, _: &BTreeSet<String>, _: Priority) -> Result<ReadOf<Self>> {
+        self.0.read("all".into(), |_| true).await
+    }
+
+    async fn read_some(&self, keys: &BTreeSet<String>, _: Priority) -> Result<ReadOf<Self>> {
+        if let Some(deed) = lock(&self.0.meanwhile).take() {
+            deed(&mut lock(&self.0.things));
+        }
+        let names: Vec<_> = keys.iter().cloned().collect();
+        self.0.read(names.join(" "), |key| keys.contains(key)).await
+    }
+
+    fn is_unsettled((size, _): &Thing) -> bool {
+        *size == 99
+    }
+}
+
+impl Source for Single {
+    type Value = Thing;
+    const ENUMERATES: bool = false;
+    const POLL_RATE: PollRate = PollRate::Slow;
+
+    async fn read(&self, asked: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
+        self.read_some(asked, priority).await
+    }
+
+    async fn read_some(&self, keys: &BTreeSet<String>, _: Priority) -> Result<ReadOf<Self>> {
+        let names: Vec<_> = keys.iter().cloned().collect();
+        self.0.read(names.join(" "), |key| keys.contains(key)).await
+    }
+
+    async fn invalidated(&self) {
+        while !self.0.unsettled.swap(false, Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+const TEMPO: PollIntervals = PollIntervals {
+    poll: Duration::from_secs(60),
+    slow: Duration::from_secs(600),
+};
+
+/// A mirror of one sort over a new world, and whom it woke.
+fn outside<S: Source>(
+    source: impl Fn(Arc<World>) -> S,
+) -> (Arc<World>, Informer<S>, Arc<Mutex<Vec<String>>>) {
+    let world = Arc::new(World::default());
+    let woken = Arc::new(Mutex::new(Vec::new()));
+    let told = woken.clone();
+    let waker: Waker =
+        Arc::new(move |subscriber: &Subscriber| lock(&told).push(subscriber.name.clone()));
+    let outside = Informer::new(source(world.clone()), waker);
+    (world, outside, woken)
+}
+
+fn keys(keys: &[&str]) -> BTreeSet<String> {
+    keys.iter().map(|key| (*key).to_owned()).collect()
+}
+
+fn subscribe(outside: &impl Polled, name: &str, watched_keys: &[&str]) {
+    let subscriber = Subscriber {
+        namespace: "ns".into(),
+        name: name.into(),
+        watched_keys: keys(watched_keys),
+    };
+    outside.subscribe(name, &subscriber);
+}
+
+fn options(uid: &str, consistency: Consistency) -> ReadOptions {
+    ReadOptions {
+        uid: uid.into(),
+        priority: Priority::Background,
+        consistency,
+        since: Instant::now(),
+    }
+}
+
+fn woke(woken: &Mutex<Vec<String>>) -> Vec<String> {
+    let mut woken = std::mem::take(&mut *lock(woken));
+    woken.sort();
+    woken
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_who_look_share_one_read_and_only_those_concerned_are_woken() {
+    let (world, outside, woken) = outside(Bulk);
+    world.put("a/1", 1);
+    world.put("b/1", 1);
+    for name in ["a", "b", "c"] {
+        subscribe(&outside, name, &[&format!("{name}/")]);
+    }
+    let (a, b) = (keys(&["a/"]), keys(&["b/"]));
+    let known = Consistency::Known;
+    let (asks_a, asks_b) = (options("a", known), options("b", known));
+    let (one, other) = tokio::join!(outside.snapshot(&a, &asks_a), outside.snapshot(&b, &asks_b));
+    assert_eq!((one.unwrap().len(), other.unwrap().len()), (1, 1));
+    assert_eq!(world.reads(), ["all"]);
+    assert_eq!(
+        woke(&woken),
+        ["b"],
+        "whoever reads is not woken by what it reads"
+    );
+    outside.poll().await;
+    assert_eq!((world.reads().len(), woke(&woken)), (1, vec![]));
+    world.put("b/1", 2);
+    outside.poll().await;
+    assert_eq!(woke(&woken), ["b"]);
+    outside.unsubscribe("b");
+    world.put("b/1", 3);
+    outside.poll().await;
+    assert_eq!(woke(&woken), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_fails_is_told_once_and_takes_nothing_away() {
+    let (world, outside, woken) = outside(Bulk);
+    world.put("a/1", 1);
+    subscribe(&outside, "a", &["a/"]);
+    subscribe(&outside, "b", &["b/"]);
+    outside.poll().await;
+    woke(&woken);
+    *lock(&world.fails) = Some(Error::failing("503"));
+    outside.poll().await;
+    assert_eq!(woke(&woken), ["a", "b"], "all are to know");
+    outside.poll().await;
+    assert_eq!(woke(&woken), Vec::<String>::new(), "they do");
+    assert_eq!(outside.known("a/").len(), 1);
+    let reads = world.reads().len();
+    let known = outside
+        .snapshot(&keys(&["a/"]), &options("a", Consistency::Known))
+        .await;
+    assert_eq!(known.unwrap_err().message, "503");
+    assert_eq!(
+        (reads, world.reads().len()),
+        (3, 0),
+        "nobody asks again for it"
+    );
+    let retried = outside
+        .snapshot(&keys(&["a/"]), &options("a", Consistency::Retried))
+        .await;
+    assert!(retried.is_err());
+    assert_eq!(world.reads().len(), 1, "but for an edit");
+    *lock(&world.fails) = None;
+    outside.poll().await;
+    assert_eq!(woke(&woken), ["a", "b"], "and that it is over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn fresh_is_read_now_and_doubt_is_cleared_first() {
+    let (world, outside, _) = outside(Bulk);
+    let a = keys(&["a/"]);
+    outside.poll().await;
+    world.reads();
+    let look = async |consistency| {
+        let options = options("a", consistency);
+        let found = outside.snapshot(&a, &options).await.unwrap();
+        (found.len(), world.reads().len())
+    };
+    world.put("a/1", 1);
+    assert_eq!(look(Consistency::Known).await, (0, 0));
+    assert_eq!(look(Consistency::Retried).await, (0, 0));
+    assert_eq!(look(Consistency::Now).await, (1, 1));
+    world.put("a/1", 2);
+    outside.doubt("b/1");
+    assert_eq!(
+        look(Consistency::Known).await,
+        (1, 0),
+        "somebody else's doubt"
+    );
+    outside.doubt("a/1");
+    assert_eq!(look(Consistency::Known).await, (1, 1));
+    outside.wrote("a/1", None);
+    assert_eq!(
+        look(Consistency::Known).await,
+        (0, 0),
+        "we know what we wrote"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn fresh_does_not_mean_that_doubt_and_what_was_never_read_are_passed_over() {
+    let (world, outside, _) = outside(Single);
+    world.put("a", 1);
+    world.put("b", 1);
+    subscribe(&outside, "a", &["a"]);
+    let now = options("a", Consistency::Now);
+    let look = async |name: &str| {
+        let found = outside.snapshot(&keys(&[name]), &now).await.unwrap();
+        (found.len(), world.reads())
+    };
+    assert_eq!(look("a").await, (1, vec!["a".to_owned()]));
+    assert_eq!(look("a").await, (1, vec![]), "once for one question");
+    outside.doubt("a");
+    assert_eq!(
+        look("a").await,
+        (1, vec!["a".to_owned()]),
+        "what we wrote in the same run"
+    );
+    assert_eq!(
+        look("b").await,
+        (1, vec!["a b".to_owned()]),
+        "what nobody had asked for before"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_is_under_way_makes_nothing_fresh() {
+    let (world, outside, _) = outside(Bulk);
+    outside.poll().await;
+    let options = options("a", Consistency::Known);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    world.put("a/1", 1);
+    let look = async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let found = outside.snapshot(&keys(&["a/"]), &options).await.unwrap();
+        (found.len(), outside.is_fresh(options.since))
+    };
+    let (found, ()) = tokio::join!(look, outside.poll());
+    assert_eq!(found, (0, false), "it looked at what was read before");
+    assert!(outside.is_fresh(options.since));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_is_in_doubt_is_read_again_and_tells_whoever_asks() {
+    let (world, outside, woken) = outside(Bulk);
+    subscribe(&outside, "a", &["a/"]);
+    outside.poll().await;
+    world.reads();
+    outside.doubt("a/1");
+    world.put("a/1", 1);
+    world.put("a/2", 1);
+    let options = options("a", Consistency::Known);
+    let found = outside.snapshot(&keys(&["a/"]), &options).await.unwrap();
+    assert_eq!((found.len(), world.reads()), (1, vec!["a/1".to_owned()]));
+    assert_eq!(woke(&woken), ["a"], "it may have decided before it looked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_bulk_reads_a_new_interest_is_read_before_it_is_answered() {
+    let (world, outside, _) = outside(Single);
+    world.put("a", 1);
+    world.put("b", 1);
+    subscribe(&outside, "a", &["a"]);
+    let look = async |name: &str| {
+        let options = options(name, Consistency::Known);
+        let found = outside.snapshot(&keys(&[name]), &options).await.unwrap();
+        (found.len(), world.reads())
+    };
+    assert_eq!(look("a").await, (1, vec!["a".to_owned()]));
+    assert_eq!(look("a").await, (1, vec![]));
+    subscribe(&outside, "b", &["b"]);
+    assert_eq!(look("b").await, (1, vec!["a b".to_owned()]));
+    assert_eq!(look("a").await, (1, vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_read_in_its_rhythm_and_more_often_while_something_is_to_settle() {
+    let (world, outside, _) = outside(Bulk);
+    // From the beginning of one read, which takes its time, to that of the next.
+    let waits = async || {
+        let began = Instant::now();
+        outside.poll().await;
+        outside.due(TEMPO).await;
+        began.elapsed().as_secs()
+    };
+    let usual = waits().await;
+    assert!((54..=66).contains(&usual), "{usual}");
+    world.put("a", 99);
+    outside.wrote("a", Some((99, Owner::Us)));
+    let soon = waits().await;
+    assert!((9..=11).contains(&soon), "{soon}");
+    tokio::time::advance(PATIENCE).await;
+    let later = waits().await;
+    assert!((54..=66).contains(&later), "not for ever: {later}");
+
+    *lock(&world.fails) = Some(Error::new(Class::Denied, "no"));
+    let denied = waits().await;
+    assert!((150..=300).contains(&denied), "{denied}");
+    *lock(&world.fails) = Some(Error::new(Class::Rejected, "no"));
+    let refused = waits().await;
+    assert!(refused <= 10, "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_else_reads_brings_the_next_look_forward() {
+    let (world, outside, _) = outside(Bulk);
+    let began = Instant::now();
+    outside.poll().await;
+    let meanwhile = async {
+        // A reconcile writes, and reads what came of it while the poller sleeps.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        world.put("a/1", 99);
+        outside.doubt("a/1");
+        let options = options("a", Consistency::Known);
+        outside.snapshot(&keys(&["a/"]), &options).await.unwrap();
+    };
+    tokio::join!(outside.due(TEMPO), meanwhile);
+    let waited = began.elapsed().as_secs();
+    assert!((9..=11).contains(&waited), "{waited}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_stirred_is_read_at_once() {
+    let (world, outside, _) = outside(Single);
+    outside.poll().await;
+    let began = Instant::now();
+    world.unsettled.store(true, Ordering::Relaxed);
+    outside.due(TEMPO).await;
+    assert!(began.elapsed() < Duration::from_secs(1));
+}
+
+/// A stage over a mirror.
+struct Things {
+    desired: Desired<String, Size>,
+    outside: Arc<Informer<Bulk>>,
+    options: ReadOptions,
+    /// What becomes of the next write.
+    fate: Mutex<Fate>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Lands,
+    /// It is done, and nobody learns of it.
+    CutAfter,
+    /// It is not done, and nobody learns of it.
+    CutBefore,
+    Denied,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Size(u8);
+
+impl Value for Size {
+    fn covers(&self, seen: &Self) -> bool {
+        self == seen
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![("size", self.0.to_string())]
+    }
+}
+
+impl Things {
+    fn found(snapshot: Snapshot<Thing>) -> Seen<Self> {
+        let found = snapshot.into_iter().map(|(key, thing)| {
+            let found = Found {
+                id: (),
+                value: Size(thing.0),
+                owner: thing.1.clone(),
+                live: (),
+            };
+            (key, found)
+        });
+        found.collect()
+    }
+}
+
+impl Stage for Things {
+    const NAME: &'static str = "thing";
+    type Key = String;
+    type Value = Size;
+    type Id = ();
+    type Live = ();
+
+    fn scope(&self) -> &str {
+        "scope"
+    }
+
+    fn desired(&self) -> &Desired<String, Size> {
+        &self.desired
+    }
+
+    async fn observe(&self, _: &Ids) -> Result<Seen<Self>> {
+        let all = keys(&[""]);
+        let snapshot = self.outside.snapshot(&all, &self.options);
+        Ok(Self::found(snapshot.await?))
+    }
+
+    async fn confirm(&self, keys: &BTreeSet<String>, _: &Ids) -> Result<Option<Seen<Self>>> {
+        if self.outside.is_fresh(self.options.since) {
+            return Ok(None);
+        }
+        let confirmed = self.outside.confirm(keys, &self.options);
+        Ok(Some(Self::found(confirmed.await?)))
+    }
+
+    fn operation(&self, _: &ChangeOf<Self>) -> Operation<'_> {
+        Operation {
+            scope: "scope",
+            account: "",
+            region: "",
+            identity: "",
+            api: "put",
+        }
+    }
+
+    async fn apply(&self, changes: &[ChangeOf<Self>], _: &Ids) -> Vec<Result<Applied>> {
+        let fate = std::mem::replace(&mut *lock(&self.fate), Fate::Lands);
+        let mut outcomes = Vec::new();
+        for change in changes {
+            let (key, to) = match change {
+                Change::Create { key, to } | Change::Update { key, to, .. } => (key, Some(to.0)),
+                Change::Delete { key, .. } => (key, None),
+                Change::Conflict { .. } => panic!("a conflict is never applied"),
+            };
+            let thing = to.map(|size| (size, Owner::Us));
+            if matches!(fate, Fate::Lands | Fate::CutAfter) {
+                let mut things = lock(&self.outside.source.0.things);
+                let before = match &thing {
+                    Some(thing) => things.insert(key.clone(), thing.clone()),
+                    None => things.remove(key),
+                };
+                let theirs = before.is_some_and(|(_, owner)| owner != Owner::Us);
+                assert!(!theirs, "{key} was not ours");
+            }
+            outcomes.push(match fate {
+                Fate::Lands => {
+                    self.outside.wrote(key, thing);
+                    Ok(Applied::ReconcileResult)
+                }
+                Fate::CutAfter | Fate::CutBefore => {
+                    self.outside.doubt(key);
+                    Err(Error::new(Class::Cut, "no answer"))
+                }
+                Fate::Denied => Err(Error::new(Class::Denied, "no")),
+            });
+        }
+        outcomes
+    }
+}
+
+/// A gate that lets everything pass.
+struct Open;
+
+impl Gate for Open {
+    fn record<'a>(&'a self, _: &'a Step, _: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
+    }
+    fn enter<'a>(&'a self, _: Operation<'a>, _: &'a [Step]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(future::ready(Ok(())))
+    }
+    fn intend<'a>(&'a self, _: &'a Step) -> BoxFuture<'a, Result<()>> {
+        Box::pin(future::ready(Ok(())))
+    }
+    fn answered(&self, _: Operation<'_>, _: bool) {}
+
+    fn leave(&self, _: Operation<'_>, _: &Step, _: &Result<Applied>) {}
+    fn refused(&self, _: &str, _: &Step) -> Option<Error> {
+        None
+    }
+}
+
+/// What happens in a history of both sides.
+#[derive(Clone, Debug)]
+enum Event {
+    /// The spec changes.
+    Edit(BTreeMap<u8, u8>),
+    /// Somebody makes, changes, takes over or removes a thing, as (key, size, whose).
+    Foreign(u8, Option<(u8, bool)>),
+    /// The timer runs out; the read may fail.
+    Poll(bool),
+    /// We look, and write; somebody else comes in between the look and its confirmation.
+    Reconcile(Fate, Option<(u8, Option<(u8, bool)>)>),
+    /// The process dies: all that is remembered is lost.
+    Restart,
+}
+
+fn foreign() -> impl Strategy<Value = (u8, Option<(u8, bool)>)> {
+    (0..4_u8, proptest::option::of((0..3_u8, any::<bool>())))
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let fate = prop_oneof![
+        4 => Just(Fate::Lands),
+        1 => Just(Fate::CutAfter),
+        1 => Just(Fate::CutBefore),
+        1 => Just(Fate::Denied),
+    ];
+    let event = prop_oneof![
+        2 => proptest::collection::btree_map(0..4_u8, 0..3_u8, 0..4).prop_map(Event::Edit),
+        4 => foreign().prop_map(|(key, thing)| Event::Foreign(key, thing)),
+        2 => any::<bool>().prop_map(Event::Poll),
+        4 => (fate, proptest::option::of(foreign())).prop_map(|(fate, deed)| Event::Reconcile(fate, deed)),
+        1 => Just(Event::Restart),
+    ];
+    vec(event, 1..30)
+}
+
+fn meddle(things: &mut BTreeMap<String, Thing>, key: u8, thing: Option<(u8, bool)>) {
+    let key = key.to_string();
+    match thing {
+        // Whoever changes a thing of ours by hand leaves our mark on it, or takes it away.
+        Some((size, keeps_mark)) => {
+            let ours = things
+                .get(&key)
+                .is_some_and(|(_, owner)| *owner == Owner::Us);
+            let owner = match (ours && keeps_mark, size % 2) {
+                (true, _) => Owner::Us,
+                (false, 0) => Owner::Nobody,
+                (false, _) => Owner::Other("campanile:other".into()),
+            };
+            things.insert(key, (size, owner));
+        }
+        None => drop(things.remove(&key)),
+    }
+}
+
+async fn reconcile(outside: &Arc<Informer<Bulk>>, wanted: &BTreeMap<u8, u8>, fate: Fate) {
+    let wanted = wanted.iter();
+    let stage = Things {
+        desired: Desired {
+            wanted: wanted
+                .map(|(key, size)| (key.to_string(), Size(*size)))
+                .collect(),
+            held: BTreeMap::new(),
+            adoption: AdoptionPolicy::Never,
+        },
+        outside: outside.clone(),
+        options: options("us", Consistency::Retried),
+        fate: Mutex::new(fate),
+    };
+    let mut stage = StageRun::new(stage);
+    let mut run = Run::through(&Open);
+    drive(&mut [&mut stage], &mut run).await;
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2048))]
+
+    /// The apply of [`Things`] refuses to touch what is not ours at that moment. In the end, once nobody
+    /// meddles any more, what is wanted is there unless somebody else's thing is in its way, and of ours
+    /// there is nothing else.
+    #[test]
+    fn nothing_foreign_is_touched_and_all_histories_converge(events in events()) {
+        let runtime = runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async move {
+            let world = Arc::new(World::default());
+            let open = || Arc::new(Informer::new(Bulk(world.clone()), Arc::new(|_: &Subscriber| {})));
+            let (mut outside, mut wanted) = (open(), BTreeMap::new());
+            for event in events {
+                tokio::time::advance(Duration::from_secs(1)).await;
+                match event {
+                    Event::Edit(spec) => wanted = spec,
+                    Event::Foreign(key, thing) => meddle(&mut lock(&world.things), key, thing),
+                    Event::Poll(fails) => {
+                        *lock(&world.fails) = fails.then(|| Error::failing("503"));
+                        outside.poll().await;
+                        *lock(&world.fails) = None;
+                    }
+                    Event::Reconcile(fate, deed) => {
+                        *lock(&world.meanwhile) = deed.map(|(key, thing)| -> Deed {
+                            Box::new(move |things| meddle(things, key, thing))
+                        });
+                        reconcile(&outside, &wanted, fate).await;
+                        *lock(&world.meanwhile) = None;
+                    }
+                    Event::Restart => outside = open(),
+                }
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+            outside.poll().await;
+            reconcile(&outside, &wanted, Fate::Lands).await;
+            let things = lock(&world.things).clone();
+            for (key, size) in &wanted {
+                let (found, owner) = &things[&key.to_string()];
+                prop_assert!(*owner != Owner::Us || found == size);
+            }
+            for (key, (_, owner)) in &things {
+                prop_assert!(*owner != Owner::Us || wanted.contains_key(&key.parse().unwrap()));
+            }
+            Ok(())
+        })?;
+    }
+}

@@ -1,0 +1,1016 @@
+//! How fast we ask the outside: no faster than it lets us, counted the way it counts, and in the
+//! background never so fast that an edit would have to wait for it.
+//!
+//! AWS counts requests per account, Region and API, whoever sends them; Slack per app and workspace
+//! (which is a token), and method. So a [`Limiter`] is shared by all of the process. There is no task behind it: who waits is the first of a queue and sleeps until
+//! its turn, and a wait that is given up leaves the queue. As with any fair queue, one that waits
+//! must go on being polled, or those behind it wait too.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{Mutex as Queue, Notify},
+    time::{Instant, sleep_until},
+};
+
+/// In any such span at most a second's worth of requests is let through. More than a second: what
+/// leaves us evenly arrives with some tens of milliseconds of jitter, and the other side counts arrivals.
+const WINDOW: Duration = Duration::from_millis(1020);
+
+/// So many answers show how long the way takes at the least.
+const KNOWN: u32 = 20;
+
+/// A bucket that nobody has asked for this long is full again, and is dropped.
+const IDLE: Duration = Duration::from_secs(120);
+
+/// The highest rate, in requests per second: as many moments are remembered per bucket.
+const FASTEST: f64 = 1000.0;
+
+/// The longest time between two requests: thirty years, so that no rate is too low for the clock.
+const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
+/// The most bytes of an operation's name, service included.
+const NAME: usize = 128;
+
+/// What AWS lets one account send in one Region, in requests per second, where it says so.
+///
+/// CloudWatch: "CloudWatch service quotas"
+/// (<https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch_limits.html>).
+/// SNS: "Amazon SNS endpoints and quotas" (<https://docs.aws.amazon.com/general/latest/gr/sns.html>);
+/// tagging actions by the API reference of `TagResource`.
+/// Where AWS's pages differ, the lower. These are the defaults of an account: some can be raised, which
+/// is what `--aws-rate` is for.
+const PUBLISHED: &[(&str, f64)] = &[
+    ("cloudwatch:DeleteAlarms", 3.0),
+    ("cloudwatch:DescribeAlarmHistory", 3.0),
+    ("cloudwatch:DescribeAlarms", 9.0),
+    ("cloudwatch:DescribeAlarmsForMetric", 3.0),
+    ("cloudwatch:DisableAlarmActions", 3.0),
+    ("cloudwatch:EnableAlarmActions", 3.0),
+    ("cloudwatch:ListMetrics", 25.0),
+    ("cloudwatch:ListTagsForResource", 10.0),
+    ("cloudwatch:PutCompositeAlarm", 3.0),
+    ("cloudwatch:PutMetricAlarm", 3.0),
+    ("cloudwatch:SetAlarmState", 3.0),
+    ("cloudwatch:TagResource", 20.0),
+    ("cloudwatch:UntagResource", 20.0),
+    ("sns:Subscribe", 100.0),
+    ("sns:TagResource", 10.0),
+    ("sns:Unsubscribe", 100.0),
+    ("sns:UntagResource", 10.0),
+];
+
+/// SNS's other actions: what the same page gives to its lists.
+const SNS: f64 = 30.0;
+
+/// What Slack lets one app send to one workspace, in requests per minute, by method: tier 2 is 20, tier 3
+/// is 50, tier 4 is 100; `auth.test` and `chat.getPermalink` have limits of their own, of "hundreds".
+/// "Web API rate limits" (<https://docs.slack.dev/apis/web-api/rate-limits>) and the methods' pages.
+/// What is not here is of tier 2.
+const SLACK: &[(&str, f64)] = &[
+    ("slack:auth.test", 100.0),
+    ("slack:chat.getPermalink", 100.0),
+    ("slack:conversations.info", 50.0),
+    ("slack:conversations.invite", 50.0),
+    ("slack:conversations.join", 50.0),
+    ("slack:conversations.members", 100.0),
+    ("slack:users.lookupByEmail", 50.0),
+];
+
+/// Of the methods of Slack in general: tier 2.
+const SLACK_TIER_2: f64 = 20.0;
+
+/// So many requests to Slack may go at once, in the time that so many take on the average: what Slack counts
+/// is minutes, of which each holds a whole number of such times for every tier.
+const SLACK_BURST: usize = 5;
+
+/// One a second and channel, by the same page; and by a webhook.
+const SLACK_POSTS: [&str; 2] = ["slack:chat.postMessage", "slack:webhook"];
+
+/// An edit counts by tier 3, whatever the channel. They come one by one, since those of one message are
+/// never more than one a second.
+const SLACK_EDITS: (&str, f64) = ("slack:chat.update", 50.0);
+
+/// Where AWS publishes nothing, or nothing that we know: low enough for every control API that we
+/// know of whose calls are not in [`PUBLISHED`].
+const UNPUBLISHED: f64 = 10.0;
+
+/// How urgent a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// Somebody has edited, deleted or asked, and may be waiting for it.
+    Edit,
+    /// Looking whether all is as it was, and repairing it.
+    Background,
+}
+
+/// All buckets: one per account, Region and API.
+#[derive(Debug)]
+pub struct Limiter {
+    rates: BTreeMap<String, f64>,
+    buckets: Mutex<Buckets>,
+}
+
+#[derive(Debug)]
+struct Buckets {
+    /// By account, Region and operation.
+    all: HashMap<(String, String, String), Arc<Bucket>>,
+    /// When to look for idle ones again.
+    sweep: Instant,
+}
+
+impl Limiter {
+    /// A limiter with AWS's published rates, unless `rates` has another: operation (`PutMetricAlarm`, or
+    /// `cloudwatch:PutMetricAlarm`, which goes before) → requests per second, over 0 and up to 1000, as
+    /// [`parse_rate`] gives them; any other number is ignored. Of a fraction above one the whole part
+    /// counts, for a window has no room for part of a request.
+    pub fn new(rates: &BTreeMap<String, f64>) -> Self {
+        let rates = rates.iter().filter(|(_, rate)| is_rate(**rate));
+        Self {
+            rates: rates.map(|(name, rate)| (name.clone(), *rate)).collect(),
+            buckets: Mutex::new(Buckets {
+                all: HashMap::new(),
+                sweep: Instant::now(),
+            }),
+        }
+    }
+
+    /// Takes a token if there is one now and nobody who goes first is waiting for it. `operation` as IAM
+    /// spells it: `cloudwatch:PutMetricAlarm`.
+    pub fn try_take(
+        &self,
+        account: &str,
+        region: &str,
+        operation: &str,
+        priority: Priority,
+    ) -> bool {
+        let bucket = self.bucket(account, region, operation);
+        let mut state = bucket.state();
+        let others = match priority {
+            Priority::Edit => state.edits,
+            Priority::Background => state.edits + state.background,
+        };
+        others == 0 && state.start(bucket.pace, priority).is_ok()
+    }
+
+    /// Waits for a token, first come first served within an urgency, edits before background. The last
+    /// token of a window is never given to background, where a window has two or more. May be dropped
+    /// at any time: the token is only taken when it is given.
+    pub async fn take(&self, account: &str, region: &str, operation: &str, priority: Priority) {
+        let bucket = self.bucket(account, region, operation);
+        let _waiting = Waiting::begin(&bucket, priority);
+        // The queue is the mutex's own, which is fair; whoever has it is the first.
+        let _first = bucket.queue(priority).lock().await;
+        loop {
+            let answer = bucket.state().admit(bucket.pace, priority);
+            match answer {
+                Ok(()) => return,
+                Err(Wait::Until(at)) => sleep_until(at).await,
+                Err(Wait::ForEdits) => bucket.no_edits.notified().await,
+            }
+        }
+    }
+
+    /// A request that took a token has been answered. The other side counts when it arrived, which nobody
+    /// here knows but that it was before now: so it counts from now, and however slow the way was, the one
+    /// that takes its place in the next window comes late enough. What every way takes at the least is taken
+    /// off: it comes after the arrival, or before that of the other one as well. `done`: whether it did what
+    /// it was to do; what is refused, or never got there, is answered sooner than that takes.
+    pub fn landed(&self, account: &str, region: &str, operation: &str, done: bool) {
+        let bucket = self.bucket(account, region, operation);
+        bucket.state().land(Instant::now(), done);
+    }
+
+    fn bucket(&self, account: &str, region: &str, operation: &str) -> Arc<Bucket> {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if buckets.sweep <= now {
+            buckets.sweep = now + IDLE;
+            // Nobody else can get hold of one meanwhile: that takes the lock that we have.
+            buckets
+                .all
+                .retain(|_, bucket| Arc::strong_count(bucket) > 1 || bucket.is_remembering(now));
+        }
+        let key = (account.to_owned(), region.to_owned(), operation.to_owned());
+        let bucket = buckets.all.entry(key);
+        let bucket = bucket.or_insert_with(|| Arc::new(Bucket::new(self.pace(operation))));
+        bucket.clone()
+    }
+
+    fn pace(&self, operation: &str) -> Pace {
+        let bare = operation.split_once(':').map(|(_, bare)| bare);
+        let asked = self.rates.get(operation);
+        let asked = asked.or_else(|| self.rates.get(bare?));
+        asked.map_or_else(|| published(operation), |rate| Pace::of(*rate))
+    }
+}
+
+/// The outside's own rate for an operation, or what we take for it.
+fn published(operation: &str) -> Pace {
+    let known = |rates: &[(&str, f64)]| {
+        let known = rates.iter().find(|(name, _)| *name == operation);
+        known.map(|(_, rate)| *rate)
+    };
+    match operation.split_once(':') {
+        Some(("slack", _)) if SLACK_POSTS.contains(&operation) => Pace::of(1.0),
+        Some(("slack", _)) if SLACK_EDITS.0 == operation => Pace::of(SLACK_EDITS.1 / 60.0),
+        Some(("slack", _)) => {
+            let rate = known(SLACK).unwrap_or(SLACK_TIER_2);
+            Pace::in_bursts(SLACK_BURST, rate / 60.0)
+        }
+        Some(("sns", _)) => Pace::of(known(PUBLISHED).unwrap_or(SNS)),
+        _ => Pace::of(known(PUBLISHED).unwrap_or(UNPUBLISHED)),
+    }
+}
+
+/// How many requests may begin in any span of this length.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Pace {
+    most: usize,
+    window: Duration,
+}
+
+impl Pace {
+    fn of(rate: f64) -> Self {
+        if rate >= 1.0 {
+            return Self {
+                most: rate.min(FASTEST) as usize,
+                window: WINDOW,
+            };
+        }
+        Self::in_bursts(1, rate)
+    }
+
+    /// So many at once, and at this rate per second on the average.
+    fn in_bursts(most: usize, rate: f64) -> Self {
+        let window = Duration::try_from_secs_f64(WINDOW.as_secs_f64() * most as f64 / rate);
+        Self {
+            most,
+            window: window.unwrap_or(NEVER).min(NEVER),
+        }
+    }
+
+    /// What must not have begun yet for one more to be let through: an edit that comes right after
+    /// background work still finds a token.
+    fn limit(self, priority: Priority) -> usize {
+        match priority {
+            Priority::Background if self.most >= 2 => self.most - 1,
+            _ => self.most,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Bucket {
+    pace: Pace,
+    state: Mutex<State>,
+    edits: Queue<()>,
+    background: Queue<()>,
+    /// The last edit that waited waits no more. Only the first of the background listens.
+    no_edits: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// When the requests of the last window began, oldest first.
+    starts: VecDeque<Instant>,
+    /// When the last one really began.
+    began: Option<Instant>,
+    /// The shortest time from there to an answer.
+    fastest: Option<Duration>,
+    /// How many answers that is the shortest of.
+    answers: u32,
+    /// How many edits wait.
+    edits: usize,
+    /// How much background work waits.
+    background: usize,
+}
+
+/// What the first of a queue waits for.
+enum Wait {
+    Until(Instant),
+    ForEdits,
+}
+
+impl Bucket {
+    fn new(pace: Pace) -> Self {
+        Self {
+            pace,
+            state: Mutex::default(),
+            edits: Queue::default(),
+            background: Queue::default(),
+            no_edits: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn queue(&self, priority: Priority) -> &Queue<()> {
+        match priority {
+            Priority::Edit => &self.edits,
+            Priority::Background => &self.background,
+        }
+    }
+
+    /// Whether a new bucket in its place would let more through, or it was used lately.
+    fn is_remembering(&self, now: Instant) -> bool {
+        let last = self.state().starts.back().copied();
+        last.is_some_and(|last| last + self.pace.window.max(IDLE) > now)
+    }
+}
+
+impl State {
+    /// Begins a request now, or says when the window has room for it, should nobody else take it.
+    fn start(&mut self, pace: Pace, priority: Priority) -> Result<(), Instant> {
+        let now = Instant::now();
+        let is_over = |start: &Instant| *start + pace.window <= now;
+        while self.starts.front().is_some_and(is_over) {
+            self.starts.pop_front();
+        }
+        let over = self.starts.len().checked_sub(pace.limit(priority));
+        match over.and_then(|over| self.starts.get(over)) {
+            Some(blocking) => Err(*blocking + pace.window),
+            None => {
+                self.starts.push_back(now);
+                self.began = Some(now);
+                Ok(())
+            }
+        }
+    }
+
+    /// An answer is there. Of several under way nobody knows whose it is: it is taken for that of the latest
+    /// to begin, which keeps them in order and makes the way no longer than it was.
+    fn land(&mut self, now: Instant, done: bool) {
+        if let Some(began) = self.began.filter(|_| done) {
+            let took = now.saturating_duration_since(began);
+            let fastest = self.fastest.map_or(took, |fastest| fastest.min(took));
+            self.fastest = Some(fastest);
+            self.answers = self.answers.saturating_add(1);
+        }
+        let known = self.fastest.filter(|_| done && self.answers > KNOWN);
+        let sure = known.unwrap_or_default();
+        if let Some(last) = self.starts.back_mut() {
+            *last = (now - sure).max(*last);
+        }
+    }
+
+    /// The same for the first of its queue.
+    fn admit(&mut self, pace: Pace, priority: Priority) -> Result<(), Wait> {
+        if priority == Priority::Background && self.edits > 0 {
+            return Err(Wait::ForEdits);
+        }
+        self.start(pace, priority).map_err(Wait::Until)
+    }
+
+    fn waiting(&mut self, priority: Priority) -> &mut usize {
+        match priority {
+            Priority::Edit => &mut self.edits,
+            Priority::Background => &mut self.background,
+        }
+    }
+}
+
+/// Somebody waits, until this is dropped.
+struct Waiting<'a> {
+    bucket: &'a Bucket,
+    priority: Priority,
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(bucket: &'a Bucket, priority: Priority) -> Self {
+        *bucket.state().waiting(priority) += 1;
+        Self { bucket, priority }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut state = self.bucket.state();
+        let waiting = state.waiting(self.priority);
+        *waiting = waiting.saturating_sub(1);
+        if self.priority == Priority::Edit && *waiting == 0 {
+            self.bucket.no_edits.notify_one();
+        }
+    }
+}
+
+fn is_rate(rate: f64) -> bool {
+    rate > 0.0 && rate <= FASTEST
+}
+
+/// A value of `--aws-rate`: `PutMetricAlarm=3` or `cloudwatch:PutMetricAlarm=3`, as operation and
+/// requests per second (over 0, up to 1000). The operation comes back as it was written, spaces around
+/// it removed. The error says what to write instead.
+pub fn parse_rate(text: &str) -> Result<(String, f64), String> {
+    let Some((operation, rate)) = text.split_once('=') else {
+        return Err("write OPERATION=RATE, such as PutMetricAlarm=3".into());
+    };
+    let (operation, rate) = (operation.trim(), rate.trim());
+    if !is_operation(operation) {
+        return Err(format!(
+            "{operation:?} is no operation: write it as IAM does, such as PutMetricAlarm or cloudwatch:PutMetricAlarm"
+        ));
+    }
+    match rate.parse() {
+        Ok(number) if is_rate(number) => Ok((operation.to_owned(), number)),
+        _ => Err(format!(
+            "{rate:?} is no rate: write requests per second, more than 0 and at most {FASTEST}"
+        )),
+    }
+}
+
+/// `Operation` or `service:Operation`. Capitals count, or a rate would be for nothing without a word.
+fn is_operation(text: &str) -> bool {
+    let (service, operation) = text.split_once(':').unwrap_or(("any", text));
+    let of = |text: &str, first: fn(&u8) -> bool, rest: fn(&u8) -> bool| {
+        text.as_bytes().first().is_some_and(first) && text.bytes().all(|byte| rest(&byte))
+    };
+    let in_service = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    text.len() <= NAME
+        && of(service, u8::is_ascii_lowercase, in_service)
+        && of(operation, u8::is_ascii_uppercase, u8::is_ascii_alphanumeric)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Priority::{Background, Edit};
+    use futures::future::join_all;
+    use proptest::prelude::*;
+    use tokio::time::{advance, timeout};
+
+    const PUT: &str = "cloudwatch:PutMetricAlarm";
+
+    /// How much later than its moment a timer may go off: it counts in whole milliseconds.
+    const TICK: Duration = Duration::from_millis(2);
+
+    fn at(rate: f64) -> Limiter {
+        Limiter::new(&[(PUT.to_owned(), rate)].into())
+    }
+
+    async fn take(limiter: &Limiter, priority: Priority) {
+        limiter.take("1", "eu", PUT, priority).await;
+    }
+
+    fn try_take(limiter: &Limiter, priority: Priority) -> bool {
+        limiter.try_take("1", "eu", PUT, priority)
+    }
+
+    /// How many tokens can be had at once.
+    fn burst(limiter: &Limiter, priority: Priority) -> usize {
+        (0..2000)
+            .take_while(|_| try_take(limiter, priority))
+            .count()
+    }
+
+    fn waiting(limiter: &Limiter) -> (usize, usize) {
+        let bucket = limiter.bucket("1", "eu", PUT);
+        let state = bucket.state();
+        (state.edits, state.background)
+    }
+
+    #[test]
+    fn rates_are_the_published_ones_unless_others_are_asked_for() {
+        let asked = [
+            ("PutMetricAlarm", 30.0),
+            ("cloudwatch:TagResource", 40.0),
+            ("TagResource", 50.0),
+            ("DeleteAlarms", f64::NAN),
+            ("Subscribe", 0.0),
+            ("DescribeAlarms", 1e9),
+            ("CreateTopic", 2.5),
+            ("AssumeRole", 0.5),
+            ("GetCallerIdentity", 1e-300),
+        ];
+        let asked = asked.map(|(name, rate)| (name.to_owned(), rate));
+        let limiter = Limiter::new(&asked.into());
+        for (operation, most, window) in [
+            ("cloudwatch:PutMetricAlarm", 30, WINDOW),
+            ("cloudwatch:PutCompositeAlarm", 3, WINDOW),
+            ("cloudwatch:TagResource", 40, WINDOW),
+            ("sns:TagResource", 50, WINDOW),
+            ("cloudwatch:DeleteAlarms", 3, WINDOW),
+            ("cloudwatch:DescribeAlarms", 9, WINDOW),
+            ("cloudwatch:ListTagsForResource", 10, WINDOW),
+            ("sns:Subscribe", 100, WINDOW),
+            ("sns:CreateTopic", 2, WINDOW),
+            ("sns:ListSubscriptionsByTopic", 30, WINDOW),
+            ("sns:SetTopicAttributes", 30, WINDOW),
+            ("events:PutRule", 10, WINDOW),
+            ("sts:AssumeRole", 1, WINDOW * 2),
+            ("sts:GetCallerIdentity", 1, NEVER),
+            ("slack:conversations.create", 5, WINDOW * 15),
+            ("slack:conversations.info", 5, WINDOW * 6),
+            ("slack:conversations.members", 5, WINDOW * 3),
+            ("slack:a.method", 5, WINDOW * 15),
+            ("slack:chat.update", 1, WINDOW * 6 / 5),
+            ("slack:chat.postMessage", 1, WINDOW),
+            ("slack:webhook", 1, WINDOW),
+        ] {
+            assert_eq!(
+                limiter.pace(operation),
+                Pace { most, window },
+                "{operation}"
+            );
+        }
+    }
+
+    #[test]
+    fn published_rates_are_in_order_and_are_rates() {
+        assert!(PUBLISHED.is_sorted_by(|one, other| one.0 < other.0));
+        for (operation, rate) in PUBLISHED {
+            assert!(is_operation(operation) && is_rate(*rate), "{operation}");
+        }
+    }
+
+    /// Slack counts by the minute: however they are asked for, no minute has more than the tier allows.
+    #[tokio::test(start_paused = true)]
+    async fn no_minute_has_more_than_slack_allows() {
+        let mut known = SLACK.to_vec();
+        known.push(("slack:conversations.list", SLACK_TIER_2));
+        known.push(SLACK_EDITS);
+        let mut random = fastrand::Rng::with_seed(7);
+        for (api, per_minute) in known {
+            let limiter = Limiter::new(&BTreeMap::new());
+            let mut began = Vec::new();
+            for _ in 0..400 {
+                limiter.take("1", "", api, Edit).await;
+                began.push(Instant::now());
+                if random.u32(0..20) == 0 {
+                    advance(Duration::from_secs(random.u64(0..90))).await;
+                }
+            }
+            let most = per_minute as usize;
+            for minute in began.windows(most + 1) {
+                let took = minute[most] - minute[0];
+                assert!(took >= Duration::from_secs(60), "{api}: {took:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn rates_of_the_command_line() {
+        for (text, read) in [
+            ("PutMetricAlarm=3", Some(("PutMetricAlarm", 3.0))),
+            (
+                "cloudwatch:PutMetricAlarm=3",
+                Some(("cloudwatch:PutMetricAlarm", 3.0)),
+            ),
+            (" sns:Subscribe = 0.5 ", Some(("sns:Subscribe", 0.5))),
+            ("GetRule2=1000", Some(("GetRule2", 1000.0))),
+            (
+                "application-signals:ListX=1",
+                Some(("application-signals:ListX", 1.0)),
+            ),
+            ("PutMetricAlarm", None),
+            ("PutMetricAlarm=", None),
+            ("PutMetricAlarm=three", None),
+            ("PutMetricAlarm=3/s", None),
+            ("PutMetricAlarm=3=4", None),
+            ("PutMetricAlarm=0", None),
+            ("PutMetricAlarm=-1", None),
+            ("PutMetricAlarm=1000.1", None),
+            ("PutMetricAlarm=inf", None),
+            ("PutMetricAlarm=NaN", None),
+            ("=3", None),
+            ("putMetricAlarm=3", None),
+            ("Put Metric=3", None),
+            ("CloudWatch:PutMetricAlarm=3", None),
+            (":PutMetricAlarm=3", None),
+            ("cloudwatch:=3", None),
+            ("a:b:C=3", None),
+        ] {
+            let read = read.map(|(operation, rate)| (operation.to_owned(), rate));
+            assert_eq!(parse_rate(text).ok(), read, "{text}");
+        }
+        let long = format!("{}=3", "A".repeat(NAME + 1));
+        assert!(parse_rate(&long).is_err());
+        for (text, says) in [
+            ("3", "OPERATION=RATE"),
+            ("alarm=3", "\"alarm\" is no operation"),
+            (
+                "PutMetricAlarm=x",
+                "\"x\" is no rate: write requests per second, more than 0 and at most 1000",
+            ),
+        ] {
+            let error = parse_rate(text).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    /// One after the other, each on its way for as long as it likes but for what all take, and seen by the
+    /// other side at any moment of that.
+    #[tokio::test(start_paused = true)]
+    async fn however_slow_the_way_no_second_sees_too_many_arrive() {
+        for (least_there, least_back) in [(0, 0), (30, 0), (0, 30), (200, 100)] {
+            let limiter = Limiter::new(&BTreeMap::new());
+            let (api, mut arrived) = ("cloudwatch:PutMetricAlarm", Vec::new());
+            let mut random = fastrand::Rng::with_seed(7);
+            for nth in 0..300 {
+                limiter.take("1", "r", api, Priority::Edit).await;
+                // One of the first goes as fast as any.
+                let (there, back) = match nth {
+                    3 => (0, 0),
+                    _ => (random.u64(0..900), random.u64(0..50)),
+                };
+                tokio::time::sleep(Duration::from_millis(least_there + there)).await;
+                arrived.push(Instant::now());
+                tokio::time::sleep(Duration::from_millis(least_back + back)).await;
+                limiter.landed("1", "r", api, true);
+            }
+            for four in arrived.windows(4) {
+                let took = four[3] - four[0];
+                assert!(took >= Duration::from_secs(1), "{took:?}");
+            }
+        }
+    }
+
+    /// The way to AWS and back takes its time, and costs none.
+    #[tokio::test(start_paused = true)]
+    async fn an_even_way_slows_nothing_down() {
+        let limiter = at(3.0);
+        let mut random = fastrand::Rng::with_seed(7);
+        let began = Instant::now();
+        for nth in 0..200 {
+            take(&limiter, Edit).await;
+            // Some are refused on the way, which is no way to go by.
+            let least = if nth % 7 == 0 { 0 } else { 80 };
+            tokio::time::sleep(Duration::from_millis(least + random.u64(0..20))).await;
+            limiter.landed("1", "eu", PUT, nth % 7 != 0);
+        }
+        let took = began.elapsed().as_secs_f64();
+        assert!(took <= 1.05 * 200.0 / 3.0, "{took}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_window_holds_a_seconds_worth_after_idling_too() {
+        let limiter = at(3.0);
+        advance(Duration::from_secs(100)).await;
+        assert_eq!(burst(&limiter, Edit), 3);
+        advance(WINDOW - Duration::from_millis(1)).await;
+        assert_eq!(burst(&limiter, Edit), 0);
+        advance(Duration::from_millis(1)).await;
+        assert_eq!(burst(&limiter, Edit), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn less_than_one_a_second_is_one_in_a_longer_time() {
+        let limiter = at(0.5);
+        let began = Instant::now();
+        for _ in 0..3 {
+            take(&limiter, Background).await;
+        }
+        let took = began.elapsed();
+        assert!(
+            took >= WINDOW * 4 && took <= WINDOW * 4 + TICK * 2,
+            "{took:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_hundred_edits_take_little_longer_than_the_rate_allows() {
+        let limiter = at(3.0);
+        let began = Instant::now();
+        join_all((0..200).map(|_| take(&limiter, Edit))).await;
+        let took = began.elapsed().as_secs_f64();
+        assert!(took <= 1.05 * 200.0 / 3.0, "{took}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn background_alone_leaves_one_of_each_window() {
+        let limiter = at(3.0);
+        let began = Instant::now();
+        join_all((0..200).map(|_| take(&limiter, Background))).await;
+        let took = began.elapsed().as_secs_f64();
+        assert!((1.0..=1.05).contains(&(took / (200.0 / 2.0))), "{took}");
+        // In the busiest of windows an edit need not wait.
+        assert_eq!((burst(&limiter, Background), burst(&limiter, Edit)), (0, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn edits_overtake_background() {
+        let limiter = Arc::new(at(2.0));
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = Vec::new();
+        for priority in [Background, Background, Background, Edit, Edit, Edit, Edit] {
+            let (limiter, order) = (limiter.clone(), order.clone());
+            tasks.push(tokio::spawn(async move {
+                take(&limiter, priority).await;
+                order.lock().unwrap().push(priority);
+            }));
+        }
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let order = order.lock().unwrap();
+        assert_eq!(
+            order[..],
+            [Background, Edit, Edit, Edit, Edit, Background, Background]
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_wait_does_not_push_in() {
+        let limiter = Arc::new(at(2.0));
+        assert_eq!(burst(&limiter, Edit), 2);
+        let background = tokio::spawn({
+            let limiter = limiter.clone();
+            async move { take(&limiter, Background).await }
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(waiting(&limiter), (0, 1));
+        // Nobody that waits has been polled since: the window is empty, and the first has a right to it.
+        advance_without_polling(&limiter, WINDOW);
+        assert!(!try_take(&limiter, Background));
+        assert!(try_take(&limiter, Edit));
+        background.await.unwrap();
+        assert_eq!(waiting(&limiter), (0, 0));
+    }
+
+    /// As if this much time had gone by.
+    fn advance_without_polling(limiter: &Limiter, by: Duration) {
+        let bucket = limiter.bucket("1", "eu", PUT);
+        for start in &mut bucket.state().starts {
+            *start -= by;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_is_given_up_leaves_no_trace() {
+        let limiter = at(3.0);
+        assert_eq!(burst(&limiter, Edit), 3);
+        let soon = Duration::from_millis(100);
+        for priority in [Edit, Background, Edit] {
+            assert!(timeout(soon, take(&limiter, priority)).await.is_err());
+        }
+        {
+            // One sleeps, one stands behind it, one of the background waits for both.
+            let all = async {
+                tokio::join!(
+                    take(&limiter, Edit),
+                    take(&limiter, Edit),
+                    take(&limiter, Background)
+                )
+            };
+            assert!(timeout(soon, all).await.is_err());
+        }
+        // Never polled, so never there.
+        drop(take(&limiter, Edit));
+        assert_eq!(waiting(&limiter), (0, 0));
+        advance(WINDOW).await;
+        assert_eq!(burst(&limiter, Edit), 3, "no token was lost");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn background_goes_on_when_the_edits_before_it_are_given_up() {
+        let limiter = Arc::new(at(1.0));
+        take(&limiter, Edit).await;
+        let edit = tokio::spawn({
+            let limiter = limiter.clone();
+            async move { take(&limiter, Edit).await }
+        });
+        let background = tokio::spawn({
+            let limiter = limiter.clone();
+            async move {
+                take(&limiter, Background).await;
+                Instant::now()
+            }
+        });
+        let began = Instant::now();
+        tokio::task::yield_now().await;
+        assert_eq!(waiting(&limiter), (1, 1));
+        edit.abort();
+        assert!(edit.await.unwrap_err().is_cancelled());
+        let ended = timeout(Duration::from_secs(86400), background).await;
+        let waited = ended.expect("it was forgotten").unwrap() - began;
+        assert!(waited <= WINDOW + TICK, "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn accounts_regions_and_operations_do_not_touch_each_other() {
+        let limiter = at(2.0);
+        assert_eq!(burst(&limiter, Edit), 2);
+        for (account, region, operation) in [
+            ("2", "eu", PUT),
+            ("1", "us", PUT),
+            ("1", "eu", "cloudwatch:DeleteAlarms"),
+        ] {
+            assert!(limiter.try_take(account, region, operation, Edit));
+        }
+        assert!(!try_take(&limiter, Edit));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_idle_is_dropped_and_what_still_counts_is_not() {
+        let limiter = Limiter::new(&[("AssumeRole".to_owned(), 0.001)].into());
+        for account in 0..500 {
+            limiter
+                .take(&account.to_string(), "eu", PUT, Background)
+                .await;
+        }
+        let assume = || limiter.try_take("1", "eu", "sts:AssumeRole", Edit);
+        assert!(assume());
+        let kept = || limiter.buckets.lock().unwrap().all.len();
+        assert_eq!(kept(), 501);
+        advance(IDLE * 2).await;
+        assert!(!assume(), "its window is not over");
+        assert_eq!(kept(), 1);
+        {
+            let waits = limiter.take("1", "eu", "sts:AssumeRole", Edit);
+            tokio::pin!(waits);
+            assert!(timeout(IDLE, &mut waits).await.is_err());
+            advance(IDLE * 20).await;
+            assert!(!assume(), "somebody is before us, however long ago");
+            waits.await;
+        }
+        advance(IDLE * 20).await;
+        assert!(try_take(&limiter, Edit));
+        assert_eq!(kept(), 1);
+    }
+
+    /// Threads that come, go and give up: a wake-up that is lost would leave one waiting for ever.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn nobody_is_forgotten_among_threads() {
+        let limiter = Arc::new(at(FASTEST));
+        let mut tasks = Vec::new();
+        for n in 0..1500_u64 {
+            let limiter = limiter.clone();
+            tasks.push(tokio::spawn(async move {
+                let priority = if n % 3 == 0 { Background } else { Edit };
+                if n % 5 == 0 {
+                    let patience = Duration::from_millis(n % 40);
+                    drop(timeout(patience, take(&limiter, priority)).await);
+                } else {
+                    take(&limiter, priority).await;
+                }
+            }));
+        }
+        let all = async {
+            for task in tasks {
+                task.await.unwrap();
+            }
+        };
+        assert!(timeout(Duration::from_secs(120), all).await.is_ok());
+        assert_eq!(waiting(&limiter), (0, 0));
+    }
+
+    /// How somebody asks for a token.
+    #[derive(Clone, Copy, Debug)]
+    enum Ask {
+        /// And waits for it.
+        Wait,
+        /// And waits this long at most, in milliseconds.
+        UpTo(u64),
+        /// And does not wait.
+        Now,
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum What {
+        Came,
+        Began,
+        Left,
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    struct Event {
+        who: usize,
+        what: What,
+        when: Instant,
+    }
+
+    type Script = Vec<(u64, Priority, Ask)>;
+
+    /// Who came when and what became of it, in order.
+    async fn play(limiter: Arc<Limiter>, script: &Script) -> Vec<Event> {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = Vec::new();
+        for (who, &(pause, priority, ask)) in script.iter().enumerate() {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            let (limiter, told) = (limiter.clone(), told.clone());
+            tasks.push(tokio::spawn(async move {
+                let tell = |what| {
+                    let when = Instant::now();
+                    told.lock().unwrap().push(Event { who, what, when });
+                };
+                tell(What::Came);
+                let got = match ask {
+                    Ask::Wait => {
+                        take(&limiter, priority).await;
+                        true
+                    }
+                    Ask::UpTo(patience) => {
+                        let patience = Duration::from_millis(patience);
+                        timeout(patience, take(&limiter, priority)).await.is_ok()
+                    }
+                    Ask::Now => try_take(&limiter, priority),
+                };
+                tell(if got { What::Began } else { What::Left });
+            }));
+        }
+        for task in tasks {
+            // Time goes by as soon as nothing else happens, so who waits for ever is found at once.
+            let ended = timeout(Duration::from_secs(86400), task).await;
+            ended.expect("somebody was forgotten").unwrap();
+        }
+        let told = told.lock().unwrap();
+        told.clone()
+    }
+
+    /// All that is promised, over what happened.
+    fn judge(pace: Pace, script: &Script, told: &[Event]) {
+        let priority = |who: usize| script[who].1;
+        let starts: Vec<_> = told
+            .iter()
+            .filter(|event| event.what == What::Began)
+            .collect();
+        for pair in starts.windows(pace.most + 1) {
+            let span = pair[pace.most].when - pair[0].when;
+            assert!(span >= pace.window, "{} began in {span:?}", pace.most + 1);
+        }
+        let came = |who| {
+            let came = |event: &&Event| event.who == who && event.what == What::Came;
+            told.iter().find(came).unwrap().when
+        };
+        // Since when no edit has waited.
+        let mut edits = 0;
+        let mut free = came(0);
+        let mut last = [None, None];
+        let mut begun = 0_usize;
+        for event in told {
+            let edit = priority(event.who) == Edit;
+            let waits = !matches!(script[event.who].2, Ask::Now);
+            match event.what {
+                What::Came => edits += usize::from(edit && waits),
+                What::Began | What::Left if edit && waits => {
+                    edits -= 1;
+                    free = event.when;
+                }
+                What::Began | What::Left => {}
+            }
+            if event.what != What::Began {
+                continue;
+            }
+            let limit = pace.limit(priority(event.who));
+            if !edit {
+                assert_eq!(edits, 0, "{event:?} began while an edit waited");
+            }
+            let room = begun.checked_sub(limit);
+            let room = room.map(|nth| starts[nth].when + pace.window);
+            begun += 1;
+            if let Some(room) = room {
+                assert!(event.when >= room, "{event:?} began before {room:?}");
+            }
+            if waits {
+                let before = last[usize::from(edit)].replace(event.who);
+                assert!(before < Some(event.who), "{event:?} overtook {before:?}");
+                let due = came(event.who).max(if edit { came(event.who) } else { free });
+                let due = room.map_or(due, |room| due.max(room));
+                assert!(event.when <= due + TICK, "{event:?} was due at {due:?}");
+            }
+        }
+        for (who, (_, _, ask)) in script.iter().enumerate() {
+            let began = starts.iter().any(|event| event.who == who);
+            assert!(began || !matches!(ask, Ask::Wait), "{who} never began");
+        }
+    }
+
+    fn script() -> impl Strategy<Value = Script> {
+        let pause = prop_oneof![3 => Just(0_u64), 2 => 0_u64..50, 1 => 0_u64..3000];
+        let priority = prop_oneof![Just(Edit), Just(Background)];
+        let ask = prop_oneof![
+            3 => Just(Ask::Wait),
+            2 => (0_u64..3000).prop_map(Ask::UpTo),
+            1 => Just(Ask::Now),
+        ];
+        proptest::collection::vec((pause, priority, ask), 1..80)
+    }
+
+    proptest! {
+        #[test]
+        fn every_promise_holds_however_requests_come(
+            rate in prop_oneof![Just(0.5), Just(1.0), Just(2.0), Just(2.5), Just(3.0), Just(10.0)],
+            script in script(),
+        ) {
+            let paused = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .start_paused(true)
+                .build()
+                .unwrap();
+            paused.block_on(async {
+                let limiter = Arc::new(at(rate));
+                let pace = Pace::of(rate);
+                let told = play(limiter.clone(), &script).await;
+                judge(pace, &script, &told);
+                assert_eq!(waiting(&limiter), (0, 0));
+                advance(pace.window).await;
+                assert_eq!(burst(&limiter, Edit), pace.most, "no token was lost");
+            });
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! What is observed of one scope: whole snapshots, stamped so that our own later writes win over a
+//! read that began before them. Pure state; who reads and who is woken is [`crate::engine::informer`]'s.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// What a mirror holds.
+pub trait Mirrored: Send + Sync + 'static {
+    /// Whether nobody would want to know of the difference. What is so alike keeps its older form, so
+    /// that a text which moves all the time moves nothing.
+    fn is_equivalent(&self, other: &Self) -> bool;
+}
+
+/// When a read began, on the mirror's own clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(u64);
+
+#[derive(Debug)]
+enum Known<V> {
+    There(Arc<V>),
+    Gone,
+    /// After a write whose outcome never came.
+    Doubtful,
+}
+
+#[derive(Debug)]
+struct Entry<V> {
+    known: Known<V>,
+    stamp: u64,
+}
+
+/// The state of one scope as it was read last, corrected by what we have written since.
+#[derive(Debug)]
+pub struct Mirror<V> {
+    clock: u64,
+    /// When the last read of everything began.
+    published: u64,
+    entries: BTreeMap<String, Entry<V>>,
+}
+
+impl<V> Default for Mirror<V> {
+    fn default() -> Self {
+        Self {
+            clock: 0,
+            published: 0,
+            entries: BTreeMap::new(),
+        }
+    }
+}
+
+impl<V: Mirrored> Mirror<V> {
+    fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    /// A read begins.
+    pub fn begin(&mut self) -> Ticket {
+        Ticket(self.tick())
+    }
+
+    /// A read of everything that began at `ticket`, and that came whole. Says what changed by it.
+    pub fn publish(&mut self, ticket: Ticket, read: BTreeMap<String, V>) -> BTreeSet<String> {
+        let keys: BTreeSet<_> = self.entries.keys().chain(read.keys()).cloned().collect();
+        let changed = self.publish_some(ticket, &keys, read);
+        // What went before the last read of everything began needs no memory any more. A read by name
+        // that is older than this one may still be under way.
+        let before = std::mem::replace(&mut self.published, ticket.0);
+        self.entries
+            .retain(|_, entry| entry.stamp > before || !matches!(entry.known, Known::Gone));
+        changed
+    }
+
+    /// A read of all that is under these prefixes, and of nothing else: of the rest nothing is known any more,
+    /// which is not to say that it is not there.
+    pub fn publish_under(
+        &mut self,
+        ticket: Ticket,
+        prefixes: &BTreeSet<String>,
+        read: BTreeMap<String, V>,
+    ) -> BTreeSet<String> {
+        let asked = |key: &str| prefixes.iter().any(|prefix| key.starts_with(prefix));
+        self.entries
+            .retain(|key, entry| asked(key) || entry.stamp > ticket.0);
+        self.publish(ticket, read)
+    }
+
+    /// A read of `keys` alone: what is not in `read` is not there. Says what changed by it.
+    pub fn publish_some(
+        &mut self,
+        ticket: Ticket,
+        keys: &BTreeSet<String>,
+        mut read: BTreeMap<String, V>,
+    ) -> BTreeSet<String> {
+        let mut changed = BTreeSet::new();
+        for key in keys {
+            let old = self.entries.get(key);
+            // We have written since, or a later read has come before this one.
+            if old.is_some_and(|old| old.stamp > ticket.0) {
+                continue;
+            }
+            let known = match (old.map(|old| &old.known), read.remove(key)) {
+                (Some(Known::There(old)), Some(new)) if old.is_equivalent(&new) => {
+                    Known::There(old.clone())
+                }
+                (_, Some(new)) => {
+                    changed.insert(key.clone());
+                    Known::There(Arc::new(new))
+                }
+                (Some(Known::There(_) | Known::Doubtful), None) => {
+                    changed.insert(key.clone());
+                    Known::Gone
+                }
+                // As it was: it is not kept in mind for ever.
+                (Some(Known::Gone), None) => continue,
+                (None, None) => Known::Gone,
+            };
+            let stamp = ticket.0;
+            self.entries.insert(key.clone(), Entry { known, stamp });
+        }
+        changed
+    }
+
+    /// The end of a write of our own that went well: what is there now, `None` if nothing is.
+    pub fn wrote(&mut self, key: String, value: Option<V>) {
+        let known = value.map_or(Known::Gone, |value| Known::There(Arc::new(value)));
+        let stamp = self.tick();
+        self.entries.insert(key, Entry { known, stamp });
+    }
+
+    /// The end of a write whose outcome nobody knows, or which says nothing of what is there now.
+    pub fn doubt(&mut self, key: String) {
+        let (known, stamp) = (Known::Doubtful, self.tick());
+        self.entries.insert(key, Entry { known, stamp });
+    }
+
+    /// What under these prefixes must be read before anything is done.
+    pub fn doubtful<'a>(&self, prefixes: impl IntoIterator<Item = &'a String>) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for prefix in prefixes {
+            let under = self.range(prefix);
+            let doubtful = under.filter(|(_, entry)| matches!(entry.known, Known::Doubtful));
+            found.extend(doubtful.map(|(key, _)| key.clone()));
+        }
+        found
+    }
+
+    /// What is there under a prefix.
+    pub fn under<'a>(
+        &'a self,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = (&'a String, &'a Arc<V>)> + 'a {
+        self.range(prefix)
+            .filter_map(|(key, entry)| match &entry.known {
+                Known::There(value) => Some((key, value)),
+                Known::Gone | Known::Doubtful => None,
+            })
+    }
+
+    fn range<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a String, &'a Entry<V>)> {
+        self.entries
+            .range(prefix.to_owned()..)
+            .take_while(move |(key, _)| key.starts_with(prefix))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    impl Mirrored for u8 {
+        fn is_equivalent(&self, other: &Self) -> bool {
+            self == other
+        }
+    }
+
+    fn map(entries: &[(&str, u8)]) -> BTreeMap<String, u8> {
+        let owned = entries.iter().map(|(key, value)| (key.to_string(), *value));
+        owned.collect()
+    }
+
+    fn shown(mirror: &Mirror<u8>) -> BTreeMap<String, u8> {
+        let there = mirror.under("").map(|(key, value)| (key.clone(), **value));
+        there.collect()
+    }
+
+    fn keys(keys: &[&str]) -> BTreeSet<String> {
+        keys.iter().map(|key| (*key).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_read_says_what_changed() {
+        let mut mirror = Mirror::default();
+        let ticket = mirror.begin();
+        assert_eq!(
+            mirror.publish(ticket, map(&[("a", 1), ("b", 1)])),
+            keys(&["a", "b"])
+        );
+        let ticket = mirror.begin();
+        assert_eq!(
+            mirror.publish(ticket, map(&[("a", 1), ("c", 1)])),
+            keys(&["b", "c"])
+        );
+        let ticket = mirror.begin();
+        assert_eq!(
+            mirror.publish(ticket, map(&[("a", 1), ("c", 1)])),
+            keys(&[])
+        );
+        let ticket = mirror.begin();
+        mirror.publish(ticket, map(&[("a", 1), ("c", 1)]));
+        assert_eq!(
+            mirror.entries.len(),
+            2,
+            "what is gone is forgotten in the end"
+        );
+    }
+
+    #[test]
+    fn what_we_wrote_wins_over_a_read_that_began_before() {
+        let mut mirror = Mirror::default();
+        let ticket = mirror.begin();
+        mirror.publish(ticket, map(&[("a", 1), ("b", 1)]));
+        let ticket = mirror.begin();
+        mirror.wrote("a".into(), Some(2));
+        mirror.wrote("b".into(), None);
+        mirror.wrote("c".into(), Some(3));
+        assert_eq!(
+            mirror.publish(ticket, map(&[("a", 1), ("b", 1)])),
+            keys(&[])
+        );
+        assert_eq!(shown(&mirror), map(&[("a", 2), ("c", 3)]));
+        let ticket = mirror.begin();
+        assert_eq!(
+            mirror.publish(ticket, map(&[("a", 2), ("b", 1)])),
+            keys(&["b", "c"])
+        );
+    }
+
+    #[test]
+    fn a_write_without_an_answer_is_in_doubt_until_it_is_read() {
+        let mut mirror = Mirror::default();
+        let ticket = mirror.begin();
+        mirror.publish(ticket, map(&[("x/a", 1)]));
+        let before = mirror.begin();
+        mirror.doubt("x/a".into());
+        assert_eq!(mirror.doubtful(&keys(&["y", "x/"])), keys(&["x/a"]));
+        assert!(mirror.doubtful(&keys(&["y", "x/b"])).is_empty());
+        mirror.publish(before, map(&[("x/a", 1)]));
+        assert!(
+            !mirror.doubtful(&keys(&["x/"])).is_empty(),
+            "the read began before the write ended"
+        );
+        let ticket = mirror.begin();
+        assert_eq!(
+            mirror.publish_some(ticket, &keys(&["x/a"]), map(&[("x/a", 2)])),
+            keys(&["x/a"])
+        );
+        assert!(mirror.doubtful(&keys(&["x/"])).is_empty());
+    }
+
+    /// What nobody asks for any more may well be there, and whoever reads it by name is believed.
+    #[test]
+    fn what_was_not_asked_for_is_not_gone() {
+        let mut mirror = Mirror::default();
+        let (both, one): (BTreeSet<_>, BTreeSet<_>) =
+            (["x/".into(), "y/".into()].into(), ["x/".into()].into());
+        let ticket = mirror.begin();
+        mirror.publish_under(ticket, &both, map(&[("x/a", 1), ("y/b", 1)]));
+        let by_name = mirror.begin();
+        let ticket = mirror.begin();
+        let changed = mirror.publish_under(ticket, &one, map(&[("x/a", 1)]));
+        assert_eq!(changed, BTreeSet::new());
+        assert_eq!(mirror.under("y/").count(), 0, "nothing is known of it");
+        mirror.publish_some(by_name, &["y/b".to_owned()].into(), map(&[("y/b", 1)]));
+        assert_eq!(mirror.under("y/").count(), 1);
+    }
+
+    #[test]
+    fn a_read_by_name_wins_over_a_whole_one_that_began_before() {
+        let mut mirror = Mirror::default();
+        let whole = mirror.begin();
+        let by_name = mirror.begin();
+        mirror.publish_some(by_name, &keys(&["a", "b"]), map(&[("b", 2)]));
+        mirror.publish(whole, map(&[("a", 1), ("b", 1), ("c", 1)]));
+        assert_eq!(shown(&mirror), map(&[("b", 2), ("c", 1)]));
+    }
+
+    /// One thing that happens, to the outside or to the mirror.
+    #[derive(Clone, Debug)]
+    enum Event {
+        /// Somebody else changes or removes a thing.
+        Foreign(u8, Option<u8>),
+        /// We write, and learn what came of it.
+        Ours(u8, Option<u8>),
+        /// We write, and do not learn what came of it.
+        Cut(u8, Option<u8>),
+        /// A whole read begins, or the one under way sees the outside as it is now, or ends.
+        Begin,
+        See,
+        End,
+    }
+
+    fn events() -> impl Strategy<Value = Vec<Event>> {
+        let value = || proptest::option::of(0..4_u8);
+        let event = prop_oneof![
+            (0..4_u8, value()).prop_map(|(key, value)| Event::Foreign(key, value)),
+            (0..4_u8, value()).prop_map(|(key, value)| Event::Ours(key, value)),
+            (0..4_u8, value()).prop_map(|(key, value)| Event::Cut(key, value)),
+            Just(Event::Begin),
+            Just(Event::See),
+            Just(Event::End),
+        ];
+        proptest::collection::vec(event, 0..40)
+    }
+
+    fn set(outside: &mut BTreeMap<String, u8>, key: u8, value: Option<u8>) {
+        match value {
+            Some(value) => drop(outside.insert(key.to_string(), value)),
+            None => drop(outside.remove(&key.to_string())),
+        }
+    }
+
+    proptest! {
+        /// Whatever happens in whatever order: nobody's knowledge of our own write is lost to an older
+        /// read, everything that differs from what was known is told, and a read at rest is the truth.
+        #[test]
+        fn every_interleaving_ends_in_the_truth(events in events()) {
+            let (mut outside, mut mirror) = (BTreeMap::new(), Mirror::default());
+            let mut reading: Option<(Ticket, Option<BTreeMap<String, u8>>)> = None;
+            // What we wrote since the read under way began: the read says nothing about these.
+            let mut written = BTreeMap::new();
+            for event in events {
+                match event {
+                    Event::Foreign(key, value) => set(&mut outside, key, value),
+                    Event::Ours(key, value) => {
+                        set(&mut outside, key, value);
+                        mirror.wrote(key.to_string(), value);
+                        written.insert(key.to_string(), Some(value));
+                    }
+                    Event::Cut(key, value) => {
+                        set(&mut outside, key, value);
+                        mirror.doubt(key.to_string());
+                        written.insert(key.to_string(), None);
+                    }
+                    Event::Begin => {
+                        reading = Some((mirror.begin(), None));
+                        written.clear();
+                    }
+                    Event::See => if let Some((_, seen)) = &mut reading { *seen = Some(outside.clone()) },
+                    Event::End => {
+                        let Some((ticket, Some(seen))) = reading.take() else { continue };
+                        let before = shown(&mirror);
+                        let changed = mirror.publish(ticket, seen.clone());
+                        let after = shown(&mirror);
+                        for key in (0..4_u8).map(|key| key.to_string()) {
+                            match written.get(&key) {
+                                Some(Some(value)) => prop_assert_eq!(after.get(&key), value.as_ref()),
+                                Some(None) => prop_assert!(!mirror.doubtful([&key]).is_empty()),
+                                None => prop_assert_eq!(after.get(&key), seen.get(&key)),
+                            }
+                            prop_assert!(before.get(&key) == after.get(&key) || changed.contains(&key));
+                        }
+                    }
+                }
+            }
+            let ticket = mirror.begin();
+            mirror.publish(ticket, outside.clone());
+            prop_assert_eq!(shown(&mirror), outside);
+            prop_assert!(mirror.doubtful([&String::new()]).is_empty());
+        }
+    }
+}

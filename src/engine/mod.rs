@@ -1,0 +1,21 @@
+//! The engine: what is wanted, what is there, the difference, and how it is made. It knows no Kubernetes, no SDK and
+//! no web framework, so all of it is tested in memory.
+//!
+//! | module | what lives in it |
+//! |---|---|
+//! | [`plan`] | the difference between desired and observed, conflicts included |
+//! | [`stage`] | one sort of thing in one system; how a run walks its stages, and the gate that every write passes |
+//! | [`informer`] | what is observed of one scope: who reads it when, how fresh an answer must be, who is woken |
+//! | [`mirror`] | the memory of an informer: whole snapshots, stamped so that our own later writes win |
+//! | [`scope_pool`] | what is watched by one set of credentials: opened, subscribed to, polled, closed |
+//! | [`limits`] | how fast an outside API may be asked |
+//! | [`error`], [`jitter`] | classes of errors, what is done about each, and after how long |
+
+pub mod error;
+pub mod informer;
+pub mod jitter;
+pub mod limits;
+pub mod mirror;
+pub mod plan;
+pub mod scope_pool;
+pub mod stage;

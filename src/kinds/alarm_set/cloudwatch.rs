@@ -1,0 +1,420 @@
+//! The alarms of one scope: read in bulk, by name, and their tags one by one.
+
+use super::{
+    desired::{Configuration, Live, Observed, Statistic},
+    tags::{AlarmTags, TagsInEvents},
+};
+use crate::{
+    api::AlarmState,
+    clients::{
+        Clients,
+        aws::{Account, Identity, RoleAccess, classify, reading::pages},
+    },
+    engine::{
+        error::{Error, Result},
+        informer::{Informer, PollRate, Polled, ReadOf, Source, Waker},
+        limits::Priority,
+        scope_pool::Scope,
+    },
+    kinds::{installation::Installation, names},
+};
+use aws_sdk_cloudwatch::{
+    operation::describe_alarms::builders::DescribeAlarmsFluentBuilder,
+    types::{ActionConfiguration, AlarmType, CompositeAlarm, MetricAlarm, StateValue},
+};
+use jiff::Timestamp;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// The most that DescribeAlarms takes by name, and answers at once.
+const PAGE: usize = 100;
+
+/// What is watched of one scope for its AlarmSets.
+pub struct AlarmScope {
+    /// The account, and who we are there.
+    pub account: Arc<Account>,
+    /// All alarms of this installation there.
+    pub alarms: Arc<Informer<Alarms>>,
+    /// Those of their tags that are ours to set.
+    pub tags: Informer<HeldTags>,
+}
+
+impl Scope for AlarmScope {
+    type Credentials = Identity;
+
+    async fn open(
+        access: &Identity,
+        clients: &Clients,
+        installation: &Installation,
+        waker: &Waker,
+    ) -> Result<Self> {
+        let account = clients.aws.get(access).await?;
+        let alarms = Alarms {
+            turns: account.turns(),
+            account: account.clone(),
+            prefix: names::alarms_prefix(&installation.cluster.name),
+        };
+        let alarms = Arc::new(Informer::new(alarms, waker.clone()));
+        let tags = HeldTags {
+            account: account.clone(),
+            alarms: alarms.clone(),
+        };
+        Ok(Self {
+            account,
+            alarms,
+            tags: Informer::new(tags, waker.clone()),
+        })
+    }
+
+    fn parts(&self) -> Vec<&dyn Polled> {
+        vec![&*self.alarms, &self.tags]
+    }
+}
+
+/// All alarms of this installation in one scope.
+pub struct Alarms {
+    account: Arc<Account>,
+    turns: RoleAccess,
+    /// What their names begin with.
+    prefix: String,
+}
+
+impl Alarms {
+    /// All that a request finds, page by page.
+    async fn find(
+        &self,
+        request: DescribeAlarmsFluentBuilder,
+        priority: Priority,
+    ) -> Result<ReadOf<Self>> {
+        let request = request
+            // Left out, AWS answers with metric alarms only.
+            .alarm_types(AlarmType::MetricAlarm)
+            .alarm_types(AlarmType::CompositeAlarm)
+            .max_records(i32::try_from(PAGE).unwrap_or(i32::MAX));
+        let page = async |next| {
+            let call = self
+                .account
+                .read("cloudwatch", "DescribeAlarms", priority)
+                .await?;
+            let page = request.clone().set_next_token(next).send().await;
+            let page = page.map_err(|error| classify(&call, &error))?;
+            let mut found = Vec::new();
+            for alarm in page.metric_alarms() {
+                found.push((named(alarm.alarm_name())?, metric(alarm)));
+            }
+            for alarm in page.composite_alarms() {
+                found.push((named(alarm.alarm_name())?, composite(alarm)));
+            }
+            Ok(Some((found, page.next_token)))
+        };
+        let found = pages("DescribeAlarms", page).await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+}
+
+impl Source for Alarms {
+    type Value = Observed;
+    const ENUMERATES: bool = true;
+    const POLL_RATE: PollRate = PollRate::Poll;
+
+    async fn read(&self, _: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
+        let read = || {
+            let describe = self.account.cloudwatch().describe_alarms();
+            self.find(describe.alarm_name_prefix(&self.prefix), priority)
+        };
+        self.account.read_afresh(read).await
+    }
+
+    async fn read_some(&self, keys: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
+        let mut found = BTreeMap::new();
+        let keys: Vec<_> = keys.iter().cloned().collect();
+        for names in keys.chunks(PAGE) {
+            let read = || {
+                let describe = self.account.cloudwatch().describe_alarms();
+                self.find(describe.set_alarm_names(Some(names.to_vec())), priority)
+            };
+            found.extend(self.account.read_afresh(read).await?);
+        }
+        Ok(found)
+    }
+
+    async fn invalidated(&self) {
+        self.turns.next().await;
+    }
+}
+
+/// The tags, as far as they are ours to set, of the alarms that somebody holds. There is no bulk read of them.
+pub struct HeldTags {
+    account: Arc<Account>,
+    alarms: Arc<Informer<Alarms>>,
+}
+
+impl HeldTags {
+    async fn find(&self, name: &str, priority: Priority) -> Result<Option<AlarmTags>> {
+        let call = self
+            .account
+            .read("cloudwatch", "ListTagsForResource", priority)
+            .await?;
+        let list = self.account.cloudwatch().list_tags_for_resource();
+        let tags = match list
+            .resource_arn(alarm_arn(&self.account, name))
+            .send()
+            .await
+        {
+            Ok(tags) => tags,
+            // Deleted since the alarms were read.
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(|error| error.is_resource_not_found_exception()) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(classify(&call, &error)),
+        };
+        let pairs = tags.tags().iter();
+        let pairs = pairs.filter_map(|tag| Some((tag.key()?, tag.value().unwrap_or_default())));
+        Ok(Some(AlarmTags::among(pairs)))
+    }
+}
+
+impl Source for HeldTags {
+    type Value = AlarmTags;
+    const ENUMERATES: bool = false;
+    const POLL_RATE: PollRate = PollRate::Slow;
+
+    async fn read(&self, asked: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
+        let known = asked.iter().flat_map(|prefix| self.alarms.known(prefix));
+        let names: BTreeSet<_> = known.map(|(name, _)| name).collect();
+        self.read_some(&names, priority).await
+    }
+
+    async fn read_some(&self, keys: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
+        let mut found = BTreeMap::new();
+        for name in keys {
+            if let Some(tags) = self.find(name, priority).await? {
+                found.insert(name.clone(), tags);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// An alarm's ARN in an account.
+pub fn alarm_arn(account: &Account, name: &str) -> String {
+    let identity = &account.identity;
+    names::alarm_arn(&identity.region, &identity.account_id, name)
+}
+
+fn named(name: Option<&str>) -> Result<String> {
+    name.map(str::to_owned)
+        .ok_or_else(|| Error::failing("DescribeAlarms answered with an alarm without a name"))
+}
+
+fn metric(alarm: &MetricAlarm) -> Observed {
+    Observed {
+        configuration: configuration(alarm),
+        live: live(
+            alarm.state_value(),
+            alarm
+                .state_transitioned_timestamp()
+                .or(alarm.state_updated_timestamp()),
+            alarm.state_reason(),
+        ),
+        composite: false,
+    }
+}
+
+fn composite(alarm: &CompositeAlarm) -> Observed {
+    let description = alarm.alarm_description().unwrap_or_default();
+    let plain = MetricAlarm::builder()
+        .alarm_description(description)
+        .build();
+    Observed {
+        configuration: configuration(&plain),
+        live: live(
+            alarm.state_value(),
+            alarm.state_transitioned_timestamp(),
+            alarm.state_reason(),
+        ),
+        composite: true,
+    }
+}
+
+fn live(
+    state: Option<&StateValue>,
+    since: Option<&aws_sdk_cloudwatch::primitives::DateTime>,
+    reason: Option<&str>,
+) -> Live {
+    Live {
+        state: match state {
+            Some(StateValue::Alarm) => AlarmState::Alarm,
+            Some(StateValue::Ok) => AlarmState::Ok,
+            _ => AlarmState::InsufficientData,
+        },
+        since: since.and_then(|at| Timestamp::from_second(at.secs()).ok()),
+        reason: reason.unwrap_or_default().to_owned(),
+    }
+}
+
+/// What DescribeAlarms says, with what AWS leaves out where it is unset in the form in which we compare.
+pub(super) fn configuration(alarm: &MetricAlarm) -> Configuration {
+    let evaluation_periods = alarm.evaluation_periods().unwrap_or_default();
+    let mut foreign_fields = Vec::new();
+    if let Some(unit) = alarm.unit() {
+        foreign_fields.push(format!("unit {unit}"));
+    }
+    if !alarm.metrics().is_empty() {
+        foreign_fields.push(format!("{} metrics", alarm.metrics().len()));
+    }
+    if let Some(id) = alarm.threshold_metric_id() {
+        foreign_fields.push(format!("thresholdMetricId {id}"));
+    }
+    if let Some(evaluate) = alarm
+        .evaluate_low_sample_count_percentile()
+        .filter(|text| *text != "evaluate")
+    {
+        foreign_fields.push(format!("evaluateLowSampleCountPercentile {evaluate}"));
+    }
+    if !alarm.insufficient_data_actions().is_empty() {
+        foreign_fields.push(format!(
+            "insufficientDataActions {}",
+            alarm.insufficient_data_actions().join(", ")
+        ));
+    }
+    Configuration {
+        description: alarm.alarm_description().unwrap_or_default().to_owned(),
+        namespace: alarm.namespace().unwrap_or_default().to_owned(),
+        metric_name: alarm.metric_name().unwrap_or_default().to_owned(),
+        dimensions: alarm
+            .dimensions()
+            .iter()
+            .map(|pair| {
+                (
+                    pair.name().unwrap_or_default().to_owned(),
+                    pair.value().unwrap_or_default().to_owned(),
+                )
+            })
+            .collect(),
+        statistic: match (alarm.statistic(), alarm.extended_statistic()) {
+            (Some(statistic), _) => Statistic::Plain(statistic.as_str().to_owned()),
+            (None, extended) => Statistic::Extended(extended.unwrap_or_default().to_owned()),
+        },
+        period: alarm.period().unwrap_or_default(),
+        evaluation_periods,
+        datapoints_to_alarm: alarm.datapoints_to_alarm().unwrap_or(evaluation_periods),
+        comparison_operator: alarm
+            .comparison_operator()
+            .map(|operator| operator.as_str().to_owned())
+            .unwrap_or_default(),
+        threshold: alarm.threshold(),
+        treat_missing_data: alarm.treat_missing_data().unwrap_or("missing").to_owned(),
+        actions_enabled: alarm.actions_enabled().unwrap_or(true),
+        alarm_actions: alarm.alarm_actions().iter().cloned().collect(),
+        ok_actions: alarm.ok_actions().iter().cloned().collect(),
+        tags_in_events: tags_in_events(alarm.action_configuration()),
+        foreign_fields,
+    }
+}
+
+/// Which tags travel, by what DescribeAlarms says of it, which may be nothing.
+fn tags_in_events(actions: Option<&ActionConfiguration>) -> TagsInEvents {
+    let propagation = actions.and_then(ActionConfiguration::alarm_tags_propagation);
+    let Some(propagation) = propagation.filter(|tags| tags.enabled() == Some(true)) else {
+        return TagsInEvents::Off;
+    };
+    let keys = |keys: &[String]| keys.iter().cloned().collect();
+    match (
+        propagation.included_tag_keys(),
+        propagation.excluded_tag_keys(),
+    ) {
+        ([], []) => TagsInEvents::All,
+        ([], excluded) => TagsInEvents::AllBut(keys(excluded)),
+        (included, _) => TagsInEvents::Only(keys(included)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_cloudwatch::types as sdk;
+
+    /// What AWS leaves out where it is unset must not read as a difference: else there is a put every pass.
+    #[test]
+    fn what_aws_leaves_out_reads_as_its_default() {
+        let alarm = MetricAlarm::builder()
+            .alarm_name("a")
+            .evaluation_periods(3)
+            .threshold(1.0)
+            .statistic(sdk::Statistic::Sum)
+            .comparison_operator(sdk::ComparisonOperator::GreaterThanThreshold)
+            .build();
+        let seen = configuration(&alarm);
+        assert_eq!(seen.datapoints_to_alarm, 3);
+        assert_eq!(seen.treat_missing_data, "missing");
+        assert!(seen.actions_enabled);
+        assert_eq!(seen.tags_in_events, TagsInEvents::Off);
+        assert_eq!(seen.foreign_fields, Vec::<String>::new());
+    }
+
+    #[test]
+    fn tags_travel_only_where_that_is_said() {
+        let propagation = || sdk::AlarmTagsPropagation::builder();
+        let keys = |keys: &[&str]| Some(keys.iter().map(|key| (*key).to_owned()).collect());
+        let ours = ["campanile-set", "campanile-alarm", "campanile-environment"];
+        for (propagation, expected) in [
+            (None, TagsInEvents::Off),
+            (Some(propagation()), TagsInEvents::Off),
+            (
+                Some(
+                    propagation()
+                        .enabled(false)
+                        .set_included_tag_keys(keys(&ours)),
+                ),
+                TagsInEvents::Off,
+            ),
+            (
+                Some(
+                    propagation()
+                        .enabled(true)
+                        .set_included_tag_keys(keys(&ours))
+                        .set_excluded_tag_keys(keys(&[])),
+                ),
+                TagsInEvents::ours(),
+            ),
+            (
+                Some(
+                    propagation()
+                        .enabled(true)
+                        .set_included_tag_keys(keys(&[]))
+                        .set_excluded_tag_keys(keys(&[])),
+                ),
+                TagsInEvents::All,
+            ),
+        ] {
+            let actions = sdk::ActionConfiguration::builder()
+                .set_alarm_tags_propagation(propagation.map(|tags| tags.build()));
+            assert_eq!(tags_in_events(Some(&actions.build())), expected);
+        }
+        assert_eq!(tags_in_events(None), TagsInEvents::Off);
+    }
+
+    #[test]
+    fn what_we_never_set_is_seen() {
+        let alarm = MetricAlarm::builder()
+            .unit(sdk::StandardUnit::Seconds)
+            .insufficient_data_actions("arn:x")
+            .evaluate_low_sample_count_percentile("ignore")
+            .build();
+        assert_eq!(
+            configuration(&alarm).foreign_fields,
+            [
+                "unit Seconds",
+                "evaluateLowSampleCountPercentile ignore",
+                "insufficientDataActions arn:x"
+            ]
+        );
+    }
+}

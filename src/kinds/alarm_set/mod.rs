@@ -1,0 +1,257 @@
+//! AlarmSet: CloudWatch alarms of one tenant.
+
+pub mod cloudwatch;
+pub mod desired;
+pub mod report;
+pub mod stages;
+pub mod tags;
+
+use crate::{
+    api::{
+        ACCOUNT_REACHABLE, AlarmSet, AlarmSetStatus, AlarmState, AwsTarget, Severity,
+        TenantObservability,
+    },
+    clients::aws::Identity,
+    engine::{
+        error::{Class, Error, On, Result},
+        plan::{Owner, Step},
+        stage::{DynStage, Stage as _, StageRun},
+    },
+    kinds::{
+        Clock, Common, Kind, Outcome, Policies, StageContext, Stages, Status, StatusUpdate,
+        cluster_view::{ClusterView, Purpose},
+        installation::Installation,
+        names, tenant,
+    },
+};
+use cloudwatch::AlarmScope;
+use desired::Wanted;
+use kube::ResourceExt;
+use stages::{Alarms, Tags};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What an AlarmSet refers to.
+pub struct Inputs {
+    /// Its tenant.
+    pub tenant: TenantObservability,
+    /// Whom alarms tell: the tenant's topics that exist and are ours, and those that its spec names.
+    pub topics: BTreeMap<Severity, BTreeSet<String>>,
+}
+
+/// What of a tenant's status its AlarmSets go by; they are woken when it changes. The topics are what it
+/// offers; a role that lets the tenant in will let them in as well, and they need not wait for their time.
+pub fn offered(tenant: &TenantObservability) -> (Option<i64>, Option<&str>, Vec<(Severity, &str)>) {
+    let status = tenant.status.as_ref();
+    let topics = status.iter().flat_map(|status| &status.topics);
+    let mut conditions = status.iter().flat_map(|status| &status.conditions);
+    let reachable = conditions.find(|condition| condition.type_ == ACCOUNT_REACHABLE);
+    (
+        status.and_then(|status| status.observed_generation),
+        reachable.map(|reachable| reachable.status.as_str()),
+        topics
+            .map(|topic| (topic.severity, topic.arn.as_str()))
+            .collect(),
+    )
+}
+
+/// The stages of an AlarmSet.
+pub struct AlarmSetStages {
+    /// What the spec asks for, those included that cannot be made.
+    pub wanted: Wanted,
+    /// The alarms.
+    pub alarms: StageRun<Alarms>,
+    /// Their tags.
+    pub tags: StageRun<Tags>,
+}
+
+impl Stages for AlarmSetStages {
+    fn row(&mut self) -> Vec<&mut dyn DynStage> {
+        vec![&mut self.alarms, &mut self.tags]
+    }
+}
+
+impl Status for AlarmSetStatus {
+    type Target = AwsTarget;
+
+    fn common(&mut self) -> Common<'_> {
+        Common {
+            conditions: &mut self.conditions,
+            observed_generation: &mut self.observed_generation,
+            last_handled_reconcile_at: &mut self.last_handled_reconcile_at,
+            applied_digest: &mut self.applied_digest,
+            drift: &mut self.drift,
+            drift_count: &mut self.drift_count,
+        }
+    }
+
+    fn targets(&mut self) -> &mut Vec<AwsTarget> {
+        &mut self.targets
+    }
+}
+
+impl Kind for AlarmSet {
+    const KIND: &'static str = "AlarmSet";
+    type Status = AlarmSetStatus;
+    type Inputs = Inputs;
+    type Stages = AlarmSetStages;
+    type Watch = AlarmScope;
+
+    fn status(&self) -> Option<&AlarmSetStatus> {
+        self.status.as_ref()
+    }
+
+    fn policies(&self) -> Policies {
+        Policies {
+            suspend: self.spec.suspend,
+            drift: self.spec.drift_policy,
+            deletion: self.spec.deletion_policy,
+        }
+    }
+
+    fn watched_keys(&self, _: &AwsTarget, installation: &Installation) -> BTreeSet<String> {
+        let (cluster, tenant) = (&installation.cluster.name, &self.spec.tenant_ref.name);
+        names::alarm_set_prefixes(cluster, tenant, &self.name_any())
+    }
+
+    async fn dereference(&self, cluster: &ClusterView<'_>) -> Result<Inputs> {
+        let (namespace, name) = (
+            self.namespace().unwrap_or_default(),
+            &self.spec.tenant_ref.name,
+        );
+        let waiting = |message: String| Error::new(Class::Waiting(On::Tenant), message);
+        let found = cluster.get::<TenantObservability>(&namespace, name).await?;
+        let tenant = found.ok_or_else(|| {
+            waiting(format!(
+                "TenantObservability {namespace}/{name} does not exist: create it, or correct spec.tenantRef"
+            ))
+        })?;
+        // On its way out, a set only asks where it was.
+        let going = self.metadata.deletion_timestamp.is_some();
+        if tenant.metadata.deletion_timestamp.is_some() && !going {
+            return Err(waiting(format!(
+                "TenantObservability {namespace}/{name} is being deleted; the alarms stay until this AlarmSet is deleted too"
+            )));
+        }
+        if tenant.spec.aws.is_none() {
+            return Err(waiting(format!(
+                "TenantObservability {namespace}/{name} names no AWS account: add its aws block"
+            )));
+        }
+        let attempted = tenant
+            .status
+            .as_ref()
+            .and_then(|status| status.observed_generation);
+        match cluster.purpose {
+            // An alarm that points at a topic which is not there says so nowhere, so the topics come
+            // first. Once the tenant has been looked at, its status says which there are.
+            Purpose::Act if attempted.is_none() && !going => Err(waiting(format!(
+                "TenantObservability {namespace}/{name} has not been applied yet; its topics come first"
+            ))),
+            Purpose::Plan if attempted.is_none() || attempted != tenant.metadata.generation => {
+                let own = tenant::desired::topic_arns(&tenant, cluster.installation);
+                let topics = tenant::desired::audience(&tenant, own);
+                Ok(Inputs { tenant, topics })
+            }
+            Purpose::Act | Purpose::Plan => {
+                let own = tenant.status.iter().flat_map(|status| &status.topics);
+                let own = own.map(|topic| (topic.severity, topic.arn.clone()));
+                let topics = tenant::desired::audience(&tenant, own.collect());
+                Ok(Inputs { tenant, topics })
+            }
+        }
+    }
+
+    fn target(&self, inputs: &Inputs, installation: &Installation) -> Option<AwsTarget> {
+        let aws = inputs.tenant.spec.aws.as_ref()?;
+        let prefix = names::alarm_prefix(&installation.cluster.name, &inputs.tenant.name_any());
+        Some(tenant::desired::target(aws, prefix, installation))
+    }
+
+    fn access(
+        &self,
+        target: &AwsTarget,
+        _: Result<&Inputs, &Error>,
+        installation: &Installation,
+    ) -> Result<Identity> {
+        Ok(installation.identity(target, &self.namespace().unwrap_or_default()))
+    }
+
+    fn stages(&self, place: &StageContext<'_, Self>) -> AlarmSetStages {
+        let mark = place.installation.mark(self);
+        let wanted = place.inputs.map_or_else(Wanted::default, |inputs| {
+            let cluster = &place.installation.cluster.name;
+            desired::desired(cluster, self, &inputs.tenant, &inputs.topics, &mark)
+        });
+        let alarms = Alarms::new(
+            &wanted,
+            place.target.prefix.clone(),
+            self.watched_keys(place.target, place.installation),
+            mark,
+            place.watch.clone(),
+            place.options.clone(),
+        );
+        let tags = Tags::of(&alarms);
+        AlarmSetStages {
+            wanted,
+            alarms: StageRun::new(alarms),
+            tags: StageRun::new(tags),
+        }
+    }
+
+    fn intend(_: &mut AlarmSetStatus, _: &Step) {
+        // Putting an alarm twice makes one alarm.
+    }
+
+    fn report(
+        &self,
+        outcome: &Outcome<Self>,
+        status: &mut AlarmSetStatus,
+        clock: Clock,
+    ) -> StatusUpdate {
+        let current = outcome
+            .current()
+            .and_then(|place| Some((place, place.stages.as_ref().ok()?)));
+        let Some((place, stages, seen)) =
+            current.and_then(|(place, stages)| Some((place, stages, stages.alarms.seen.as_ref()?)))
+        else {
+            // What was read last stands for a while. Where we are locked out, nobody knows what fires.
+            let mut failures = outcome.failures();
+            if clock.stale || failures.any(|(_, error)| error.class == Class::Denied) {
+                (status.counts, status.alarms, status.omitted) = (None, Vec::new(), None);
+            }
+            return StatusUpdate::default();
+        };
+        let drifted = place
+            .reported_drift()
+            .filter(|step| step.stage == Alarms::NAME);
+        let drifted = drifted.map(|step| (step.key.as_str(), step)).collect();
+        let listing = report::listing(&stages.wanted, seen, &place.report, &drifted);
+        status.counts = Some(listing.counts);
+        status.alarms = listing.entries;
+        status.omitted = listing.omitted;
+        let states = seen.values().filter(|found| found.owner == Owner::Us);
+        let states: Vec<_> = states.map(|found| found.live.state).collect();
+        let in_state = |state: AlarmState| {
+            let count = states.iter().filter(|found| **found == state).count();
+            (state.as_str(), i64::try_from(count).unwrap_or(i64::MAX))
+        };
+        StatusUpdate {
+            alarms: [
+                AlarmState::Alarm,
+                AlarmState::InsufficientData,
+                AlarmState::Ok,
+            ]
+            .map(in_state)
+            .to_vec(),
+            progress: Some(format!(
+                "{} of {}",
+                listing.counts.applied, listing.counts.desired
+            )),
+            summary: match listing.counts.applied {
+                1 => "1 alarm is in place".into(),
+                n => format!("{n} alarms are in place"),
+            },
+            ..StatusUpdate::default()
+        }
+    }
+}

@@ -1,0 +1,545 @@
+//! The alarms of one AlarmSet in one place, and their tags: put one by one, deleted by the hundred.
+
+use super::{
+    cloudwatch::{AlarmScope, alarm_arn},
+    desired::{Configuration, Live, Observed, Statistic, Wanted},
+    tags::{AlarmTags, TagsInEvents, presumed},
+};
+use crate::{
+    api::AlarmState,
+    clients::aws::classify,
+    engine::{
+        error::Result,
+        informer::{Consistency, ReadOptions, Snapshot},
+        plan::{Change, Desired, Found, Owner, Verb},
+        stage::{Applied, ChangeOf, Ids, Operation, Seen, Stage},
+    },
+    kinds::mark::Mark,
+};
+use aws_sdk_cloudwatch::{
+    Client,
+    operation::put_metric_alarm::builders::PutMetricAlarmFluentBuilder,
+    types::{self as sdk, ActionConfiguration, AlarmTagsPropagation, Dimension, Tag},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// The alarms of one AlarmSet in one place.
+pub struct Alarms {
+    /// What should be there.
+    pub desired: Desired<String, Configuration>,
+    /// The tags of each of them.
+    tags: BTreeMap<String, AlarmTags>,
+    /// What the names of all the tenant's alarms begin with.
+    prefix: String,
+    /// What the names of this set's alarms begin with.
+    watched_keys: BTreeSet<String>,
+    mark: Mark,
+    watch: Arc<AlarmScope>,
+    options: ReadOptions,
+    scope: String,
+}
+
+impl Alarms {
+    /// The stage of one AlarmSet, whose mark is `mark`, in one place. `prefix` is the tenant's, `interest` the set's own.
+    pub fn new(
+        wanted: &Wanted,
+        prefix: String,
+        watched_keys: BTreeSet<String>,
+        mark: Mark,
+        watch: Arc<AlarmScope>,
+        options: ReadOptions,
+    ) -> Self {
+        let scope = watch.account.identity.scope("cloudwatch");
+        Self {
+            desired: wanted.alarms.clone(),
+            tags: wanted.tags.clone(),
+            prefix,
+            watched_keys,
+            mark,
+            watch,
+            options,
+            scope,
+        }
+    }
+
+    fn found(&self, observed: Snapshot<Observed>) -> Seen<Self> {
+        let found = observed.into_iter().map(|(name, observed)| {
+            let found = Found {
+                id: (),
+                value: observed.configuration.clone(),
+                owner: observed.owner(&self.mark),
+                live: observed.live.clone(),
+            };
+            (name, found)
+        });
+        found.collect()
+    }
+
+    async fn put(
+        &self,
+        name: &str,
+        to: &Configuration,
+        from: Option<&Configuration>,
+    ) -> Result<()> {
+        // AWS ignores the tags of a put that changes an alarm.
+        let tags = from.is_none().then(|| self.tags_of(name));
+        let client = self.watch.account.cloudwatch();
+        let put = put_metric_alarm(&client, name, to, tags.as_ref());
+        let call = self.watch.account.write("cloudwatch", "PutMetricAlarm");
+        let outcome = put.send().await.map(drop);
+        let outcome = outcome.map_err(|error| classify(&call, &error));
+        match &outcome {
+            Ok(()) => self.remember(name, to, from),
+            Err(error) if error.class.may_have_landed() => self.watch.alarms.doubt(name),
+            Err(_) => {}
+        }
+        outcome
+    }
+
+    /// A put that went well leaves an alarm's state as it is; a new one has no data yet.
+    fn remember(&self, name: &str, to: &Configuration, from: Option<&Configuration>) {
+        let AlarmScope { alarms, tags, .. } = &*self.watch;
+        let before = alarms.known(name).remove(name);
+        let live = before.map_or_else(
+            || Live {
+                state: AlarmState::InsufficientData,
+                since: None,
+                reason: String::new(),
+            },
+            |before| before.live.clone(),
+        );
+        let now = Observed {
+            configuration: to.clone(),
+            live,
+            composite: false,
+        };
+        alarms.wrote(name, Some(now));
+        let now = match from {
+            None => Some(self.tags_of(name)),
+            Some(_) if tags.known(name).contains_key(name) => None,
+            Some(from) => presumed(&from.description, &from.tags_in_events, &self.mark),
+        };
+        if let Some(now) = now {
+            tags.wrote(name, Some(now));
+        }
+    }
+
+    /// What it carries from the beginning: never less than whose it is.
+    fn tags_of(&self, name: &str) -> AlarmTags {
+        let tags = self.tags.get(name).cloned();
+        tags.unwrap_or_else(|| AlarmTags::owned(&self.mark))
+    }
+
+    async fn delete(&self, names: Vec<String>) -> Result<()> {
+        let AlarmScope {
+            account,
+            alarms,
+            tags,
+        } = &*self.watch;
+        let call = account.write("cloudwatch", "DeleteAlarms");
+        let delete = account.cloudwatch().delete_alarms();
+        let outcome = delete.set_alarm_names(Some(names.clone())).send().await;
+        let outcome = outcome.map(drop).map_err(|error| classify(&call, &error));
+        for name in &names {
+            match &outcome {
+                Ok(()) => {
+                    alarms.wrote(name, None);
+                    tags.wrote(name, None);
+                }
+                Err(error) if error.class.may_have_landed() => alarms.doubt(name),
+                Err(_) => {}
+            }
+        }
+        outcome
+    }
+}
+
+impl Stage for Alarms {
+    const NAME: &'static str = "alarm";
+    type Key = String;
+    type Value = Configuration;
+    type Id = ();
+    type Live = Live;
+
+    fn scope(&self) -> &str {
+        &self.scope
+    }
+
+    fn desired(&self) -> &Desired<String, Configuration> {
+        &self.desired
+    }
+
+    async fn observe(&self, _: &Ids) -> Result<Seen<Self>> {
+        let observed = self
+            .watch
+            .alarms
+            .snapshot(&self.watched_keys, &self.options);
+        Ok(self.found(observed.await?))
+    }
+
+    async fn confirm(&self, keys: &BTreeSet<String>, _: &Ids) -> Result<Option<Seen<Self>>> {
+        let alarms = &self.watch.alarms;
+        if alarms.is_fresh(self.options.since) {
+            return Ok(None);
+        }
+        Ok(Some(self.found(alarms.confirm(keys, &self.options).await?)))
+    }
+
+    fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
+        self.watch.account.operation(
+            &self.scope,
+            match change.verb() {
+                Verb::Delete => "cloudwatch:DeleteAlarms",
+                _ => "cloudwatch:PutMetricAlarm",
+            },
+        )
+    }
+
+    /// The severity stands in the name, and an alarm whose severity moves is still that alarm.
+    fn identity(&self, key: &String) -> String {
+        let name = key.strip_prefix(&self.prefix).unwrap_or(key);
+        name.split_once('/')
+            .map_or(name, |(_, rest)| rest)
+            .to_owned()
+    }
+
+    fn batch(&self, verb: Verb) -> usize {
+        // DeleteAlarms takes a hundred names, PutMetricAlarm one.
+        if verb == Verb::Delete { 100 } else { 1 }
+    }
+
+    async fn apply(&self, changes: &[ChangeOf<Self>], _: &Ids) -> Vec<Result<Applied>> {
+        let mut outcomes = Vec::with_capacity(changes.len());
+        let mut deleted = Vec::new();
+        for change in changes {
+            let outcome = match change {
+                Change::Create { key, to } => self.put(key, to, None).await,
+                Change::Update { key, to, from, .. } => self.put(key, to, Some(from)).await,
+                Change::Delete { key, .. } => {
+                    deleted.push(key.clone());
+                    continue;
+                }
+                Change::Conflict { .. } => continue,
+            };
+            outcomes.push(outcome.map(|()| Applied::ReconcileResult));
+        }
+        if !deleted.is_empty() {
+            let count = deleted.len();
+            let outcome = self
+                .delete(deleted)
+                .await
+                .map(|()| Applied::ReconcileResult);
+            outcomes.extend(std::iter::repeat_n(outcome, count));
+        }
+        outcomes
+    }
+}
+
+/// The call that makes an alarm, with its tags, or that replaces all of it but its tags.
+fn put_metric_alarm(
+    client: &Client,
+    name: &str,
+    to: &Configuration,
+    tags: Option<&AlarmTags>,
+) -> PutMetricAlarmFluentBuilder {
+    let Configuration {
+        description,
+        namespace,
+        metric_name,
+        dimensions,
+        statistic,
+        period,
+        evaluation_periods,
+        datapoints_to_alarm,
+        comparison_operator,
+        threshold,
+        treat_missing_data,
+        actions_enabled,
+        alarm_actions,
+        ok_actions,
+        tags_in_events,
+        foreign_fields: _,
+    } = to;
+    let dimensions = dimensions
+        .iter()
+        .map(|(name, value)| Dimension::builder().name(name).value(value).build())
+        .collect();
+    let list = |items: &BTreeSet<String>| Some(items.iter().cloned().collect());
+    let put = client
+        .put_metric_alarm()
+        .alarm_name(name)
+        .alarm_description(description)
+        .namespace(namespace)
+        .metric_name(metric_name)
+        .set_dimensions(Some(dimensions))
+        .period(*period)
+        .evaluation_periods(*evaluation_periods)
+        .datapoints_to_alarm(*datapoints_to_alarm)
+        .comparison_operator(sdk::ComparisonOperator::from(comparison_operator.as_str()))
+        .set_threshold(*threshold)
+        .treat_missing_data(treat_missing_data)
+        .actions_enabled(*actions_enabled)
+        .set_alarm_actions(list(alarm_actions))
+        .set_ok_actions(list(ok_actions))
+        .set_action_configuration(action_configuration(tags_in_events))
+        .set_tags(tags.map(sdk_tags));
+    match statistic {
+        Statistic::Plain(statistic) => put.statistic(sdk::Statistic::from(statistic.as_str())),
+        Statistic::Extended(statistic) => put.extended_statistic(statistic),
+    }
+}
+
+/// How CloudWatch is told which tags travel.
+fn action_configuration(tags: &TagsInEvents) -> Option<ActionConfiguration> {
+    let on = || AlarmTagsPropagation::builder().enabled(true);
+    let list = |keys: &BTreeSet<String>| Some(keys.iter().cloned().collect());
+    let propagation = match tags {
+        // Left out, a put turns it off.
+        TagsInEvents::Off => return None,
+        TagsInEvents::All => on(),
+        TagsInEvents::Only(keys) => on().set_included_tag_keys(list(keys)),
+        TagsInEvents::AllBut(keys) => on().set_excluded_tag_keys(list(keys)),
+    };
+    let actions = ActionConfiguration::builder();
+    Some(actions.alarm_tags_propagation(propagation.build()).build())
+}
+
+fn sdk_tags(tags: &AlarmTags) -> Vec<Tag> {
+    let pairs = tags.pairs();
+    pairs
+        .map(|(key, value)| Tag::builder().key(key).value(value).build())
+        .collect()
+}
+
+/// The tags of one AlarmSet's alarms that are ours to set. They are set when an alarm is made; this mends them.
+pub struct Tags {
+    desired: Desired<String, AlarmTags>,
+    watched_keys: BTreeSet<String>,
+    watch: Arc<AlarmScope>,
+    options: ReadOptions,
+    scope: String,
+}
+
+impl Tags {
+    /// The tags of these alarms.
+    pub fn of(alarms: &Alarms) -> Self {
+        Self {
+            desired: Desired {
+                wanted: alarms.tags.clone(),
+                ..Desired::default()
+            },
+            watched_keys: alarms.watched_keys.clone(),
+            watch: alarms.watch.clone(),
+            options: alarms.options.clone(),
+            scope: alarms.scope.clone(),
+        }
+    }
+}
+
+/// The tags of what is wanted, as far as they are known. Of an alarm that is not ours, and of one whose tags
+/// nobody has read, there is nothing to say.
+fn as_known(
+    wanted: &BTreeMap<String, AlarmTags>,
+    known: &Snapshot<AlarmTags>,
+    is_ours: impl Fn(&str) -> bool,
+) -> Seen<Tags> {
+    let seen = wanted.iter().map(|(name, wanted)| {
+        let tags = known.get(name).filter(|_| is_ours(name));
+        let found = Found {
+            id: (),
+            value: tags.map_or_else(|| wanted.clone(), |tags| (**tags).clone()),
+            owner: Owner::Us,
+            live: (),
+        };
+        (name.clone(), found)
+    });
+    seen.collect()
+}
+
+impl Stage for Tags {
+    const NAME: &'static str = "alarm tag";
+    const NEEDS: &'static [&'static str] = &[Alarms::NAME];
+    type Key = String;
+    type Value = AlarmTags;
+    type Id = ();
+    type Live = ();
+
+    fn scope(&self) -> &str {
+        &self.scope
+    }
+
+    fn desired(&self) -> &Desired<String, AlarmTags> {
+        &self.desired
+    }
+
+    /// As they are known. They are read one by one and rarely, so nobody waits for that unless somebody
+    /// has asked for it; of what is not known yet nothing is to be said.
+    async fn observe(&self, ids: &Ids) -> Result<Seen<Self>> {
+        let tags = &self.watch.tags;
+        if self.options.consistency == Consistency::Now {
+            tags.snapshot(&self.watched_keys, &self.options).await?;
+        }
+        let known = self
+            .watched_keys
+            .iter()
+            .flat_map(|prefix| tags.known(prefix));
+        let known: BTreeMap<_, _> = known.collect();
+        Ok(as_known(&self.desired.wanted, &known, |name| {
+            ids.get(Alarms::NAME, name).is_some() || ids.is_new(Alarms::NAME, name)
+        }))
+    }
+
+    fn operation(&self, _: &ChangeOf<Self>) -> Operation<'_> {
+        let account = &self.watch.account;
+        account.operation(&self.scope, "cloudwatch:TagResource")
+    }
+
+    async fn apply(&self, changes: &[ChangeOf<Self>], _: &Ids) -> Vec<Result<Applied>> {
+        let AlarmScope { account, tags, .. } = &*self.watch;
+        let mut outcomes = Vec::with_capacity(changes.len());
+        for change in changes {
+            let (key, before, to) = match change {
+                Change::Create { key, to } => (key, AlarmTags::default(), to),
+                Change::Update { key, from, to, .. } => (key, from.clone(), to),
+                Change::Delete { .. } | Change::Conflict { .. } => continue,
+            };
+            let request = account.cloudwatch().tag_resource();
+            let request = request.set_tags(Some(sdk_tags(to)));
+            let call = account.write("cloudwatch", "TagResource");
+            let outcome = request.resource_arn(alarm_arn(account, key)).send().await;
+            let outcome = outcome.map_err(|error| classify(&call, &error));
+            if outcome.is_ok() {
+                tags.wrote(key, Some(to.over(&before)));
+            }
+            outcomes.push(outcome.map(|_| Applied::ReconcileResult));
+        }
+        outcomes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::Severity,
+        engine::plan::diff,
+        kinds::{
+            alarm_set::{cloudwatch, desired::Member, tags::Key},
+            mark::Cluster,
+        },
+    };
+    use aws_sdk_cloudwatch::{Config, config::BehaviorVersion, types::MetricAlarm};
+
+    fn tags(environment: Option<&str>) -> AlarmTags {
+        let cluster = Cluster {
+            name: "eu".into(),
+            uid: "0a1b2c3d".into(),
+        };
+        let member = Member {
+            alarm: "p95".into(),
+            environment: environment.map(str::to_owned),
+            severity: Severity::Warning,
+        };
+        let mark = Mark::of(&cluster, "AlarmSet", "vsu", "golden");
+        AlarmTags::of(&mark, "golden", &member)
+    }
+
+    fn configuration(tags_in_events: TagsInEvents) -> Configuration {
+        Configuration {
+            tags_in_events,
+            ..cloudwatch::configuration(&MetricAlarm::builder().build())
+        }
+    }
+
+    /// Whatever is asked for comes back as what it was: else there is a put every pass.
+    #[test]
+    fn which_tags_travel_is_read_as_it_was_written() {
+        let keys = || BTreeSet::from(["cost".to_owned(), "team".into()]);
+        for tags in [
+            TagsInEvents::Off,
+            TagsInEvents::All,
+            TagsInEvents::ours(),
+            TagsInEvents::Only(keys()),
+            TagsInEvents::AllBut(keys()),
+        ] {
+            let alarm =
+                MetricAlarm::builder().set_action_configuration(action_configuration(&tags));
+            let read = cloudwatch::configuration(&alarm.build());
+            assert_eq!(read, configuration(tags));
+        }
+    }
+
+    #[test]
+    fn tags_go_with_the_call_that_makes_an_alarm_and_with_no_other() {
+        let version = BehaviorVersion::v2026_01_12();
+        let client = Client::from_conf(Config::builder().behavior_version(version).build());
+        let (tags, to) = (tags(Some("prod")), configuration(TagsInEvents::ours()));
+        for given in [Some(&tags), None] {
+            let put = put_metric_alarm(&client, "a", &to, given);
+            let carried = put.get_tags().clone().map(|all| {
+                let pairs = all
+                    .iter()
+                    .map(|tag| (tag.key().unwrap(), tag.value().unwrap()));
+                (all.len(), AlarmTags::among(pairs))
+            });
+            assert_eq!(carried, given.map(|tags| (4, tags.clone())));
+            // The owner's comes first.
+            let first = put.get_tags().as_ref().and_then(|all| all[0].key());
+            assert_eq!(first, given.map(|_| Key::Owner.as_str()));
+            let actions = put.get_action_configuration().clone().unwrap();
+            let travel = actions.alarm_tags_propagation().unwrap();
+            assert_eq!(travel.enabled(), Some(true));
+            assert_eq!(
+                travel.included_tag_keys(),
+                ["campanile-alarm", "campanile-environment", "campanile-set"]
+            );
+            assert_eq!(travel.excluded_tag_keys, None, "AWS takes one of both");
+        }
+    }
+
+    /// What is known of an alarm's tags, whether it is ours, and whether they are set again.
+    #[test]
+    fn tags_are_mended_on_what_is_ours_where_they_are_known() {
+        let (a, right) = ("a".to_owned(), tags(None));
+        let wanted = BTreeMap::from([(a.clone(), right.clone())]);
+        let (damaged, stray) = (
+            AlarmTags::among([("campanile-set", "silver")]),
+            tags(Some("prod")),
+        );
+        for (known, is_ours, mends) in [
+            (Some(&right), true, false),
+            (Some(&damaged), true, true),
+            (Some(&damaged), false, false),
+            (Some(&stray), true, false),
+            (None, true, false),
+        ] {
+            let known: BTreeMap<_, _> = known
+                .map(|tags| (a.clone(), Arc::new(tags.clone())))
+                .into_iter()
+                // Not wanted: no business of this stage.
+                .chain([("b".to_owned(), Arc::new(damaged.clone()))])
+                .collect();
+            let seen = as_known(&wanted, &known, |name| is_ours && name == "a");
+            let desired = Desired {
+                wanted: wanted.clone(),
+                ..Desired::default()
+            };
+            let changes = diff(&desired, &seen);
+            let mended: Vec<_> = changes
+                .iter()
+                .map(|change| match change {
+                    Change::Update { key, from, to, .. } => (key, from, to),
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            let expected: Vec<_> = mends
+                .then_some((&a, &damaged, &right))
+                .into_iter()
+                .collect();
+            assert_eq!(mended, expected, "{known:?}, ours: {is_ours}");
+        }
+    }
+}

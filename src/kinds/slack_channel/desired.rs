@@ -1,0 +1,546 @@
+//! From a SlackChannel to what should be in Slack, and which channel there is meant. Pure.
+
+use crate::{
+    api::{AdoptionPolicy, Creating, SlackChannel, Visibility},
+    clients::slack::{Channel, plain},
+    engine::{
+        error::{Class, Error},
+        plan::{Desired, Value},
+    },
+};
+use std::{collections::BTreeMap, fmt};
+
+/// A channel's configuration, as far as the bot need not be in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configuration {
+    /// Who can see it.
+    pub visibility: Visibility,
+    /// Whether nothing can be written into it any more.
+    pub archived: bool,
+}
+
+impl Configuration {
+    /// Of a channel that was seen.
+    pub fn of(channel: &Channel) -> Self {
+        Self {
+            visibility: if channel.is_private {
+                Visibility::Private
+            } else {
+                Visibility::Public
+            },
+            archived: channel.is_archived,
+        }
+    }
+}
+
+impl Value for Configuration {
+    fn covers(&self, seen: &Self) -> bool {
+        self == seen
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        let archived = if self.archived { "yes" } else { "" };
+        vec![
+            ("visibility", format!("{:?}", self.visibility)),
+            ("archived", archived.into()),
+        ]
+    }
+}
+
+/// Whether the bot is in the channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Membership(pub bool);
+
+impl Value for Membership {
+    fn covers(&self, seen: &Self) -> bool {
+        self == seen
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        let member = if self.0 { "yes" } else { "no" };
+        vec![("member", member.into())]
+    }
+}
+
+/// What the bot can change of a channel that it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Detail {
+    /// What it is called.
+    Name,
+    /// What stands at its head.
+    Topic,
+    /// What it is for.
+    Purpose,
+}
+
+impl fmt::Display for Detail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Name => "name",
+            Self::Topic => "topic",
+            Self::Purpose => "purpose",
+        })
+    }
+}
+
+/// Such a text as people read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text(pub String);
+
+impl Text {
+    /// What is left of it where emoji are written out or are not: Slack turns a 🔥 into `:fire:`.
+    fn without_emoji(&self) -> String {
+        let mut plain = String::new();
+        let mut rest = self.0.as_str();
+        while let Some(at) = rest.find(':') {
+            let (before, from) = rest.split_at(at);
+            plain.push_str(before);
+            let name = from[1..].find(':').map(|end| &from[1..=end]);
+            let is_name = |name: &&str| {
+                let fits =
+                    |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_+-".contains(c);
+                !name.is_empty()
+                    && name.chars().all(fits)
+                    && !name.chars().all(|c| c.is_ascii_digit())
+            };
+            match name.filter(is_name) {
+                Some(name) => rest = &from[name.len() + 2..],
+                None => {
+                    plain.push(':');
+                    rest = &from[1..];
+                }
+            }
+        }
+        plain.push_str(rest);
+        // Symbols, their variants and what joins them; letters of all languages stay.
+        let is_emoji = |c: char| matches!(c, '\u{200d}' | '\u{2190}'..='\u{2bff}' | '\u{fe0f}' | '\u{1f000}'..='\u{1faff}');
+        let words: Vec<_> = plain
+            .split(|c: char| is_emoji(c) || c.is_whitespace())
+            .collect();
+        let words = words.into_iter().filter(|word| !word.is_empty());
+        words.collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl Value for Text {
+    fn covers(&self, seen: &Self) -> bool {
+        // Slack takes what looks like an address for one, and answers with markup.
+        let read = |text: &str| {
+            let text = plain(text);
+            Self(text.split_whitespace().collect::<Vec<_>>().join(" "))
+        };
+        let (wanted, seen) = (read(&self.0), read(&seen.0));
+        wanted == seen || wanted.has_emoji() && wanted.without_emoji() == seen.without_emoji()
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        vec![("text", self.0.clone())]
+    }
+}
+
+impl Text {
+    /// Whether Slack may write it otherwise than we do.
+    fn has_emoji(&self) -> bool {
+        self.without_emoji() != self.0.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// That somebody has been invited. There is nothing more to it: who leaves has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Invited;
+
+impl Value for Invited {
+    fn covers(&self, _: &Self) -> bool {
+        true
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+}
+
+/// Whether messages can be posted by a webhook; why not, if not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Posting(pub Result<(), String>);
+
+impl Value for Posting {
+    fn covers(&self, seen: &Self) -> bool {
+        self.0.is_ok() == seen.0.is_ok()
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        let takes = self.0.as_ref().err();
+        vec![("takes messages", takes.map_or("yes", |_| "no").into())]
+    }
+}
+
+/// The channel that a spec asks for, by its name.
+pub fn channel(object: &SlackChannel) -> Desired<String, Configuration> {
+    let name = object.spec.channel.iter();
+    let wanted = name.map(|name| {
+        let configuration = Configuration {
+            visibility: object.spec.visibility,
+            archived: false,
+        };
+        (name.clone(), configuration)
+    });
+    Desired {
+        wanted: wanted.collect(),
+        held: BTreeMap::new(),
+        adoption: object.spec.adoption_policy,
+    }
+}
+
+/// The details that a spec asks for.
+pub fn details(object: &SlackChannel) -> Desired<Detail, Text> {
+    let asked = [
+        (Detail::Name, &object.spec.channel),
+        (Detail::Topic, &object.spec.topic),
+        (Detail::Purpose, &object.spec.purpose),
+    ];
+    let wanted = asked
+        .into_iter()
+        .filter_map(|(about, text)| Some((about, Text(text.clone()?))));
+    Desired {
+        wanted: wanted.collect(),
+        ..Desired::default()
+    }
+}
+
+/// Whom a spec invites.
+pub fn invitations(object: &SlackChannel) -> Desired<String, Invited> {
+    let asked = object.spec.invite.iter();
+    Desired {
+        wanted: asked.map(|entry| (entry.clone(), Invited)).collect(),
+        ..Desired::default()
+    }
+}
+
+/// By what an object knows its channel.
+#[derive(Clone, Debug, Default)]
+pub struct Claim {
+    /// What the spec calls it; `None` where the object is being deleted.
+    pub name: Option<String>,
+    /// Slack's id of it, if it has been made or found.
+    pub id: Option<String>,
+    /// When it was made.
+    pub created: Option<i64>,
+    /// That it was about to be made.
+    pub creating: Option<Creating>,
+    /// What is done about one that is there already.
+    pub adoption: AdoptionPolicy,
+    /// Who else looks after channels, for people, by the channels' ids.
+    pub elsewhere: BTreeMap<String, String>,
+    /// Whether only those can see it who were invited.
+    pub private: bool,
+}
+
+/// Which channel is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pick<'a> {
+    /// This one, and it is ours to look after.
+    Ours(&'a Channel),
+    /// This one has the name, and it is not ours.
+    Taken(&'a Channel),
+    /// None: it is to be made.
+    None,
+    /// One that cannot be seen any more, and is not to be made twice.
+    Lost,
+}
+
+/// How far the clocks of Slack and of this cluster may be apart.
+const SKEW: i64 = 300;
+
+impl Claim {
+    /// The names by which it is looked for: as the spec has it, and as it was about to be made.
+    pub fn sought(&self) -> impl Iterator<Item = &str> {
+        let creating = self.creating.as_ref().map(|creating| &creating.channel);
+        let names = self.name.iter().chain(creating);
+        names.map(String::as_str)
+    }
+
+    /// Which channel is meant, of the one with the id and those with the names. `bot` is who we are in Slack.
+    pub fn pick<'a>(
+        &self,
+        bot: &str,
+        by_id: Option<&'a Channel>,
+        by_name: &[&'a Channel],
+    ) -> Pick<'a> {
+        // Once archived it keeps its name, and nobody can rename it: another name asks for another channel.
+        let left_behind = |channel: &Channel| {
+            channel.is_archived && self.name.as_ref().is_some_and(|name| *name != channel.name)
+        };
+        if let Some(channel) = by_id.filter(|channel| !left_behind(channel)) {
+            return Pick::Ours(channel);
+        }
+        let elsewhere = |channel: &Channel| self.elsewhere.contains_key(&channel.id);
+        // Slack gives a channel another id when it changes what it is, and keeps when it was made.
+        let renumbered = |named: &Channel| {
+            self.id.is_some() && by_id.is_none() && self.created == Some(named.created)
+        };
+        let made = |named: &Channel| {
+            self.creating.as_ref().is_some_and(|creating| {
+                creating.channel == named.name
+                    && named.creator == bot
+                    && named.created >= creating.since - SKEW
+                    && !named.is_archived
+            })
+        };
+        let mut ours = by_name.iter().filter(|named| !elsewhere(named));
+        if let Some(named) = ours.find(|named| renumbered(named) || made(named)) {
+            return Pick::Ours(named);
+        }
+        let mut named = by_name.iter();
+        let Some(named) = named.find(|named| self.name.as_ref() == Some(&named.name)) else {
+            // Nothing is wanted, or nothing has the name.
+            let lost = self.id.is_some() && by_id.is_none();
+            return if lost && self.private {
+                Pick::Lost
+            } else {
+                Pick::None
+            };
+        };
+        if self.adoption != AdoptionPolicy::Never && !elsewhere(named) {
+            Pick::Ours(named)
+        } else {
+            Pick::Taken(named)
+        }
+    }
+}
+
+/// Why nobody but a person can bring a channel from one configuration to the other, if so.
+pub fn objection(name: &str, from: &Configuration, to: &Configuration) -> Option<Error> {
+    let message = if from.archived {
+        format!(
+            "channel {name} is archived, and a bot cannot undo that: unarchive it in Slack and invite the bot, or give spec.channel another name"
+        )
+    } else if from.visibility != to.visibility {
+        format!(
+            "channel {name} is {:?} and spec.visibility is {:?}: only a person can convert it; convert it in Slack, or choose another channel",
+            from.visibility, to.visibility
+        )
+    } else {
+        return None;
+    };
+    Some(Error::new(Class::Rejected, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(id: &str, name: &str) -> Channel {
+        Channel {
+            id: id.into(),
+            name: name.into(),
+            is_private: false,
+            is_archived: false,
+            is_member: true,
+            creator: "UBOT".into(),
+            created: 1000,
+            topic: String::new(),
+            purpose: String::new(),
+            members: None,
+        }
+    }
+
+    fn claim() -> Claim {
+        Claim {
+            name: Some("alerts".into()),
+            ..Claim::default()
+        }
+    }
+
+    #[test]
+    fn the_channel_that_is_meant() {
+        let mine = seen("C1", "alerts");
+        let renamed = seen("C1", "alarms");
+        let archived = Channel {
+            is_archived: true,
+            ..renamed.clone()
+        };
+        let other = Channel {
+            created: 2000,
+            creator: "UANN".into(),
+            ..seen("C2", "alerts")
+        };
+        let moved = seen("C3", "alerts");
+        let known = Claim {
+            id: Some("C1".into()),
+            created: Some(1000),
+            ..claim()
+        };
+        let private = Claim {
+            private: true,
+            ..known.clone()
+        };
+        let adopting = Claim {
+            adoption: AdoptionPolicy::IfExists,
+            ..claim()
+        };
+        let taken = Claim {
+            elsewhere: [("C2".to_owned(), "SlackChannel ns/b".to_owned())].into(),
+            ..adopting.clone()
+        };
+        let going = Claim {
+            name: None,
+            ..known.clone()
+        };
+        for (what, claim, by_id, by_name, pick) in [
+            (
+                "by its id",
+                &known,
+                Some(&mine),
+                Some(&mine),
+                Pick::Ours(&mine),
+            ),
+            (
+                "renamed by a person",
+                &known,
+                Some(&renamed),
+                None,
+                Pick::Ours(&renamed),
+            ),
+            (
+                "archived, and another is asked for",
+                &known,
+                Some(&archived),
+                None,
+                Pick::None,
+            ),
+            (
+                "archived, and another takes the name",
+                &known,
+                Some(&archived),
+                Some(&other),
+                Pick::Taken(&other),
+            ),
+            (
+                "with another id",
+                &known,
+                None,
+                Some(&moved),
+                Pick::Ours(&moved),
+            ),
+            (
+                "deleted, and its name taken",
+                &known,
+                None,
+                Some(&other),
+                Pick::Taken(&other),
+            ),
+            ("deleted", &known, None, None, Pick::None),
+            ("private and out of sight", &private, None, None, Pick::Lost),
+            ("new", &claim(), None, None, Pick::None),
+            (
+                "somebody's",
+                &claim(),
+                None,
+                Some(&other),
+                Pick::Taken(&other),
+            ),
+            ("adopted", &adopting, None, Some(&other), Pick::Ours(&other)),
+            (
+                "another object's",
+                &taken,
+                None,
+                Some(&other),
+                Pick::Taken(&other),
+            ),
+            ("going", &going, Some(&mine), None, Pick::Ours(&mine)),
+            ("gone", &going, None, Some(&other), Pick::None),
+        ] {
+            assert_eq!(
+                claim.pick("UBOT", by_id, by_name.as_slice()),
+                pick,
+                "{what}"
+            );
+        }
+    }
+
+    /// The answer to a create may be lost; by what was noted before it the channel is known again.
+    #[test]
+    fn what_we_were_about_to_make_is_ours_and_nothing_else() {
+        let creating = |since: i64| Claim {
+            creating: Some(Creating {
+                channel: "alerts".into(),
+                since,
+            }),
+            ..claim()
+        };
+        let mine = seen("C1", "alerts");
+        let by_hand = Channel {
+            creator: "UANN".into(),
+            ..mine.clone()
+        };
+        let other = seen("C1", "other");
+        for (claim, named, ours) in [
+            (creating(1000), &mine, true),
+            (creating(1000 + SKEW), &mine, true),
+            (creating(1001 + SKEW), &mine, false),
+            (creating(1000), &by_hand, false),
+            (creating(1000), &other, false),
+        ] {
+            let pick = claim.pick("UBOT", None, &[named]);
+            assert_eq!(pick == Pick::Ours(named), ours, "{claim:?} {named:?}");
+        }
+        let taken = Claim {
+            elsewhere: [("C1".to_owned(), "SlackChannel ns/b".to_owned())].into(),
+            ..creating(1000)
+        };
+        assert_eq!(taken.pick("UBOT", None, &[&mine]), Pick::Taken(&mine));
+        // Another name was asked for before anybody knew what had become of the first.
+        let renamed = Claim {
+            name: Some("alarms".into()),
+            ..creating(1000)
+        };
+        assert_eq!(renamed.sought().collect::<Vec<_>>(), ["alarms", "alerts"]);
+        assert_eq!(renamed.pick("UBOT", None, &[&mine]), Pick::Ours(&mine));
+        assert_eq!(renamed.pick("UBOT", None, &[&by_hand]), Pick::None);
+        let going = Claim {
+            name: None,
+            ..creating(1000)
+        };
+        assert_eq!(going.sought().collect::<Vec<_>>(), ["alerts"]);
+        assert_eq!(going.pick("UBOT", None, &[&mine]), Pick::Ours(&mine));
+    }
+
+    #[test]
+    fn texts_are_the_same_however_slack_writes_them() {
+        for (wanted, seen, same) in [
+            ("Runs of VSU", "Runs of VSU", true),
+            ("a < b & c", "a &lt; b &amp; c", true),
+            ("see https://a.example", "see <https://a.example>", true),
+            ("of  the\nweek ", "of the week", true),
+            ("a", "b", false),
+            ("on fire 🔥", "on fire :fire:", true),
+            ("🔥 on ✅ fire", ":fire: on :white_check_mark: fire", true),
+            ("on fire 🔥", "on fire", true),
+            ("on fire", "on fire :fire:", false),
+            ("at 10:30:15", "at 10:30:15", true),
+            ("at 10:30:15", "at 10:45:15", false),
+            ("a 🔥", "b :fire:", false),
+        ] {
+            let (wanted, seen) = (Text(wanted.into()), Text(seen.into()));
+            assert_eq!(wanted.covers(&seen), same, "{wanted:?} {seen:?}");
+        }
+    }
+
+    #[test]
+    fn what_only_a_person_can_do_is_said() {
+        let channel = |visibility, archived| Configuration {
+            visibility,
+            archived,
+        };
+        let wanted = channel(Visibility::Public, false);
+        let told = |from| objection("alerts", &from, &wanted).map(|error| error.message);
+        assert_eq!(told(wanted.clone()), None);
+        let archived = told(channel(Visibility::Public, true)).unwrap();
+        assert!(archived.contains("unarchive it in Slack"), "{archived}");
+        let private = told(channel(Visibility::Private, false)).unwrap();
+        assert!(
+            private.contains("only a person can convert it"),
+            "{private}"
+        );
+    }
+}

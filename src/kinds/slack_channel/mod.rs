@@ -1,0 +1,519 @@
+//! SlackChannel: channels in Slack, and how messages get into them.
+
+pub mod desired;
+pub mod message;
+pub mod notify;
+pub mod report;
+pub mod stages;
+pub mod way_in;
+pub mod workspace;
+
+use crate::{
+    api::{
+        Creating, KeyRef, SLACK_PREFIX, SlackChannel, SlackChannelStatus, SlackTarget, Visibility,
+    },
+    clients::{
+        secret::Secret,
+        slack::{bot_token, webhook_url},
+    },
+    engine::{
+        error::{Class, Error, On, Result},
+        plan::{Desired, Step},
+        stage::{DynStage, Stage as _, StageRun},
+    },
+    kinds::{
+        Clock, Common, CredentialsOf, Kind, Outcome, Policies, StageContext, Stages, Status,
+        StatusUpdate, Target,
+        cluster_view::{ClusterView, Purpose},
+        installation::Installation,
+    },
+};
+use desired::Claim;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret as KubeSecret;
+use kube::ResourceExt;
+use report::{CHANNEL_READY, View, WEBHOOK_READY};
+use stages::{Channel, Declared, Details, Ground, IncomingWebhook, Invitations, Member};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+use workspace::{Access, SlackScope, TEAM, id_key, name_key, webhook_key};
+
+/// What a SlackChannel refers to.
+pub struct Inputs {
+    /// The token, where a channel is looked after; the error where it cannot be read, and there is a webhook
+    /// that needs none.
+    pub token: Option<Result<Token>>,
+    /// The webhook's URL; the error where it cannot be read.
+    pub webhook: Option<Result<Secret>>,
+    /// Whether the webhook need not be asked, since status says that it takes messages.
+    pub webhook_is_known: bool,
+    /// Who else looks after channels, for people, by the channels' ids.
+    pub elsewhere: BTreeMap<String, String>,
+}
+
+/// A bot token, and whose it is.
+pub struct Token {
+    /// The token.
+    pub secret: Secret,
+    /// For people: where it was read.
+    pub source: String,
+}
+
+/// The stages of a SlackChannel.
+pub struct SlackChannelStages {
+    /// That the webhook takes messages.
+    pub webhook: StageRun<IncomingWebhook>,
+    /// The channel itself; nothing where the object is a webhook alone.
+    pub channel: Option<ChannelStages>,
+}
+
+/// The stages of what takes a token.
+pub struct ChannelStages {
+    /// The channel.
+    pub channel: StageRun<Channel>,
+    /// That the bot is in it.
+    pub member: StageRun<Member>,
+    /// Its name, topic and purpose.
+    pub details: StageRun<Details>,
+    /// Who is invited.
+    pub invitations: StageRun<Invitations>,
+    /// What they all go by.
+    pub ground: Arc<Ground>,
+}
+
+impl Stages for SlackChannelStages {
+    fn row(&mut self) -> Vec<&mut dyn DynStage> {
+        let mut row: Vec<&mut dyn DynStage> = vec![&mut self.webhook];
+        if let Some(ChannelStages {
+            channel,
+            member,
+            details,
+            invitations,
+            ground: _,
+        }) = &mut self.channel
+        {
+            row.push(channel);
+            row.push(member);
+            row.push(details);
+            row.push(invitations);
+        }
+        row
+    }
+}
+
+impl Target for SlackTarget {
+    /// An object has one channel, by whichever token.
+    fn same_place(&self, _: &Self) -> bool {
+        true
+    }
+
+    fn place(&self) -> String {
+        "slack".into()
+    }
+}
+
+impl Status for SlackChannelStatus {
+    type Target = SlackTarget;
+
+    fn common(&mut self) -> Common<'_> {
+        Common {
+            conditions: &mut self.conditions,
+            observed_generation: &mut self.observed_generation,
+            last_handled_reconcile_at: &mut self.last_handled_reconcile_at,
+            applied_digest: &mut self.applied_digest,
+            drift: &mut self.drift,
+            drift_count: &mut self.drift_count,
+        }
+    }
+
+    fn targets(&mut self) -> &mut Vec<SlackTarget> {
+        &mut self.targets
+    }
+}
+
+/// The names of the Secrets that a channel refers to.
+pub fn secret_names(channel: &SlackChannel) -> BTreeSet<&str> {
+    let spec = &channel.spec;
+    let named = [&spec.token_secret_ref, &spec.webhook_secret_ref];
+    let named = named.into_iter().flatten();
+    named.map(|reference| reference.name.as_str()).collect()
+}
+
+/// What of a channel matters to those whose messages go there.
+pub fn offered(channel: &SlackChannel) -> (Option<&str>, Vec<(&str, &str, &str)>) {
+    let status = channel.status.as_ref();
+    let conditions = status.into_iter().flat_map(|status| &status.conditions);
+    let own = conditions.filter(|one| matches!(&*one.type_, CHANNEL_READY | WEBHOOK_READY));
+    (
+        status.and_then(|status| status.channel_id.as_deref()),
+        own.map(|one| {
+            // Why it is not is told on, and may become another reason.
+            let why = if one.status == "False" {
+                &*one.message
+            } else {
+                ""
+            };
+            (&*one.type_, &*one.status, why)
+        })
+        .collect(),
+    )
+}
+
+/// Where a Secret's key is, for people.
+fn place_of(namespace: &str, reference: &KeyRef) -> String {
+    format!(
+        "Secret {namespace}/{}, key {}",
+        reference.name, reference.key
+    )
+}
+
+impl Kind for SlackChannel {
+    const KIND: &'static str = "SlackChannel";
+    type Status = SlackChannelStatus;
+    type Inputs = Inputs;
+    type Stages = SlackChannelStages;
+    type Watch = SlackScope;
+
+    fn status(&self) -> Option<&SlackChannelStatus> {
+        self.status.as_ref()
+    }
+
+    fn policies(&self) -> Policies {
+        Policies {
+            suspend: self.spec.suspend,
+            drift: self.spec.drift_policy,
+            deletion: self.spec.deletion_policy,
+        }
+    }
+
+    fn watched_keys(&self, _: &SlackTarget, _: &Installation) -> BTreeSet<String> {
+        let namespace = self.namespace().unwrap_or_default();
+        let status = self.status.as_ref();
+        let id = status.and_then(|status| status.channel_id.as_deref());
+        let webhook = self.spec.webhook_secret_ref.as_ref();
+        let webhook = webhook.map(|at| webhook_key(&namespace, &at.name, &at.key));
+        let name = self.spec.channel.as_deref().map(name_key);
+        // What the token may do changes what can be done.
+        let team = name.is_some().then(|| TEAM.to_owned());
+        id.map(id_key)
+            .into_iter()
+            .chain(name)
+            .chain(webhook)
+            .chain(team)
+            .collect()
+    }
+
+    async fn dereference(&self, cluster: &ClusterView<'_>) -> Result<Inputs> {
+        let namespace = self.namespace().unwrap_or_default();
+        let token = match &self.spec.channel {
+            Some(channel) => Some(self.token(channel, &namespace, cluster).await),
+            None => None,
+        };
+        // What is going is the channel.
+        let going = self.metadata.deletion_timestamp.is_some();
+        let alone = going || self.spec.webhook_secret_ref.is_none();
+        if let Some(Err(error)) = token.as_ref().filter(|_| alone) {
+            return Err(error.clone());
+        }
+        let webhook = match &self.spec.webhook_secret_ref {
+            Some(reference) => Some(webhook(&namespace, reference, cluster).await),
+            None => None,
+        };
+        let mut elsewhere = BTreeMap::new();
+        if self.spec.channel.is_some() {
+            let others = cluster.list_everywhere::<SlackChannel>(&namespace).await?;
+            let others = others.into_iter().filter(|other| {
+                (other.namespace(), other.name_any()) != (self.namespace(), self.name_any())
+            });
+            elsewhere.extend(others.filter_map(|other| {
+                let id = other.status.as_ref()?.channel_id.clone()?;
+                Some((id, who(&other, &namespace)))
+            }));
+        }
+        Ok(Inputs {
+            token,
+            webhook,
+            webhook_is_known: self.knows_webhook(&namespace, cluster),
+            elsewhere,
+        })
+    }
+
+    fn target(&self, inputs: &Inputs, _: &Installation) -> Option<SlackTarget> {
+        let token = match &inputs.token {
+            Some(Ok(token)) => token.source.clone(),
+            Some(Err(_)) => self.source(),
+            None => "no token".into(),
+        };
+        Some(SlackTarget { token })
+    }
+
+    fn access(
+        &self,
+        _: &SlackTarget,
+        inputs: Result<&Inputs, &Error>,
+        installation: &Installation,
+    ) -> Result<CredentialsOf<Self>> {
+        let inputs = inputs.map_err(Clone::clone)?;
+        Ok(match &inputs.token {
+            Some(Ok(token)) => Access::by_token(token.secret.clone(), &installation.digester),
+            Some(Err(_)) | None => Access::by_webhooks(&self.namespace().unwrap_or_default()),
+        })
+    }
+
+    fn stages(&self, place: &StageContext<'_, Self>) -> SlackChannelStages {
+        let namespace = self.namespace().unwrap_or_default();
+        let (status, inputs) = (place.status, place.inputs);
+        let claim = Claim {
+            name: inputs.and_then(|_| self.spec.channel.clone()),
+            id: status.channel_id.clone(),
+            created: status.channel_created,
+            creating: status.creating.clone(),
+            adoption: self.spec.adoption_policy,
+            elsewhere: inputs
+                .map(|inputs| inputs.elsewhere.clone())
+                .unwrap_or_default(),
+            private: self.spec.visibility == Visibility::Private,
+        };
+        // What is going is not missed.
+        let claim = Claim {
+            private: claim.private && claim.name.is_some(),
+            ..claim
+        };
+        let token = inputs.and_then(|inputs| inputs.token.as_ref());
+        let unread = token.and_then(|token| token.as_ref().err());
+        let is_read = unread.is_none();
+        let ground = Arc::new(Ground::new(
+            place.watch.clone(),
+            place.options.clone(),
+            claim,
+            status.workspace.as_ref().map(|known| known.team_id.clone()),
+            place.target.token.clone(),
+            self.spec.webhook_secret_ref.is_none(),
+            unread.cloned(),
+        ));
+        let reference = self
+            .spec
+            .webhook_secret_ref
+            .as_ref()
+            .filter(|_| inputs.is_some());
+        let name = reference.map(|reference| {
+            let key = webhook_key(&namespace, &reference.name, &reference.key);
+            (key, place_of(&namespace, reference))
+        });
+        let url = inputs.and_then(|inputs| inputs.webhook.as_ref());
+        let is_known = inputs.is_some_and(|inputs| inputs.webhook_is_known);
+        let webhook = IncomingWebhook::new(name, url, is_known, ground.clone());
+        let managed = self.spec.channel.as_ref();
+        // Without its token it is told why it cannot be looked after.
+        let managed = managed.filter(|_| ground.watch.sight.is_some() || !is_read);
+        let channel = managed.map(|name| {
+            let declared = Declared {
+                name: name.clone(),
+                ground: ground.clone(),
+            };
+            let (channel, details, invitations) = match inputs {
+                Some(_) => (
+                    desired::channel(self),
+                    desired::details(self),
+                    desired::invitations(self),
+                ),
+                None => (Desired::default(), Desired::default(), Desired::default()),
+            };
+            let invited = status.invited.iter().cloned().collect();
+            ChannelStages {
+                channel: StageRun::new(Channel::new(channel, ground.clone())),
+                member: StageRun::new(Member::new(declared.clone())),
+                details: StageRun::new(Details::new(details, declared.clone())),
+                invitations: StageRun::new(Invitations::new(invitations, declared, invited)),
+                ground,
+            }
+        });
+        SlackChannelStages {
+            webhook: StageRun::new(webhook),
+            channel,
+        }
+    }
+
+    /// Of what was wiped nobody can say that.
+    fn made_nothing(status: &SlackChannelStatus) -> bool {
+        let seen = !status.conditions.is_empty();
+        seen && status.channel_id.is_none() && status.creating.is_none()
+    }
+
+    fn intend(status: &mut SlackChannelStatus, step: &Step) {
+        if step.stage == Channel::NAME {
+            status.creating = Some(Creating {
+                channel: step.key.clone(),
+                since: Timestamp::now().as_second(),
+            });
+        }
+    }
+
+    fn record(status: &mut SlackChannelStatus, step: &Step, id: &str) {
+        if step.stage == Channel::NAME {
+            status.channel_id = Some(id.to_owned());
+            status.channel = Some(step.key.clone());
+            status.creating = None;
+            // Another channel: nobody has been invited to it yet.
+            status.invited.clear();
+        }
+    }
+
+    fn report(
+        &self,
+        outcome: &Outcome<Self>,
+        status: &mut SlackChannelStatus,
+        _: Clock,
+    ) -> StatusUpdate {
+        let mut findings = StatusUpdate::default();
+        let read = outcome.inputs.as_ref().and_then(|read| read.as_ref().err());
+        let unread = read.filter(|_| self.spec.channel.is_some());
+        findings.conditions.extend(unread.and_then(report::unread));
+        let Some(place) = outcome.current() else {
+            return findings;
+        };
+        let view = View::of(place);
+        if self.spec.channel.is_some() {
+            let row = place.stages.as_ref().ok();
+            if let Some(row) = row.and_then(|row| row.channel.as_ref()) {
+                let sighting = row.channel.stage.sighting();
+                let sighting = sighting.as_ref().filter(|_| row.channel.seen.is_some());
+                let invited = row.invitations.stage.invited();
+                report::note(&place.report, sighting, invited, status);
+            }
+            match view.channel_ready() {
+                Some(verdict) => findings.conditions.push(verdict),
+                None => findings.unknown.push(CHANNEL_READY),
+            }
+        }
+        if self.spec.webhook_secret_ref.is_some() {
+            match view.webhook_ready() {
+                Some(verdict) => findings.conditions.push(verdict),
+                None => findings.unknown.push(WEBHOOK_READY),
+            }
+        }
+        let channel = status
+            .channel
+            .as_ref()
+            .filter(|_| self.spec.channel.is_some());
+        findings.summary = match (channel, &self.spec.webhook_secret_ref) {
+            (Some(channel), Some(_)) => format!("channel {channel}, and a webhook"),
+            (Some(channel), None) => format!("channel {channel}"),
+            (None, _) => "a webhook".into(),
+        };
+        findings
+    }
+}
+
+impl SlackChannel {
+    /// For people: where the token is read.
+    fn source(&self) -> String {
+        let namespace = self.namespace().unwrap_or_default();
+        match &self.spec.token_secret_ref {
+            Some(reference) => place_of(&namespace, reference),
+            None => "the operator's own token".into(),
+        }
+    }
+
+    /// Whether a plan goes by what status says of the webhook: Slack takes one question a second, which the
+    /// operator or an alarm may need.
+    fn knows_webhook(&self, namespace: &str, cluster: &ClusterView<'_>) -> bool {
+        let named = self.spec.webhook_secret_ref.as_ref();
+        let as_seen = named.is_some_and(|reference| {
+            cluster.purpose == Purpose::Plan
+                && !cluster.is_given::<KubeSecret>(namespace, &reference.name)
+        });
+        let status = self.status.as_ref().filter(|_| as_seen);
+        let mut conditions = status.iter().flat_map(|status| &status.conditions);
+        conditions.any(|told| {
+            told.type_ == WEBHOOK_READY
+                && told.status == "True"
+                && told.observed_generation == self.metadata.generation
+        })
+    }
+
+    /// The token by which the channel is looked after. One that is named and missing never falls back to
+    /// the operator's.
+    async fn token(
+        &self,
+        channel: &str,
+        namespace: &str,
+        cluster: &ClusterView<'_>,
+    ) -> Result<Token> {
+        if let Some(reference) = &self.spec.token_secret_ref {
+            let source = self.source();
+            let text = cluster
+                .secret(namespace, &reference.name, &reference.key)
+                .await?;
+            let secret = token_in(&text, &source)?;
+            return Ok(Token { secret, source });
+        }
+        let denied = |message: String| Err(Error::new(Class::Denied, message));
+        let found = cluster.namespace(namespace).await?;
+        let prefix = match &found {
+            // One with nothing in it would give away all channels.
+            Some(found) => found
+                .annotations()
+                .get(SLACK_PREFIX)
+                .map(|prefix| prefix.trim())
+                .filter(|prefix| !prefix.is_empty()),
+            // What is planned for a namespace that is not there yet is judged when it is.
+            None if cluster.purpose == Purpose::Plan => Some(""),
+            None => None,
+        };
+        let Some(prefix) = prefix else {
+            return denied(format!(
+                "spec.tokenSecretRef is left out, and Namespace {namespace} may not use the operator's own token: name a Secret with a bot token, or let the platform team annotate the Namespace with {SLACK_PREFIX}=<what its channels' names begin with>"
+            ));
+        };
+        if !channel.starts_with(prefix) {
+            return denied(format!(
+                "Namespace {namespace} may use the operator's own token for channels whose names begin with {prefix:?} (its annotation {SLACK_PREFIX}), and {channel} does not: rename it, or name a Secret with a bot token in spec.tokenSecretRef"
+            ));
+        }
+        match &cluster.installation.slack_token {
+            Some(secret) => Ok(Token {
+                secret: secret.clone(),
+                source: self.source(),
+            }),
+            None => denied(
+                "spec.tokenSecretRef is left out, and the operator has no token of its own (SLACK_BOT_TOKEN): name a Secret with a bot token".into(),
+            ),
+        }
+    }
+}
+
+/// The URL of an incoming webhook, out of a Secret.
+async fn webhook(namespace: &str, reference: &KeyRef, cluster: &ClusterView<'_>) -> Result<Secret> {
+    let text = cluster
+        .secret(namespace, &reference.name, &reference.key)
+        .await?;
+    webhook_in(&text, &place_of(namespace, reference), cluster.installation)
+}
+
+/// The URL of an incoming webhook, as a Secret has it. An error says where that is, as `place` has it, what is
+/// wrong and what to do, and never quotes the text.
+fn webhook_in(text: &str, place: &str, installation: &Installation) -> Result<Secret> {
+    webhook_url(text, installation.allow_private_endpoints).map_err(|why| unfit(place, &why))
+}
+
+/// A bot token, likewise.
+fn token_in(text: &str, place: &str) -> Result<Secret> {
+    bot_token(text).map_err(|why| unfit(place, &why))
+}
+
+/// What is in a Secret and no good.
+fn unfit(place: &str, why: &str) -> Error {
+    Error::new(Class::Waiting(On::Secret), format!("{place}: {why}"))
+}
+
+/// An object, for people of a namespace: what others are called is none of their concern.
+fn who(other: &SlackChannel, namespace: &str) -> String {
+    if other.namespace().as_deref() == Some(namespace) {
+        format!("SlackChannel {namespace}/{}", other.name_any())
+    } else {
+        "a SlackChannel of another Namespace".into()
+    }
+}

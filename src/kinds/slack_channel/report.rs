@@ -1,0 +1,496 @@
+//! From what came of a SlackChannel to its status, and whether messages get into the channel. Pure, but for what
+//! [`View::of`] takes from the watch.
+
+use super::{
+    SlackChannelStages,
+    desired::Configuration,
+    stages::{Channel, IncomingWebhook, Member, Sighting},
+};
+use crate::{
+    api::{SlackChannel, SlackChannelStatus, Workspace},
+    engine::{
+        error::{Class, Error, On},
+        plan::Owner,
+        stage::{Report, Stage as _},
+    },
+    kinds::{ConditionUpdate, VisitOutcome},
+};
+
+/// The condition that says whether the bot can post into the channel.
+pub const CHANNEL_READY: &str = "ChannelReady";
+
+/// The condition that says whether the incoming webhook takes messages.
+pub const WEBHOOK_READY: &str = "WebhookReady";
+
+/// What was found in one place.
+pub struct View<'a> {
+    /// Why one could not even get there.
+    pub unreachable: Option<&'a Error>,
+    /// What came of it.
+    pub report: &'a Report,
+    /// The channel as it was seen last, whoever holds it.
+    pub channel: Option<&'a Configuration>,
+    /// Why the bot cannot post, though it is in the channel.
+    pub cannot_post: Option<Error>,
+    /// Whether it could be seen what the webhook says.
+    pub webhook_was_asked: bool,
+}
+
+impl<'a> View<'a> {
+    /// Of the place where the object belongs.
+    pub fn of(place: &'a VisitOutcome<SlackChannel>) -> Self {
+        let row = place.stages.as_ref();
+        let channel = row
+            .ok()
+            .and_then(|row: &SlackChannelStages| row.channel.as_ref());
+        let seen = channel.and_then(|row| row.channel.seen.as_ref()?.values().next());
+        Self {
+            unreachable: row.err(),
+            report: &place.report,
+            channel: seen.map(|found| &found.value),
+            cannot_post: channel.and_then(|row| row.ground.cannot_post()),
+            webhook_was_asked: row.is_ok_and(|row| row.webhook.seen.is_some()),
+        }
+    }
+
+    /// What failed first in any of these stages.
+    fn failed(&self, stages: &[&str]) -> Option<&Error> {
+        let mut failed = self.report.failed.iter();
+        let first = failed.find(|failure| stages.contains(&failure.stage));
+        first.map(|failure| &failure.error)
+    }
+
+    /// Whether messages can be posted into the channel; `None` where what is in the way passes by itself.
+    pub fn channel_ready(&self) -> Option<ConditionUpdate> {
+        let verdict = |holds, reason, message: &str| {
+            Some(ConditionUpdate {
+                type_: CHANNEL_READY,
+                holds: Some(holds),
+                reason,
+                message: message.to_owned(),
+            })
+        };
+        let failed = self.failed(&[Channel::NAME, Member::NAME]);
+        match (self.unreachable.or(failed), self.channel) {
+            (Some(error), Some(seen)) if seen.archived => {
+                verdict(false, "Archived", &error.message)
+            }
+            (Some(error), _) if error.class.passes() => None,
+            (Some(error), _) => {
+                let reason = match error.class {
+                    Class::Denied => "AccessDenied",
+                    Class::Waiting(On::Secret) => "WaitingForSecret",
+                    Class::Conflict => "NameTaken",
+                    _ => "NotAsDeclared",
+                };
+                verdict(false, reason, &error.message)
+            }
+            (None, None) => verdict(false, "Missing", "the channel is not there"),
+            (None, Some(_)) => match &self.cannot_post {
+                Some(error) => verdict(false, "CannotPost", &error.message),
+                None => verdict(true, "Available", ""),
+            },
+        }
+    }
+
+    /// The same of the webhook.
+    pub fn webhook_ready(&self) -> Option<ConditionUpdate> {
+        let verdict = |holds, reason, message: &str| {
+            Some(ConditionUpdate {
+                type_: WEBHOOK_READY,
+                holds: Some(holds),
+                reason,
+                message: message.to_owned(),
+            })
+        };
+        match self.failed(&[IncomingWebhook::NAME]) {
+            Some(error) if error.class.passes() => None,
+            Some(error) if matches!(error.class, Class::Waiting(_)) => {
+                verdict(false, "WaitingForSecret", &error.message)
+            }
+            Some(error) => verdict(false, "Revoked", &error.message),
+            None if self.webhook_was_asked => verdict(true, "TakesMessages", ""),
+            None => None,
+        }
+    }
+}
+
+/// What it says of the channel that what the spec refers to could not be read; `None` where that passes by itself.
+pub fn unread(error: &Error) -> Option<ConditionUpdate> {
+    let reason = match error.class {
+        class if class.passes() => return None,
+        Class::Waiting(On::Secret) => "WaitingForSecret",
+        _ => "AccessDenied",
+    };
+    Some(ConditionUpdate {
+        type_: CHANNEL_READY,
+        holds: Some(false),
+        reason,
+        message: error.message.clone(),
+    })
+}
+
+/// The channel as it was seen, into status; `sighting` is absent where one could not look. `invited`: who of
+/// those that the spec names has been invited.
+pub fn note(
+    report: &Report,
+    sighting: Option<&Sighting>,
+    invited: Vec<String>,
+    status: &mut SlackChannelStatus,
+) {
+    let Some(Sighting {
+        team,
+        channel,
+        owner,
+    }) = sighting
+    else {
+        return;
+    };
+    let failed = report.failed.iter();
+    let mut failed = failed.filter(|failure| failure.stage == Channel::NAME);
+    if !failed.any(|failure| failure.error.class.may_have_landed()) {
+        // It was made and recorded, or refused for good: nothing is under way any more.
+        status.creating = None;
+    }
+    status.workspace = Some(Workspace {
+        team_id: team.team_id.clone(),
+        name: team.team.clone(),
+        url: team.url.clone(),
+    });
+    match channel {
+        Some(channel) if *owner == Owner::Us => {
+            let url = team.url.trim_end_matches('/');
+            status.link = Some(format!("{url}/archives/{}", channel.id));
+            status.channel_id = Some(channel.id.clone());
+            status.channel_created = Some(channel.created);
+            status.channel = Some(channel.name.clone());
+            status.members = channel
+                .members
+                .and_then(|members| i32::try_from(members).ok());
+            status.invited = invited;
+        }
+        // Two know it, and another has it: should that one go, it is this one's again.
+        Some(channel) if status.channel_id.as_ref() == Some(&channel.id) => {}
+        // That of somebody else, or none: what status says of one would not be true.
+        _ => {
+            status.channel_id = None;
+            status.channel_created = None;
+            status.channel = None;
+            status.members = None;
+            status.link = None;
+            status.invited.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        api::{Creating, Visibility},
+        clients::slack::{Channel as SlacksChannel, Workspace as SlacksWorkspace},
+        engine::stage::Failure,
+        kinds::slack_channel::stages::Details,
+    };
+    use std::sync::Arc;
+
+    const WHY: &str = "why, and what to do";
+
+    fn error(class: Class) -> Error {
+        Error::new(class, WHY)
+    }
+
+    /// What came of a run in which these stages failed.
+    fn report(failed: &[(&'static str, Class)]) -> Report {
+        let failed = failed.iter().map(|(stage, class)| Failure {
+            stage,
+            key: None,
+            error: error(*class),
+            deletes: false,
+            held: false,
+        });
+        Report {
+            failed: failed.collect(),
+            ..Report::default()
+        }
+    }
+
+    /// A verdict in short: its reason, whether it holds, its message.
+    fn told(verdict: Option<ConditionUpdate>, type_: &str) -> Option<(&'static str, bool, String)> {
+        let verdict = verdict?;
+        assert_eq!(verdict.type_, type_);
+        Some((verdict.reason, verdict.holds.unwrap(), verdict.message))
+    }
+
+    #[test]
+    fn whether_the_bot_can_post_and_why_not() {
+        let channel = |archived| Configuration {
+            visibility: Visibility::Public,
+            archived,
+        };
+        let (open, archived) = (Some(channel(false)), Some(channel(true)));
+        let at = |stage, class| vec![(stage, class)];
+        let is = |reason, holds, message: &str| Some((reason, holds, message.to_owned()));
+        let not = |reason| is(reason, false, WHY);
+        for (unreachable, failed, seen, cannot_post, expected) in [
+            (None, vec![], &open, false, is("Available", true, "")),
+            // Its texts and who is invited keep no message from it.
+            (
+                None,
+                at(Details::NAME, Class::Denied),
+                &open,
+                false,
+                is("Available", true, ""),
+            ),
+            (None, vec![], &open, true, not("CannotPost")),
+            (
+                None,
+                vec![],
+                &None,
+                true,
+                is("Missing", false, "the channel is not there"),
+            ),
+            (
+                None,
+                at(Channel::NAME, Class::Denied),
+                &None,
+                false,
+                not("AccessDenied"),
+            ),
+            (
+                None,
+                at(Member::NAME, Class::Denied),
+                &open,
+                true,
+                not("AccessDenied"),
+            ),
+            (
+                None,
+                at(Channel::NAME, Class::Conflict),
+                &open,
+                false,
+                not("NameTaken"),
+            ),
+            (
+                None,
+                at(Channel::NAME, Class::Rejected),
+                &open,
+                false,
+                not("NotAsDeclared"),
+            ),
+            (
+                None,
+                at(Member::NAME, Class::Waiting(On::Prerequisite)),
+                &open,
+                false,
+                not("NotAsDeclared"),
+            ),
+            // What is archived is so whatever else there is about it.
+            (
+                None,
+                at(Channel::NAME, Class::Rejected),
+                &archived,
+                false,
+                not("Archived"),
+            ),
+            (
+                None,
+                at(Channel::NAME, Class::Failing),
+                &archived,
+                false,
+                not("Archived"),
+            ),
+            (None, at(Channel::NAME, Class::Failing), &open, true, None),
+            (
+                None,
+                at(Channel::NAME, Class::Throttled),
+                &None,
+                false,
+                None,
+            ),
+            // The first that failed decides.
+            (
+                None,
+                vec![
+                    (Channel::NAME, Class::Conflict),
+                    (Member::NAME, Class::Failing),
+                ],
+                &open,
+                false,
+                not("NameTaken"),
+            ),
+            (
+                Some(Class::Denied),
+                vec![],
+                &None,
+                false,
+                not("AccessDenied"),
+            ),
+            (Some(Class::Cut), vec![], &None, false, None),
+        ] {
+            let unreachable = unreachable.map(error);
+            let view = View {
+                unreachable: unreachable.as_ref(),
+                report: &report(&failed),
+                channel: seen.as_ref(),
+                cannot_post: cannot_post.then(|| error(Class::Denied)),
+                webhook_was_asked: false,
+            };
+            let found = told(view.channel_ready(), CHANNEL_READY);
+            assert_eq!(
+                found, expected,
+                "{unreachable:?} {failed:?} {seen:?} {cannot_post}"
+            );
+        }
+    }
+
+    #[test]
+    fn whether_the_webhook_takes_messages_and_why_not() {
+        const HOOK: &str = IncomingWebhook::NAME;
+        let not = |reason| Some((reason, false, WHY.to_owned()));
+        let takes = Some(("TakesMessages", true, String::new()));
+        for (failed, webhook_was_asked, expected) in [
+            (vec![], true, takes.clone()),
+            (vec![], false, None),
+            (vec![(Channel::NAME, Class::Denied)], true, takes),
+            (vec![(HOOK, Class::Rejected)], true, not("Revoked")),
+            (vec![(HOOK, Class::Denied)], false, not("Revoked")),
+            (
+                vec![(HOOK, Class::Waiting(On::Secret))],
+                true,
+                not("WaitingForSecret"),
+            ),
+            (vec![(HOOK, Class::Throttled)], true, None),
+            (vec![(HOOK, Class::Failing)], false, None),
+        ] {
+            let view = View {
+                unreachable: None,
+                report: &report(&failed),
+                channel: None,
+                cannot_post: None,
+                webhook_was_asked,
+            };
+            let found = told(view.webhook_ready(), WEBHOOK_READY);
+            assert_eq!(found, expected, "{failed:?} {webhook_was_asked}");
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_told_unless_it_passes() {
+        for (class, reason) in [
+            (Class::Waiting(On::Secret), Some("WaitingForSecret")),
+            (Class::Denied, Some("AccessDenied")),
+            (Class::Failing, None),
+            (Class::Throttled, None),
+        ] {
+            let found = told(unread(&error(class)), CHANNEL_READY);
+            let expected = reason.map(|reason| (reason, false, WHY.to_owned()));
+            assert_eq!(found, expected, "{class:?}");
+        }
+    }
+
+    /// A channel of another id, found before.
+    fn before() -> SlackChannelStatus {
+        SlackChannelStatus {
+            channel: Some("old".into()),
+            channel_id: Some("C0".into()),
+            channel_created: Some(1),
+            members: Some(1),
+            link: Some("https://vsu.slack.com/archives/C0".into()),
+            invited: vec!["U1".into()],
+            creating: Some(Creating {
+                channel: "alerts".into(),
+                since: 2,
+            }),
+            ..SlackChannelStatus::default()
+        }
+    }
+
+    fn sighting(id: Option<&str>, owner: Owner) -> Sighting {
+        let channel = id.map(|id| {
+            Arc::new(SlacksChannel {
+                id: id.into(),
+                name: "alerts".into(),
+                is_private: false,
+                is_archived: false,
+                is_member: true,
+                creator: "UBOT".into(),
+                created: 3,
+                topic: String::new(),
+                purpose: String::new(),
+                members: Some(7),
+            })
+        });
+        Sighting {
+            team: Arc::new(SlacksWorkspace {
+                team_id: "T1".into(),
+                team: "vsu".into(),
+                url: "https://vsu.slack.com/".into(),
+                user_id: "UBOT".into(),
+                bot_id: None,
+                scopes: None,
+            }),
+            channel,
+            owner,
+        }
+    }
+
+    #[test]
+    fn the_channel_comes_into_status_as_it_was_seen() {
+        let workspace = Some(Workspace {
+            team_id: "T1".into(),
+            name: "vsu".into(),
+            url: "https://vsu.slack.com/".into(),
+        });
+        let other = || Owner::Other("people".into());
+        let seen = SlackChannelStatus {
+            workspace: workspace.clone(),
+            channel: Some("alerts".into()),
+            channel_id: Some("C1".into()),
+            channel_created: Some(3),
+            members: Some(7),
+            link: Some("https://vsu.slack.com/archives/C1".into()),
+            invited: vec!["U2".into()],
+            ..SlackChannelStatus::default()
+        };
+        let nothing = SlackChannelStatus {
+            workspace: workspace.clone(),
+            ..SlackChannelStatus::default()
+        };
+        let another_has_it = SlackChannelStatus {
+            workspace,
+            creating: None,
+            ..before()
+        };
+        for (sighting, expected) in [
+            (Some(sighting(Some("C1"), Owner::Us)), seen),
+            (Some(sighting(Some("C0"), other())), another_has_it),
+            (Some(sighting(Some("C1"), other())), nothing.clone()),
+            (Some(sighting(None, Owner::Nobody)), nothing),
+            // Whoever could not look knows no better.
+            (None, before()),
+        ] {
+            let mut status = before();
+            let invited = vec!["U2".into()];
+            note(&report(&[]), sighting.as_ref(), invited, &mut status);
+            assert_eq!(status, expected);
+        }
+    }
+
+    #[test]
+    fn what_may_have_been_made_is_looked_for_again() {
+        for (failed, stays) in [
+            (vec![], false),
+            (vec![(Channel::NAME, Class::Cut)], true),
+            (vec![(Channel::NAME, Class::Failing)], true),
+            (vec![(Channel::NAME, Class::Rejected)], false),
+            (vec![(Channel::NAME, Class::Throttled)], false),
+            (vec![(Member::NAME, Class::Cut)], false),
+        ] {
+            let mut status = before();
+            let seen = sighting(None, Owner::Nobody);
+            note(&report(&failed), Some(&seen), Vec::new(), &mut status);
+            assert_eq!(status.creating.is_some(), stays, "{failed:?}");
+        }
+    }
+}

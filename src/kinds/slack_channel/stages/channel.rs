@@ -1,0 +1,221 @@
+//! The channel itself.
+
+use super::{Ground, Sighting};
+use crate::{
+    api::Visibility,
+    clients::slack::{self as client, api},
+    engine::{
+        error::{Class, Error, Result},
+        informer::{Consistency, ReadOptions},
+        plan::{Change, Desired, Found},
+        stage::{Applied, ChangeOf, Ids, Operation, Seen, Stage},
+    },
+    kinds::slack_channel::{
+        desired::{self, Configuration},
+        workspace::{id_key, name_key},
+    },
+};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::time::Instant;
+
+/// The channel itself.
+pub struct Channel {
+    /// What should be there.
+    pub desired: Desired<String, Configuration>,
+    ground: Arc<Ground>,
+    seen: Mutex<Option<Sighting>>,
+}
+
+impl Channel {
+    /// The stage of one object.
+    pub fn new(desired: Desired<String, Configuration>, ground: Arc<Ground>) -> Self {
+        Self {
+            desired,
+            ground,
+            seen: Mutex::default(),
+        }
+    }
+
+    /// What was seen last.
+    pub fn sighting(&self) -> MutexGuard<'_, Option<Sighting>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the thing is called in plans and in [`Ids`]: as the spec has it, or as it is where nothing is asked for.
+    fn key(&self, channel: &client::Channel) -> String {
+        let wanted = self.desired.wanted.keys().next();
+        wanted.cloned().unwrap_or_else(|| channel.name.clone())
+    }
+
+    async fn create(&self, name: &str, to: &Configuration) -> Result<Applied> {
+        let ground = &self.ground;
+        let (sight, private) = (ground.sight()?, to.visibility == Visibility::Private);
+        let made = sight.bot.create(name, private).await;
+        match sight.pauses.heed(api::CREATE, made) {
+            Ok(channel) => {
+                let id = channel.id.clone();
+                // Who makes a channel is in it.
+                ground.wrote(client::Channel {
+                    is_member: true,
+                    ..channel
+                });
+                Ok(Applied::Id(id))
+            }
+            Err(refusal) if refusal.code == "name_taken" => {
+                let options = ReadOptions {
+                    consistency: Consistency::Now,
+                    since: Instant::now(),
+                    ..ground.options.clone()
+                };
+                let key = name_key(name);
+                let seen = sight
+                    .channels
+                    .snapshot(&[key.clone()].into(), &options)
+                    .await?;
+                Err(if seen.contains_key(&key) {
+                    // The next look says whose it is.
+                    Error::failing(format!("channel {name} is there after all"))
+                } else {
+                    Error::new(
+                        Class::Conflict,
+                        format!(
+                            "the name {name} is taken by a channel that the bot cannot see, a private one (archived ones keep their names): invite the bot to it and set spec.adoptionPolicy to IfExists, or choose another name"
+                        ),
+                    )
+                })
+            }
+            Err(refusal) => {
+                sight.channels.doubt(&name_key(name));
+                Err(refusal.into())
+            }
+        }
+    }
+
+    async fn archive(&self, id: &str) -> Result<Applied> {
+        let ground = &self.ground;
+        let archived = ground.sight()?.bot.archive(id).await;
+        let archived = ground.note(id, api::ARCHIVE, archived, |channel| {
+            channel.is_archived = true;
+            channel.is_member = false;
+        });
+        archived.map_err(|error| match error.class {
+            // The workspace's own rules: a person's to change, or to let go.
+            Class::Rejected => Error::new(
+                Class::Denied,
+                format!("{}; or set spec.deletionPolicy to Orphan", error.message),
+            ),
+            _ => error,
+        })
+    }
+}
+
+impl Stage for Channel {
+    const NAME: &'static str = "channel";
+    /// Slack makes no two of one name, but without its id we would not know ours again.
+    const LEDGER: bool = true;
+    type Key = String;
+    type Value = Configuration;
+    type Id = String;
+    type Live = ();
+
+    fn scope(&self) -> &str {
+        &self.ground.scope
+    }
+
+    fn desired(&self) -> &Desired<String, Configuration> {
+        &self.desired
+    }
+
+    fn id_text(id: &String) -> String {
+        id.clone()
+    }
+
+    async fn observe(&self, ids: &Ids) -> Result<Seen<Self>> {
+        let wanted = self.desired.wanted.keys().next();
+        let made = wanted.filter(|name| ids.is_new(Self::NAME, name));
+        let made = made.and_then(|name| ids.get(Self::NAME, name));
+        let mut sighting = self.ground.look(made).await?;
+        let counted = |sighting: &Sighting| {
+            let channel = sighting.channel.as_ref();
+            channel.is_some_and(|channel| channel.members.is_some())
+        };
+        if let Some(id) = made.filter(|_| !counted(&sighting)) {
+            // The answer to a create does not say how many are in it.
+            let channels = &self.ground.sight()?.channels;
+            channels
+                .confirm(&[id_key(id)].into(), &self.ground.options)
+                .await?;
+            sighting = self.ground.look(made).await?;
+        }
+        let mut seen = Seen::<Self>::new();
+        if let Some(channel) = &sighting.channel {
+            let value = Configuration::of(channel);
+            // What is to go and cannot be written into any more has gone.
+            if !self.desired.wanted.is_empty() || !value.archived {
+                let found = Found {
+                    id: channel.id.clone(),
+                    value,
+                    owner: sighting.owner.clone(),
+                    live: (),
+                };
+                seen.insert(self.key(channel), found);
+            }
+        }
+        *self.sighting() = Some(sighting);
+        Ok(seen)
+    }
+
+    async fn confirm(&self, _: &BTreeSet<String>, ids: &Ids) -> Result<Option<Seen<Self>>> {
+        let sight = self.ground.sight()?;
+        let id = self
+            .sighting()
+            .as_ref()
+            .and_then(|it| Some(it.channel.as_ref()?.id.clone()));
+        match id {
+            Some(id) if !sight.channels.is_fresh(self.ground.options.since) => {
+                sight
+                    .channels
+                    .confirm(&[id_key(&id)].into(), &self.ground.options)
+                    .await?;
+                self.observe(ids).await.map(Some)
+            }
+            // Whether a name is free only making the channel tells.
+            _ => Ok(None),
+        }
+    }
+
+    fn objection(&self, change: &ChangeOf<Self>) -> Option<Error> {
+        match change {
+            Change::Update { key, from, to, .. } => desired::objection(key, from, to),
+            Change::Create { .. } | Change::Delete { .. } | Change::Conflict { .. } => None,
+        }
+    }
+
+    fn ready(&self, change: &ChangeOf<Self>, _: &Ids) -> Result<()> {
+        self.ground.manages("channels:write", "groups:write")?;
+        self.ground.not_before(self.operation(change).api)
+    }
+
+    fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
+        self.ground.operation(match change {
+            Change::Create { .. } | Change::Update { .. } | Change::Conflict { .. } => api::CREATE,
+            Change::Delete { .. } => api::ARCHIVE,
+        })
+    }
+
+    async fn apply(&self, changes: &[ChangeOf<Self>], _: &Ids) -> Vec<Result<Applied>> {
+        let mut outcomes = Vec::with_capacity(changes.len());
+        for change in changes {
+            outcomes.push(match change {
+                Change::Create { key, to } => self.create(key, to).await,
+                Change::Delete { ours, .. } => self.archive(ours.id()).await,
+                // Nobody but a person can do that.
+                Change::Update { .. } | Change::Conflict { .. } => continue,
+            });
+        }
+        outcomes
+    }
+}

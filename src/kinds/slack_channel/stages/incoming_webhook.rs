@@ -1,0 +1,121 @@
+//! That the incoming webhook takes messages.
+
+use super::{Ground, ours};
+use crate::{
+    clients::{
+        secret::Secret,
+        slack::{Webhook, api},
+    },
+    engine::{
+        error::{Class, Error, Result},
+        plan::{Change, Desired},
+        stage::{Applied, ChangeOf, Ids, Operation, Seen, Stage},
+    },
+    kinds::slack_channel::desired::Posting,
+};
+use std::sync::Arc;
+
+/// The incoming webhook: that it takes messages. It is made and mended by people alone.
+pub struct IncomingWebhook {
+    /// That it should.
+    pub desired: Desired<String, Posting>,
+    /// Under what it is watched, and its URL.
+    webhook: Option<(String, Secret)>,
+    /// That it takes messages is known without asking it.
+    is_known: bool,
+    ground: Arc<Ground>,
+}
+
+impl IncomingWebhook {
+    /// The stage of one object. `name`: where the webhook's URL is, for people; the error if it cannot be
+    /// read there. `is_known`: that it takes messages is known without asking it.
+    pub fn new(
+        name: Option<(String, String)>,
+        url: Option<&Result<Secret>>,
+        is_known: bool,
+        ground: Arc<Ground>,
+    ) -> Self {
+        let mut desired = Desired::default();
+        let mut webhook = None;
+        if let (Some((key, name)), Some(url)) = (name, url) {
+            match url {
+                Ok(url) => {
+                    desired.wanted.insert(name, Posting(Ok(())));
+                    webhook = Some((key, url.clone()));
+                }
+                Err(error) => drop(desired.held.insert(name, error.clone())),
+            }
+        }
+        Self {
+            desired,
+            webhook,
+            is_known,
+            ground,
+        }
+    }
+
+    async fn ask(&self, key: &str, url: &Secret) -> Result<Posting> {
+        let webhooks = &self.ground.watch.webhooks;
+        if webhooks.source.name(key, url) {
+            webhooks.doubt(key);
+        }
+        let asked = [key.to_owned()].into();
+        let seen = webhooks.snapshot(&asked, &self.ground.options).await?;
+        match seen.get(key).map(|it| &**it) {
+            Some(Ok(Webhook::Alive)) => Ok(Posting(Ok(()))),
+            Some(Ok(Webhook::Revoked(why))) => Ok(Posting(Err(why.clone()))),
+            Some(Err(error)) => Err(error.clone()),
+            None => Err(Error::failing("the webhook has not been asked yet")),
+        }
+    }
+}
+
+impl Stage for IncomingWebhook {
+    const NAME: &'static str = "incoming webhook";
+    type Key = String;
+    type Value = Posting;
+    type Id = ();
+    type Live = ();
+
+    fn scope(&self) -> &str {
+        "slack webhooks"
+    }
+
+    fn desired(&self) -> &Desired<String, Posting> {
+        &self.desired
+    }
+
+    async fn observe(&self, _: &Ids) -> Result<Seen<Self>> {
+        let (Some((key, url)), Some(name)) = (&self.webhook, self.desired.wanted.keys().next())
+        else {
+            return Ok(Seen::<Self>::new());
+        };
+        let posting = if self.is_known {
+            Posting(Ok(()))
+        } else {
+            self.ask(key, url).await?
+        };
+        Ok([(name.clone(), ours((), posting))].into())
+    }
+
+    /// Nobody but a person makes a webhook.
+    fn objection(&self, change: &ChangeOf<Self>) -> Option<Error> {
+        let Change::Update { key, from, .. } = change else {
+            return None;
+        };
+        let why = from.0.as_ref().err()?;
+        Some(Error::new(
+            Class::Rejected,
+            format!("the webhook in {key} takes no messages: {why}"),
+        ))
+    }
+
+    fn operation(&self, _: &ChangeOf<Self>) -> Operation<'_> {
+        self.ground.operation(api::WEBHOOK)
+    }
+
+    async fn apply(&self, changes: &[ChangeOf<Self>], _: &Ids) -> Vec<Result<Applied>> {
+        let refused = |_| Err(Error::failing("a webhook is made by people"));
+        changes.iter().map(refused).collect()
+    }
+}

@@ -1,0 +1,158 @@
+//! Who is invited to the channel.
+
+use super::{Channel, Declared, Member, ours};
+use crate::{
+    clients::slack::{self as client, api},
+    engine::{
+        error::{Class, Error, Result},
+        plan::Desired,
+        stage::{Applied, ChangeOf, Ids, Operation, Seen, Stage},
+    },
+    kinds::slack_channel::{
+        desired::{Claim, Invited},
+        workspace::Sight,
+    },
+};
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// Who is invited to the channel.
+pub struct Invitations {
+    /// Who should be.
+    pub desired: Desired<String, Invited>,
+    channel: Declared,
+    ledger: Mutex<Ledger>,
+}
+
+/// Who has been invited to the channel.
+#[derive(Default)]
+struct Ledger {
+    /// As status says.
+    before: BTreeSet<String>,
+    /// In this run.
+    now: BTreeSet<String>,
+}
+
+impl Invitations {
+    /// The stage of one object, which has invited `invited` already.
+    pub fn new(
+        desired: Desired<String, Invited>,
+        channel: Declared,
+        invited: BTreeSet<String>,
+    ) -> Self {
+        Self {
+            desired,
+            channel,
+            ledger: Mutex::new(Ledger {
+                before: invited,
+                now: BTreeSet::new(),
+            }),
+        }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the channel is another than the one that status speaks of: nobody has been invited to it yet.
+    fn is_another(&self, channel: &client::Channel) -> bool {
+        let Claim { id, created, .. } = &self.channel.ground.claim;
+        id.as_ref().is_some_and(|id| *id != channel.id) && *created != Some(channel.created)
+    }
+
+    /// Who of those that the spec names has been invited.
+    pub fn invited(&self) -> Vec<String> {
+        let Ledger { before, now } = &*self.ledger();
+        let wanted = self.desired.wanted.keys();
+        wanted
+            .filter(|entry| before.contains(*entry) || now.contains(*entry))
+            .cloned()
+            .collect()
+    }
+
+    async fn invite(&self, entry: &str, ids: &Ids) -> Result<Applied> {
+        let (id, ground) = (self.channel.id(ids)?, &self.channel.ground);
+        let Sight { bot, pauses, .. } = ground.sight()?;
+        let user = if entry.contains('@') {
+            let user = bot.user_by_email(entry, ground.options.priority).await;
+            let user = pauses.heed(api::USER_BY_EMAIL, user)?;
+            user.ok_or_else(|| {
+                let message = format!(
+                    "nobody in the workspace has the address {entry}: correct spec.invite, or invite that person to the workspace first"
+                );
+                Error::new(Class::Rejected, message)
+            })?
+        } else {
+            entry.to_owned()
+        };
+        let invited = bot.invite(id, &user).await;
+        // How many are in it then only Slack knows.
+        let invited = ground.note(id, api::INVITE, invited, |channel| channel.members = None);
+        invited.map_err(|error| Error {
+            message: format!("inviting {entry}: {}", error.message),
+            ..error
+        })?;
+        self.ledger().now.insert(entry.to_owned());
+        Ok(Applied::ReconcileResult)
+    }
+}
+
+impl Stage for Invitations {
+    const NAME: &'static str = "invitation";
+    const NEEDS: &'static [&'static str] = &[Channel::NAME, Member::NAME];
+    type Key = String;
+    type Value = Invited;
+    type Id = ();
+    type Live = ();
+
+    fn scope(&self) -> &str {
+        &self.channel.ground.scope
+    }
+
+    fn desired(&self) -> &Desired<String, Invited> {
+        &self.desired
+    }
+
+    async fn observe(&self, ids: &Ids) -> Result<Seen<Self>> {
+        if self.desired.wanted.is_empty() {
+            return Ok(Seen::<Self>::new());
+        }
+        let sighting = self.channel.look(ids).await?;
+        let is_new = ids.is_new(Channel::NAME, &self.channel.name);
+        if is_new || sighting.ours().is_some_and(|it| self.is_another(it)) {
+            self.ledger().before.clear();
+        }
+        if sighting.is_anothers() {
+            // Nobody is invited to what somebody else has, which is told already.
+            let wanted = self.desired.wanted.keys().cloned();
+            return Ok(wanted.map(|entry| (entry, ours((), Invited))).collect());
+        }
+        let invited = self.invited().into_iter();
+        Ok(invited.map(|entry| (entry, ours((), Invited))).collect())
+    }
+
+    fn ready(&self, change: &ChangeOf<Self>, ids: &Ids) -> Result<()> {
+        self.channel.within(ids)?;
+        let ground = &self.channel.ground;
+        if change.key().contains('@') {
+            ground.may_now(&[&["users:read.email"]])?;
+            ground.not_before(api::USER_BY_EMAIL)?;
+        }
+        ground.manages("channels:write.invites", "groups:write.invites")?;
+        ground.not_before(self.operation(change).api)
+    }
+
+    fn operation(&self, _: &ChangeOf<Self>) -> Operation<'_> {
+        self.channel.ground.operation(api::INVITE)
+    }
+
+    async fn apply(&self, changes: &[ChangeOf<Self>], ids: &Ids) -> Vec<Result<Applied>> {
+        let mut outcomes = Vec::with_capacity(changes.len());
+        for change in changes {
+            outcomes.push(self.invite(change.key(), ids).await);
+        }
+        outcomes
+    }
+}

@@ -1,0 +1,285 @@
+//! Connections: what EventBridge says to Slack of who it is.
+
+use super::{Ground, redacted};
+use crate::{
+    api::SlackVia,
+    engine::{
+        error::{Error, Result},
+        informer::Snapshot,
+        plan::{Change, Desired, Found, Owner, Verb},
+        stage::{Applied, ChangeOf, Ids, Operation, Seen, Stage},
+    },
+    kinds::tenant::eventbridge::{
+        connection_state,
+        desired::{AUTHORIZED, BOT_HEADER, Connection, ObservedConnection, ObservedPath, owner},
+    },
+};
+use aws_sdk_eventbridge::types as sdk;
+use std::collections::BTreeSet;
+
+/// Connections: what EventBridge says to Slack of who it is.
+pub struct Connections {
+    /// What should be there.
+    pub desired: Desired<String, Connection>,
+    /// What it has in common with the other stages.
+    pub ground: Ground,
+}
+
+impl Connections {
+    /// Whether a connection that lets nobody through is to be written again. Once for each time that it is
+    /// seen to have come to that: where the secret is wrong, writing it again helps no more than once.
+    fn must_revive(&self, name: &str, connection: &ObservedConnection) -> bool {
+        let mut revived = self.ground.watch.revived();
+        if !connection.is_barred() {
+            if !connection.is_moving() {
+                revived.remove(name);
+            }
+            return false;
+        }
+        !revived.contains(name)
+    }
+
+    fn found(&self, observed: &Snapshot<ObservedPath>) -> Seen<Self> {
+        let ground = &self.ground;
+        let mut ledger = ground.ledger();
+        for (name, path) in ground.paths.iter() {
+            let there = observed
+                .get(name)
+                .is_some_and(|path| path.connection.is_some());
+            if path.via == SlackVia::BotToken
+                && !there
+                && let Some(secret) = ledger.get_mut(path)
+            {
+                // What was in it went with it.
+                *secret = None;
+            }
+        }
+        let mut seen = Seen::<Self>::new();
+        for (name, path) in observed {
+            let Some(connection) = &path.connection else {
+                continue;
+            };
+            let wanted = self.desired.wanted.contains_key(name);
+            if connection.is_going() && !wanted {
+                continue;
+            }
+            let owner = owner(&connection.description, &ground.mark);
+            let key = ground.path(name);
+            if owner == Owner::Us {
+                ledger.entry(key.clone()).or_default();
+            }
+            let is_bot = connection.header == BOT_HEADER && key.via == SlackVia::BotToken;
+            let secret = ledger.get(&key).filter(|_| is_bot).cloned().flatten();
+            let state = if self.must_revive(name, connection) {
+                connection.state.clone()
+            } else {
+                AUTHORIZED.to_owned()
+            };
+            let value = Connection {
+                channel: key.channel,
+                header: connection.header.clone(),
+                secret: secret.unwrap_or_default(),
+                state,
+                description: connection.description.clone(),
+                value: None,
+                shut: None,
+            };
+            let found = Found {
+                id: connection.arn.clone(),
+                value,
+                owner,
+                live: connection.clone(),
+            };
+            seen.insert(name.clone(), found);
+        }
+        seen
+    }
+
+    /// That EventBridge has been given what is in `to`.
+    fn given(&self, name: &str, to: &Connection) {
+        let mut ledger = self.ground.ledger();
+        let secret = ledger.entry(self.ground.path(name)).or_default();
+        // Of a webhook the API destination has it, and says so.
+        if to.is_bot() {
+            *secret = Some(to.secret.clone());
+        }
+    }
+
+    /// A refusal without the token that it quotes.
+    fn redacted(error: Error, to: &Connection) -> Error {
+        match value(to).strip_prefix("Bearer ") {
+            Some(token) => redacted(error, token, &to.secret),
+            None => error,
+        }
+    }
+
+    /// What a call that went well leaves behind.
+    fn connection(
+        to: &Connection,
+        arn: String,
+        state: Option<&sdk::ConnectionState>,
+    ) -> ObservedConnection {
+        ObservedConnection {
+            arn,
+            header: to.header.clone(),
+            state: connection_state(state),
+            reason: String::new(),
+            description: to.description.clone(),
+        }
+    }
+
+    async fn create(&self, name: &str, to: &Connection) -> Result<Applied> {
+        let ground = &self.ground;
+        let key = sdk::CreateConnectionApiKeyAuthRequestParameters::builder()
+            .api_key_name(&to.header)
+            .api_key_value(value(to))
+            .build()
+            .map_err(|_| Error::failing("building the connection's header"))?;
+        let key = sdk::CreateConnectionAuthRequestParameters::builder()
+            .api_key_auth_parameters(key)
+            .build();
+        let create = ground.eventbridge().create_connection();
+        let create = create
+            .name(name)
+            .description(&to.description)
+            .authorization_type(sdk::ConnectionAuthorizationType::ApiKey)
+            .auth_parameters(key);
+        let outcome = create.send().await;
+        let outcome =
+            outcome.map_err(|error| Self::redacted(ground.refused("CreateConnection", &error), to));
+        ground.remember_path(name, outcome.as_ref().map(drop), |now| {
+            if let Ok(made) = &outcome {
+                let arn = made.connection_arn.clone().unwrap_or_default();
+                now.connection = Some(Self::connection(to, arn, made.connection_state.as_ref()));
+            }
+        });
+        let made = outcome?;
+        self.given(name, to);
+        Ok(Applied::Id(made.connection_arn.unwrap_or_default()))
+    }
+
+    async fn update(&self, name: &str, from: &Connection, to: &Connection) -> Result<Applied> {
+        let ground = &self.ground;
+        let key = sdk::UpdateConnectionApiKeyAuthRequestParameters::builder()
+            .api_key_name(&to.header)
+            .api_key_value(value(to))
+            .build();
+        let key = sdk::UpdateConnectionAuthRequestParameters::builder()
+            .api_key_auth_parameters(key)
+            .build();
+        let update = ground.eventbridge().update_connection();
+        let update = update
+            .name(name)
+            .description(&to.description)
+            .authorization_type(sdk::ConnectionAuthorizationType::ApiKey)
+            .auth_parameters(key);
+        let outcome = update.send().await;
+        let outcome =
+            outcome.map_err(|error| Self::redacted(ground.refused("UpdateConnection", &error), to));
+        ground.remember_path(name, outcome.as_ref().map(drop), |now| {
+            if let Ok(made) = &outcome {
+                let arn = made.connection_arn.clone().unwrap_or_default();
+                now.connection = Some(Self::connection(to, arn, made.connection_state.as_ref()));
+            }
+        });
+        outcome?;
+        if from.state != AUTHORIZED {
+            ground.watch.revived().insert(name.to_owned());
+        }
+        self.given(name, to);
+        Ok(Applied::ReconcileResult)
+    }
+
+    async fn delete(&self, name: &str) -> Result<Applied> {
+        let ground = &self.ground;
+        let delete = ground.eventbridge().delete_connection().name(name);
+        let outcome = ground.deleted("DeleteConnection", delete.send().await);
+        ground.remember_path(name, outcome.as_ref().copied(), |now| now.connection = None);
+        outcome.map(|()| Applied::ReconcileResult)
+    }
+}
+
+/// What is in the header.
+fn value(to: &Connection) -> &str {
+    let value = to.value.as_ref().map(|value| value.reveal());
+    value.unwrap_or_default()
+}
+
+impl Stage for Connections {
+    const NAME: &'static str = "connection";
+    /// The whole way begins with it: without a note in status nobody would look for what was made.
+    const LEDGER: bool = true;
+    type Key = String;
+    type Value = Connection;
+    /// Its ARN.
+    type Id = String;
+    type Live = ObservedConnection;
+
+    fn scope(&self) -> &str {
+        &self.ground.scope
+    }
+
+    fn desired(&self) -> &Desired<String, Connection> {
+        &self.desired
+    }
+
+    fn id_text(id: &String) -> String {
+        id.clone()
+    }
+
+    async fn observe(&self, _: &Ids) -> Result<Seen<Self>> {
+        Ok(self.found(&self.ground.observed(&self.ground.watch.paths).await?))
+    }
+
+    async fn confirm(&self, keys: &BTreeSet<String>, _: &Ids) -> Result<Option<Seen<Self>>> {
+        let paths = &self.ground.watch.paths;
+        let Some(mut observed) = self.ground.confirmed(paths, keys).await? else {
+            return Ok(None);
+        };
+        // What is known of the others is in the ledger.
+        let others = self.ground.paths.keys();
+        for name in others.filter(|name| !keys.contains(*name)) {
+            observed.extend(paths.known(name));
+        }
+        let mut found = self.found(&observed);
+        found.retain(|name, _| keys.contains(name));
+        Ok(Some(found))
+    }
+
+    /// As long as it leads somewhere.
+    fn stays(&self, name: &String, _: &Seen<Self>) -> bool {
+        let ground = &self.ground;
+        let known = ground.watch.paths.known(name).remove(name);
+        let leads = known.and_then(|path| {
+            let destination = path.destination.as_ref()?;
+            Some(owner(&destination.description, &ground.mark) == Owner::Us)
+        });
+        ground.replaced.contains(name) && leads.unwrap_or_default()
+    }
+
+    fn was_replaced(&self, name: &String) -> bool {
+        self.ground.replaced.contains(name)
+    }
+
+    fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
+        let api = match change.verb() {
+            Verb::Create => "events:CreateConnection",
+            Verb::Update | Verb::Conflict => "events:UpdateConnection",
+            Verb::Delete => "events:DeleteConnection",
+        };
+        self.ground.operation(api)
+    }
+
+    async fn apply(&self, changes: &[ChangeOf<Self>], _: &Ids) -> Vec<Result<Applied>> {
+        let mut outcomes = Vec::with_capacity(changes.len());
+        for change in changes {
+            outcomes.push(match change {
+                Change::Create { key, to } => self.create(key, to).await,
+                Change::Update { key, from, to, .. } => self.update(key, from, to).await,
+                Change::Delete { key, .. } => self.delete(key).await,
+                Change::Conflict { .. } => continue,
+            });
+        }
+        outcomes
+    }
+}

@@ -1,0 +1,241 @@
+//! API destinations: where EventBridge posts.
+
+use super::{Connections, Ground, redacted};
+use crate::{
+    api::SlackVia,
+    clients::secret::Secret,
+    engine::{
+        error::{Error, Result},
+        informer::Snapshot,
+        plan::{Change, Desired, Found, Owner, Verb},
+        stage::{Applied, ChangeOf, Ids, Operation, Seen, Stage},
+    },
+    kinds::tenant::eventbridge::{
+        desired::{ApiDestination, ObservedDestination, ObservedPath, owner, shown},
+        is_active,
+    },
+};
+use aws_sdk_eventbridge::types as sdk;
+use std::collections::BTreeSet;
+
+/// API destinations: where EventBridge posts.
+pub struct Destinations {
+    /// What should be there.
+    pub desired: Desired<String, ApiDestination>,
+    /// What it has in common with the other stages.
+    pub ground: Ground,
+}
+
+impl Destinations {
+    fn found(&self, observed: &Snapshot<ObservedPath>, ids: &Ids) -> Seen<Self> {
+        let ground = &self.ground;
+        let mut ledger = ground.ledger();
+        let mut seen = Seen::<Self>::new();
+        for (name, path) in observed {
+            let Some(destination) = &path.destination else {
+                continue;
+            };
+            let owner = owner(&destination.description, &ground.mark);
+            let key = ground.path(name);
+            let endpoint = shown(&destination.url, &ground.installation);
+            if owner == Owner::Us {
+                let secret = ledger.entry(key.clone()).or_default();
+                if key.via == SlackVia::Webhook {
+                    *secret = Some(endpoint.clone()).filter(|text| text.starts_with("hmac:"));
+                }
+            }
+            let ours = ids.get(Connections::NAME, name) == Some(destination.connection.as_str());
+            let value = ApiDestination {
+                channel: key.channel,
+                endpoint,
+                method: destination.method.clone(),
+                per_second: destination.per_second,
+                connection: if ours {
+                    name.clone()
+                } else {
+                    destination.connection.clone()
+                },
+                description: destination.description.clone(),
+                url: None,
+            };
+            let found = Found {
+                id: destination.arn.clone(),
+                value,
+                owner,
+                live: destination.active,
+            };
+            seen.insert(name.clone(), found);
+        }
+        seen
+    }
+
+    /// A refusal without the URL that it quotes, where that is a secret.
+    fn redacted(error: Error, to: &ApiDestination) -> Error {
+        match url(to) {
+            url if url == to.endpoint => error,
+            url => redacted(error, url, &to.endpoint),
+        }
+    }
+
+    /// What a call that went well leaves behind.
+    fn destination(
+        to: &ApiDestination,
+        arn: String,
+        connection: &str,
+        state: Option<&sdk::ApiDestinationState>,
+    ) -> ObservedDestination {
+        let none = || Secret::new(String::new());
+        ObservedDestination {
+            arn,
+            url: to.url.clone().unwrap_or_else(none),
+            method: to.method.clone(),
+            per_second: to.per_second,
+            connection: connection.to_owned(),
+            active: is_active(state),
+            description: to.description.clone(),
+        }
+    }
+
+    async fn create(&self, name: &str, to: &ApiDestination, ids: &Ids) -> Result<Applied> {
+        let ground = &self.ground;
+        let connection = ids.need(Connections::NAME, name)?;
+        let create = ground.eventbridge().create_api_destination();
+        let create = create
+            .name(name)
+            .description(&to.description)
+            .connection_arn(connection)
+            .invocation_endpoint(url(to))
+            .http_method(sdk::ApiDestinationHttpMethod::from(to.method.as_str()))
+            .invocation_rate_limit_per_second(to.per_second);
+        let outcome = create.send().await;
+        let outcome = outcome
+            .map_err(|error| Self::redacted(ground.refused("CreateApiDestination", &error), to));
+        ground.remember_path(name, outcome.as_ref().map(drop), |now| {
+            if let Ok(made) = &outcome {
+                let arn = made.api_destination_arn.clone().unwrap_or_default();
+                let state = made.api_destination_state.as_ref();
+                now.destination = Some(Self::destination(to, arn, connection, state));
+            }
+        });
+        Ok(Applied::Id(
+            outcome?.api_destination_arn.unwrap_or_default(),
+        ))
+    }
+
+    async fn update(&self, name: &str, to: &ApiDestination, ids: &Ids) -> Result<Applied> {
+        let ground = &self.ground;
+        let connection = ids.need(Connections::NAME, name)?;
+        let update = ground.eventbridge().update_api_destination();
+        let update = update
+            .name(name)
+            .description(&to.description)
+            .connection_arn(connection)
+            .invocation_endpoint(url(to))
+            .http_method(sdk::ApiDestinationHttpMethod::from(to.method.as_str()))
+            .invocation_rate_limit_per_second(to.per_second);
+        let outcome = update.send().await;
+        let outcome = outcome
+            .map_err(|error| Self::redacted(ground.refused("UpdateApiDestination", &error), to));
+        ground.remember_path(name, outcome.as_ref().map(drop), |now| {
+            if let Ok(made) = &outcome {
+                let arn = made.api_destination_arn.clone().unwrap_or_default();
+                let state = made.api_destination_state.as_ref();
+                now.destination = Some(Self::destination(to, arn, connection, state));
+            }
+        });
+        outcome.map(|_| Applied::ReconcileResult)
+    }
+
+    async fn delete(&self, name: &str) -> Result<Applied> {
+        let ground = &self.ground;
+        let delete = ground.eventbridge().delete_api_destination().name(name);
+        let outcome = ground.deleted("DeleteApiDestination", delete.send().await);
+        ground.remember_path(name, outcome.as_ref().copied(), |now| {
+            now.destination = None
+        });
+        outcome.map(|()| Applied::ReconcileResult)
+    }
+}
+
+/// Where it is to post.
+fn url(to: &ApiDestination) -> &str {
+    let url = to.url.as_ref().map(|url| url.reveal());
+    url.unwrap_or_default()
+}
+
+impl Stage for Destinations {
+    const NAME: &'static str = "api destination";
+    const NEEDS: &'static [&'static str] = &[Connections::NAME];
+    type Key = String;
+    type Value = ApiDestination;
+    /// Its ARN.
+    type Id = String;
+    /// Whether its connection lets it be called.
+    type Live = bool;
+
+    fn scope(&self) -> &str {
+        &self.ground.scope
+    }
+
+    fn desired(&self) -> &Desired<String, ApiDestination> {
+        &self.desired
+    }
+
+    fn id_text(id: &String) -> String {
+        id.clone()
+    }
+
+    async fn observe(&self, ids: &Ids) -> Result<Seen<Self>> {
+        Ok(self.found(&self.ground.observed(&self.ground.watch.paths).await?, ids))
+    }
+
+    async fn confirm(&self, keys: &BTreeSet<String>, ids: &Ids) -> Result<Option<Seen<Self>>> {
+        // One whose connection this run has made was looked for when that was made.
+        if keys.iter().all(|name| ids.is_new(Connections::NAME, name)) {
+            return Ok(None);
+        }
+        let observed = self
+            .ground
+            .confirmed(&self.ground.watch.paths, keys)
+            .await?;
+        Ok(observed.map(|observed| self.found(&observed, ids)))
+    }
+
+    fn ready(&self, change: &ChangeOf<Self>, ids: &Ids) -> Result<()> {
+        match change.verb() {
+            Verb::Create | Verb::Update => ids.need(Connections::NAME, change.key()).map(drop),
+            Verb::Delete | Verb::Conflict => Ok(()),
+        }
+    }
+
+    /// Until what is on its way there has arrived.
+    fn stays(&self, name: &String, _: &Seen<Self>) -> bool {
+        self.ground.drains(name)
+    }
+
+    fn was_replaced(&self, name: &String) -> bool {
+        self.ground.replaced.contains(name)
+    }
+
+    fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
+        let api = match change.verb() {
+            Verb::Create => "events:CreateApiDestination",
+            Verb::Update | Verb::Conflict => "events:UpdateApiDestination",
+            Verb::Delete => "events:DeleteApiDestination",
+        };
+        self.ground.operation(api)
+    }
+
+    async fn apply(&self, changes: &[ChangeOf<Self>], ids: &Ids) -> Vec<Result<Applied>> {
+        let mut outcomes = Vec::with_capacity(changes.len());
+        for change in changes {
+            outcomes.push(match change {
+                Change::Create { key, to } => self.create(key, to, ids).await,
+                Change::Update { key, to, .. } => self.update(key, to, ids).await,
+                Change::Delete { key, .. } => self.delete(key).await,
+                Change::Conflict { .. } => continue,
+            });
+        }
+        outcomes
+    }
+}

@@ -1,0 +1,293 @@
+//! The way of one tenant's alarms into Slack, in one place: connections, API destinations, rules, targets.
+
+mod connections;
+mod destinations;
+mod rules;
+mod targets;
+
+pub use connections::Connections;
+pub use destinations::Destinations;
+pub use rules::Rules;
+pub use targets::RuleTargets;
+
+use super::desired::{MAX_AGE, ObservedPath, PathKey, Wanted, concerns, path_name};
+use crate::{
+    api::{TenantObservability, TenantObservabilityStatus},
+    clients::{
+        aws::{Call, classify, reading::is_missing},
+        secret::redact,
+    },
+    engine::{
+        error::{Error, Result},
+        informer::{Informer, ReadOptions, Snapshot, Source},
+        stage::{Operation, Seen},
+    },
+    kinds::{installation::Installation, mark::Mark, names, tenant::scope::TenantScope},
+};
+use aws_sdk_eventbridge::{
+    Client,
+    config::http::HttpResponse,
+    error::{ProvideErrorMetadata, SdkError},
+};
+use kube::ResourceExt;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error as StdError,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// For how long a way stays that another one has replaced: what is on its way may be tried for so long, and
+/// where a target leads from now on is not known everywhere at once.
+const DRAINING: Duration = Duration::from_secs(MAX_AGE.unsigned_abs() as u64);
+
+/// The ways into Slack that we have made, or are about to make, each with a digest of the secret that
+/// EventBridge was given last; `None` where it was given none, or nobody knows.
+pub type Ledger = BTreeMap<PathKey, Option<String>>;
+
+/// What the stages on the way to Slack have in common.
+#[derive(Clone)]
+pub struct Ground {
+    watch: Arc<TenantScope>,
+    options: ReadOptions,
+    mark: Mark,
+    /// What the names of all that is the tenant's there begin with.
+    prefix: BTreeSet<String>,
+    /// Whether anything is wanted there, or may have been made. Otherwise nothing is read.
+    active: bool,
+    scope: String,
+    installation: Installation,
+    /// The ways by the names of their connections, whether they are wanted, were, or might have been.
+    paths: Arc<BTreeMap<String, PathKey>>,
+    /// The names of those in whose place another way into the same channel is wanted.
+    replaced: Arc<BTreeSet<String>>,
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+impl Ground {
+    /// For one tenant in one place. `status` is what was recorded before.
+    pub fn new(
+        tenant: &TenantObservability,
+        wanted: &Wanted,
+        status: &TenantObservabilityStatus,
+        watch: Arc<TenantScope>,
+        options: ReadOptions,
+        installation: &Installation,
+    ) -> Self {
+        let mut paths = wanted.paths.clone();
+        let mut ledger = Ledger::new();
+        for entry in &status.slack_paths {
+            let path = PathKey::from(entry);
+            paths.insert(path_name(tenant, &path, installation), path.clone());
+            ledger.insert(path, entry.secret.clone());
+        }
+        let wanted = &wanted.connections.wanted;
+        let open = wanted.keys().filter_map(|name| paths.get(name));
+        let open: BTreeSet<_> = open.map(|path| path.channel.as_str()).collect();
+        let replaced = paths
+            .iter()
+            .filter(|(name, path)| !wanted.contains_key(*name) && open.contains(&*path.channel))
+            .map(|(name, _)| name.clone())
+            .collect();
+        Self {
+            scope: watch.account.identity.scope("events"),
+            watch,
+            options,
+            mark: installation.mark(tenant),
+            prefix: [names::tenant_prefix(&tenant.name_any())].into(),
+            active: concerns(tenant),
+            installation: installation.clone(),
+            paths: Arc::new(paths),
+            replaced: Arc::new(replaced),
+            ledger: Arc::new(Mutex::new(ledger)),
+        }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The ways that we have made, as they are known by now.
+    pub fn known(&self) -> Ledger {
+        self.ledger().clone()
+    }
+
+    /// The ways by the names of their connections, whether they are wanted, were, or might have been.
+    pub fn paths(&self) -> &BTreeMap<String, PathKey> {
+        &self.paths
+    }
+
+    /// The way of a connection.
+    fn path(&self, name: &str) -> PathKey {
+        PathKey::named(name, &self.paths)
+    }
+
+    /// Begins to count for how long the ways stay that have been replaced, from when no target is seen to lead
+    /// there any more. `there` and `used` are the names of those that there are, and of those where one does.
+    fn retire(&self, there: &BTreeSet<&str>, used: &BTreeSet<&str>) {
+        let mut retired = self.watch.retired();
+        for name in self.paths.keys().map(String::as_str) {
+            if self.replaced.contains(name) && there.contains(name) && !used.contains(name) {
+                let until = Instant::now() + DRAINING;
+                retired.entry(name.to_owned()).or_insert(until);
+            } else {
+                retired.remove(name);
+            }
+        }
+    }
+
+    /// Whether a way stays though another one has replaced it.
+    fn drains(&self, name: &str) -> bool {
+        let retired = self.watch.retired();
+        let until = retired.get(name);
+        self.replaced.contains(name) && until.is_none_or(|until| *until > Instant::now())
+    }
+
+    /// When the first of the ways that have been replaced need not stay any longer. `seen`: what there is of them.
+    pub fn drained_in(&self, seen: &Seen<Destinations>) -> Option<Duration> {
+        let retired = self.watch.retired();
+        let replaced = self.replaced.iter().filter(|name| seen.contains_key(*name));
+        let left =
+            replaced.filter_map(|name| retired.get(name)?.checked_duration_since(Instant::now()));
+        left.min()
+    }
+
+    fn eventbridge(&self) -> Client {
+        self.watch.account.eventbridge()
+    }
+
+    fn call(&self, operation: &'static str) -> Call<'_> {
+        self.watch.account.write("events", operation)
+    }
+
+    /// The call that makes a change, as the gate sees it.
+    fn operation(&self, api: &'static str) -> Operation<'_> {
+        self.watch.account.operation(&self.scope, api)
+    }
+
+    /// What there is of the tenant's.
+    async fn observed<S: Source>(&self, outside: &Informer<S>) -> Result<Snapshot<S::Value>> {
+        if !self.active {
+            return Ok(Snapshot::new());
+        }
+        outside.snapshot(&self.prefix, &self.options).await
+    }
+
+    /// What there is of these, by name, unless what is known was read for this very run.
+    async fn confirmed<S: Source>(
+        &self,
+        outside: &Informer<S>,
+        names: &BTreeSet<String>,
+    ) -> Result<Option<Snapshot<S::Value>>> {
+        if outside.is_fresh(self.options.since) {
+            return Ok(None);
+        }
+        outside.confirm(names, &self.options).await.map(Some)
+    }
+
+    /// What a call's failure means. Where something is there, or is not, though it was seen otherwise, the next
+    /// look compares it.
+    fn refused<E>(&self, operation: &'static str, error: &SdkError<E, HttpResponse>) -> Error
+    where
+        E: ProvideErrorMetadata + StdError + 'static,
+    {
+        let refusal = classify(&self.call(operation), error);
+        if is_missing(error) || is_there(error) {
+            return Error::failing(refusal.message);
+        }
+        refusal
+    }
+
+    /// What became of a deletion: what is not there is deleted.
+    fn deleted<T, E>(
+        &self,
+        operation: &'static str,
+        outcome: Result<T, SdkError<E, HttpResponse>>,
+    ) -> Result<()>
+    where
+        E: ProvideErrorMetadata + StdError + 'static,
+    {
+        match outcome {
+            Err(error) if !is_missing(&error) => Err(classify(&self.call(operation), &error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// What a write to a connection or an API destination leaves behind, as far as it is known.
+    fn remember_path(
+        &self,
+        name: &str,
+        outcome: Result<(), &Error>,
+        change: impl FnOnce(&mut ObservedPath),
+    ) {
+        let paths = &self.watch.paths;
+        remember(paths, name, outcome, || {
+            let known = paths.known(name).remove(name);
+            let mut now = known.map_or_else(ObservedPath::default, |known| (*known).clone());
+            change(&mut now);
+            let there = now.connection.is_some() || now.destination.is_some();
+            there.then_some(now)
+        });
+    }
+}
+
+/// What a write leaves behind, as far as it is known; `None` where nothing.
+fn remember<S: Source>(
+    outside: &Informer<S>,
+    name: &str,
+    outcome: Result<(), &Error>,
+    now: impl FnOnce() -> Option<S::Value>,
+) {
+    match outcome {
+        Ok(()) => outside.wrote(name, now()),
+        Err(error) if error.class.may_have_landed() => outside.doubt(name),
+        Err(_) => {}
+    }
+}
+
+/// Whether AWS says that what was to be made is there.
+fn is_there<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
+    let code = error.as_service_error().and_then(|error| error.code());
+    code == Some("ResourceAlreadyExistsException")
+}
+
+/// AWS quotes what it refuses: `shown` stands for what it was.
+fn redacted(error: Error, secret: &str, shown: &str) -> Error {
+    let message = redact(&error.message, secret, shown);
+    Error { message, ..error }
+}
+
+/// The stages on the way to Slack, in order.
+pub fn stages(wanted: Wanted, ground: &Ground) -> (Connections, Destinations, Rules, RuleTargets) {
+    let Wanted {
+        connections,
+        destinations,
+        rules,
+        targets,
+        paths: _,
+        feeds,
+    } = wanted;
+    (
+        Connections {
+            desired: connections,
+            ground: ground.clone(),
+        },
+        Destinations {
+            desired: destinations,
+            ground: ground.clone(),
+        },
+        Rules {
+            desired: rules,
+            feeds,
+            ground: ground.clone(),
+        },
+        RuleTargets {
+            desired: targets,
+            ground: ground.clone(),
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests;

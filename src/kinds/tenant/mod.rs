@@ -1,0 +1,676 @@
+//! TenantObservability: the topics of a tenant, who hears them, its alarms' way into Slack, and how the
+//! tenant is.
+
+pub mod desired;
+pub mod eventbridge;
+pub mod health;
+pub mod scope;
+pub mod sns;
+pub mod stages;
+
+use crate::{
+    api::{
+        ACCOUNT_REACHABLE, AlarmSet, AwsTarget, DELIVERY_READY, Health, Links, Severity,
+        SubscriptionEntry, SubscriptionState, TenantObservability, TenantObservabilityStatus,
+        TopicEntry,
+    },
+    clients::aws::Identity,
+    engine::{
+        error::{Class, Error, On, Result},
+        plan::{Desired, Owner, Step},
+        stage::{DynStage, Failure, Stage as _, StageRun},
+    },
+    kinds::{
+        Clock, Common, ConditionUpdate, Kind, Outcome, Policies, StageContext, Stages, Status,
+        StatusUpdate, cluster_view::ClusterView, installation::Installation, names,
+        slack_channel::way_in::way_in,
+    },
+};
+use desired::{IntegrationKeys, SubscriptionKey};
+use eventbridge::{
+    desired::{Ways, channels, concerns, concerns_as},
+    report::{self, Parts, View, Way, is_slacks},
+    stages::{Connections, Destinations, Ground, RuleTargets, Rules},
+};
+use kube::ResourceExt;
+use scope::TenantScope;
+use stages::{Candidates, Subscriptions, TopicTags, Topics};
+use std::{
+    collections::{BTreeSet, btree_map::Entry},
+    time::Duration,
+};
+
+/// What is looked at when a time has passed is looked at a moment later, so that it has.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// What a TenantObservability refers to, and who refers to it.
+pub struct Inputs {
+    /// The integration keys that it names.
+    pub keys: IntegrationKeys,
+    /// The ways into the Slack channels that it names.
+    pub ways: Ways,
+    /// The tenant's AlarmSets.
+    pub sets: Vec<AlarmSet>,
+}
+
+/// The stages of a TenantObservability.
+pub struct TenantStages {
+    /// The owner's tags of topics that are to be adopted.
+    pub tags: StageRun<TopicTags>,
+    /// SNS topics.
+    pub topics: StageRun<Topics>,
+    /// Who hears them.
+    pub subscriptions: StageRun<Subscriptions>,
+    /// What EventBridge says to Slack of who it is.
+    pub connections: StageRun<Connections>,
+    /// Where EventBridge posts.
+    pub destinations: StageRun<Destinations>,
+    /// Which alarms go to Slack.
+    pub rules: StageRun<Rules>,
+    /// Where they go, and as what.
+    pub targets: StageRun<RuleTargets>,
+}
+
+impl Stages for TenantStages {
+    fn row(&mut self) -> Vec<&mut dyn DynStage> {
+        vec![
+            &mut self.tags,
+            &mut self.topics,
+            &mut self.subscriptions,
+            &mut self.connections,
+            &mut self.destinations,
+            &mut self.rules,
+            &mut self.targets,
+        ]
+    }
+}
+
+impl Status for TenantObservabilityStatus {
+    type Target = AwsTarget;
+
+    fn common(&mut self) -> Common<'_> {
+        Common {
+            conditions: &mut self.conditions,
+            observed_generation: &mut self.observed_generation,
+            last_handled_reconcile_at: &mut self.last_handled_reconcile_at,
+            applied_digest: &mut self.applied_digest,
+            drift: &mut self.drift,
+            drift_count: &mut self.drift_count,
+        }
+    }
+
+    fn targets(&mut self) -> &mut Vec<AwsTarget> {
+        &mut self.targets
+    }
+}
+
+/// The names of the Secrets that a tenant refers to by itself. Those of its SlackChannels are theirs.
+pub fn secret_names(tenant: &TenantObservability) -> BTreeSet<&str> {
+    let recipients = tenant.spec.notify.iter().flat_map(|notify| notify.listed());
+    recipients
+        .flat_map(|(_, recipients)| &recipients.pager_duty)
+        .map(|service| service.integration_key_secret_ref.name.as_str())
+        .collect()
+}
+
+/// The names of the SlackChannels that a tenant's severities go to.
+pub fn channel_names(tenant: &TenantObservability) -> BTreeSet<&str> {
+    channels(tenant)
+}
+
+impl Kind for TenantObservability {
+    const KIND: &'static str = "TenantObservability";
+    type Status = TenantObservabilityStatus;
+    type Inputs = Inputs;
+    type Stages = TenantStages;
+    type Watch = TenantScope;
+
+    fn status(&self) -> Option<&TenantObservabilityStatus> {
+        self.status.as_ref()
+    }
+
+    fn policies(&self) -> Policies {
+        Policies {
+            suspend: self.spec.suspend,
+            drift: self.spec.drift_policy,
+            deletion: self.spec.deletion_policy,
+        }
+    }
+
+    fn watched_keys(&self, target: &AwsTarget, installation: &Installation) -> BTreeSet<String> {
+        let candidates = self.candidates(target, installation).into_values();
+        let own = candidates.map(|(_, arn)| arn);
+        let slack = concerns(self).then(|| names::tenant_prefix(&self.name_any()));
+        own.chain(self.named_topics()).chain(slack).collect()
+    }
+
+    async fn dereference(&self, cluster: &ClusterView<'_>) -> Result<Inputs> {
+        let namespace = self.namespace().unwrap_or_default();
+        let ours = format!("spec.tenantRef.name={}", self.name_any());
+        let sets = cluster
+            .list::<AlarmSet>(&namespace, &ours)
+            .await?
+            .into_iter();
+        let sets = sets
+            .filter(|set| set.metadata.deletion_timestamp.is_none())
+            .collect();
+        let mut ways = Ways::new();
+        for channel in channels(self) {
+            let way = way_in(channel, &namespace, cluster).await;
+            ways.insert(channel.to_owned(), way);
+        }
+        Ok(Inputs {
+            keys: self.integration_keys(&namespace, cluster).await,
+            ways,
+            sets,
+        })
+    }
+
+    fn target(&self, _: &Inputs, installation: &Installation) -> Option<AwsTarget> {
+        let prefix = names::tenant_prefix(&self.name_any());
+        self.spec
+            .aws
+            .as_ref()
+            .map(|aws| desired::target(aws, prefix, installation))
+    }
+
+    fn access(
+        &self,
+        target: &AwsTarget,
+        _: Result<&Inputs, &Error>,
+        installation: &Installation,
+    ) -> Result<Identity> {
+        Ok(installation.identity(target, &self.namespace().unwrap_or_default()))
+    }
+
+    fn stages(&self, place: &StageContext<'_, Self>) -> TenantStages {
+        let StageContext {
+            target,
+            watch,
+            options,
+            inputs,
+            installation,
+            status,
+        } = place;
+        let candidates = self.candidates(target, installation);
+        let (topics, subscriptions, slack) = match inputs {
+            Some(inputs) => (
+                desired::topics(self, target, installation),
+                desired::subscriptions(self, &inputs.keys, installation),
+                eventbridge::desired::wanted(self, &inputs.ways, target, installation),
+            ),
+            None => Default::default(),
+        };
+        let (watch, options) = (watch.clone(), (*options).clone());
+        let ground = Ground::new(
+            self,
+            &slack,
+            status,
+            watch.clone(),
+            options.clone(),
+            installation,
+        );
+        let (connections, destinations, rules, targets) =
+            eventbridge::stages::stages(slack, &ground);
+        let staying = candidates
+            .iter()
+            .filter(|(_, (name, _))| topics.wanted.contains_key(name))
+            .map(|(severity, _)| *severity)
+            .collect();
+        let ledger = status.subscriptions.iter().map(|entry| {
+            let key = SubscriptionKey {
+                severity: entry.severity,
+                protocol: entry.protocol.clone(),
+                endpoint: entry.endpoint.clone(),
+            };
+            (key, entry.state)
+        });
+        let topics = Topics::new(
+            topics,
+            candidates,
+            self.named_topics().collect(),
+            installation.mark(self),
+            watch,
+            options,
+        );
+        let digester = installation.digester.clone();
+        let subscriptions =
+            Subscriptions::new(subscriptions, &topics, staying, ledger.collect(), digester);
+        TenantStages {
+            tags: StageRun::new(TopicTags::of(&topics)),
+            topics: StageRun::new(topics),
+            subscriptions: StageRun::new(subscriptions),
+            connections: StageRun::new(connections),
+            destinations: StageRun::new(destinations),
+            rules: StageRun::new(rules),
+            targets: StageRun::new(targets),
+        }
+    }
+
+    fn set_spec_status(&self, status: &mut TenantObservabilityStatus, installation: &Installation) {
+        let namespace = self.namespace().unwrap_or_default();
+        let aws = self.spec.aws.as_ref();
+        status.external_id = aws.map(|_| installation.external_id(&namespace));
+        status.links = aws.map(|aws| Links {
+            alarms: Some(desired::alarms_link(
+                self,
+                &aws.region,
+                &installation.cluster.name,
+            )),
+        });
+    }
+
+    /// The alarms are as well known without Slack as with it.
+    fn is_vital(failure: &Failure) -> bool {
+        !is_slacks(failure)
+    }
+
+    fn set_initial_status(status: &mut TenantObservabilityStatus) {
+        status.health = Some(Health::Unknown);
+    }
+
+    fn intend(status: &mut TenantObservabilityStatus, step: &Step) {
+        if step.stage == Connections::NAME {
+            report::intend(status, step);
+            return;
+        }
+        if step.stage == Topics::NAME {
+            // It comes without those who heard the one before it. Who had left by then stays away.
+            let severity = names::severity_of_topic(&step.key);
+            let theirs = status.subscriptions.iter_mut();
+            let theirs = theirs.filter(|entry| {
+                Some(entry.severity) == severity && entry.state != SubscriptionState::Gone
+            });
+            theirs.for_each(|entry| entry.state = SubscriptionState::Creating);
+            return;
+        }
+        let key = step.key.parse::<SubscriptionKey>();
+        debug_assert!(
+            step.stage == Subscriptions::NAME && key.is_ok(),
+            "nothing would look for {step:?}"
+        );
+        let Ok(key) = key else {
+            return;
+        };
+        let SubscriptionKey {
+            severity,
+            protocol,
+            endpoint,
+        } = key;
+        let same = |entry: &SubscriptionEntry| {
+            (entry.severity, &entry.protocol, &entry.endpoint) == (severity, &protocol, &endpoint)
+        };
+        let state = SubscriptionState::Creating;
+        match status.subscriptions.iter().position(same) {
+            Some(at) => {
+                if let Some(entry) = status.subscriptions.get_mut(at) {
+                    entry.state = state;
+                }
+            }
+            None => status.subscriptions.push(SubscriptionEntry {
+                severity,
+                protocol,
+                endpoint,
+                state,
+            }),
+        }
+    }
+
+    fn report(
+        &self,
+        outcome: &Outcome<Self>,
+        status: &mut TenantObservabilityStatus,
+        clock: Clock,
+    ) -> StatusUpdate {
+        let now = clock.now;
+        let mut findings = StatusUpdate::default();
+        let mut problems = Vec::new();
+        if let Some(place) = outcome.current() {
+            match reachable(place.stages.as_ref().err(), &place.report.failed) {
+                Some(verdict) => findings.conditions.push(verdict),
+                None => findings.unknown.push(ACCOUNT_REACHABLE),
+            }
+            let delivery = match &place.stages {
+                Ok(row) => {
+                    let delivery = self.report_delivery(row, status);
+                    let view = view(row);
+                    view.record(status);
+                    delivery.and(view.way(&place.report.failed))
+                }
+                Err(_) => Delivery::Unknown,
+            };
+            match delivery {
+                Delivery::Unknown => {
+                    findings.unknown.push(DELIVERY_READY);
+                    // What was wrong when it was read last still is, for all we know.
+                    let last = status
+                        .conditions
+                        .iter()
+                        .find(|last| last.type_ == DELIVERY_READY);
+                    let wrong = last.filter(|last| last.status == "False");
+                    problems.extend(wrong.map(|last| last.message.clone()));
+                }
+                Delivery::ToNobody => {}
+                Delivery::Known(troubles) => {
+                    let verdict = delivering(&troubles);
+                    if verdict.holds != Some(true) {
+                        problems.push(verdict.message.clone());
+                    }
+                    findings.conditions.push(verdict);
+                }
+            }
+            let (topics, subscriptions) = (status.topics.len(), status.subscriptions.len());
+            findings.summary = format!("topics: {topics}, subscriptions: {subscriptions}");
+            let paths = status.slack_paths.iter();
+            let channels: BTreeSet<_> = paths.map(|path| &path.channel).collect();
+            if !channels.is_empty() {
+                findings.summary += &format!(", Slack channels: {}", channels.len());
+            }
+            if let Ok(row) = &place.stages {
+                findings.again = self.again(row, status);
+            }
+        }
+        let lasting = outcome
+            .failures()
+            .filter(|(_, error)| !error.class.passes());
+        for message in lasting.map(|(_, error)| error.message.clone()) {
+            if !problems.iter().any(|known| known.contains(&message)) {
+                problems.push(message);
+            }
+        }
+        if let Some(Ok(inputs)) = &outcome.inputs {
+            let rolled = health::roll_up(&inputs.sets, &problems, clock.stale, now);
+            status.health = Some(rolled.health);
+            status.summary = Some(rolled.summary.clone());
+            status.counts = Some(rolled.counts);
+            let again = rolled.again.map(|again| again.unsigned_abs() + MOMENT);
+            findings.again = findings.again.into_iter().chain(again).min();
+            findings.conditions.push(ConditionUpdate {
+                type_: "Healthy",
+                holds: match rolled.health {
+                    Health::Healthy => Some(true),
+                    Health::Degraded | Health::Alarming => Some(false),
+                    Health::Unknown => None,
+                },
+                reason: match rolled.health {
+                    Health::Healthy => "Healthy",
+                    Health::Degraded => "Degraded",
+                    Health::Alarming => "Alarming",
+                    Health::Unknown => "Unknown",
+                },
+                message: rolled.message,
+            });
+        }
+        findings
+    }
+}
+
+impl TenantObservability {
+    /// All topics that the tenant has or may have had in a place.
+    fn candidates(&self, target: &AwsTarget, installation: &Installation) -> Candidates {
+        let severities = Severity::ALL.into_iter();
+        severities
+            .map(|severity| {
+                let name = desired::topic_name(self, severity, installation);
+                let arn = names::topic_arn(&target.region, &target.account_id, &name);
+                (severity, (name, arn))
+            })
+            .collect()
+    }
+
+    /// The ARNs of the topics of somebody's own that the spec names.
+    fn named_topics(&self) -> impl Iterator<Item = String> {
+        let listed = self.spec.notify.iter().flat_map(|notify| notify.listed());
+        listed.flat_map(|(_, recipients)| recipients.topic_arns.iter().cloned())
+    }
+
+    async fn integration_keys(
+        &self,
+        namespace: &str,
+        cluster: &ClusterView<'_>,
+    ) -> IntegrationKeys {
+        let mut keys = IntegrationKeys::new();
+        for (_, recipients) in self.spec.notify.iter().flat_map(|notify| notify.listed()) {
+            for service in &recipients.pager_duty {
+                let reference = &service.integration_key_secret_ref;
+                let place = (reference.name.clone(), reference.key.clone());
+                if let Entry::Vacant(entry) = keys.entry(place) {
+                    let (name, key) = entry.key();
+                    let key = integration_key(cluster, namespace, name, key).await;
+                    entry.insert(key);
+                }
+            }
+        }
+        keys
+    }
+
+    /// When the way into Slack is to be looked at again, if anything there is only a matter of time.
+    fn again(&self, row: &TenantStages, status: &TenantObservabilityStatus) -> Option<Duration> {
+        // Nothing is left of it, but this run still wanted to know: the next one says that nobody does.
+        let over = concerns(self) && !concerns_as(self, Some(status));
+        let destinations = row.destinations.seen.as_ref();
+        let drained = destinations.and_then(|seen| row.destinations.stage.ground.drained_in(seen));
+        let over = over.then_some(Duration::ZERO);
+        let again = over.into_iter().chain(drained).min();
+        again.map(|again| again + MOMENT)
+    }
+
+    /// Topics and subscriptions into status, and whether messages reach those who should hear them.
+    fn report_delivery(
+        &self,
+        row: &TenantStages,
+        status: &mut TenantObservabilityStatus,
+    ) -> Delivery {
+        let (topics, subscriptions) = (&row.topics.stage, &row.subscriptions.stage);
+        let Some(seen) = &row.topics.seen else {
+            return Delivery::Unknown;
+        };
+        let is_ours = |name: &String| seen.get(name).is_some_and(|found| found.owner == Owner::Us);
+        let is_there = |name: &String| seen.contains_key(name);
+        // What happens to a topic outside is no reason to take the alarms off it: it is made again, or given
+        // back, and until then nobody else has that name in the tenant's own account.
+        let known: BTreeSet<_> = status.topics.iter().map(|topic| topic.severity).collect();
+        status.topics = topics
+            .candidates
+            .iter()
+            .filter(|(_, (name, _))| topics.desired.wanted.contains_key(name))
+            .filter(|(severity, (name, _))| is_ours(name) || known.contains(severity))
+            .map(|(severity, (_, arn))| TopicEntry {
+                severity: *severity,
+                arn: arn.clone(),
+            })
+            .collect();
+        let not_ours = topics.desired.wanted.keys().filter(|name| !is_ours(name));
+        let (taken, missing): (Vec<_>, Vec<_>) = not_ours.partition(|name| is_there(name));
+        let taken: Vec<_> = taken.into_iter().map(String::as_str).collect();
+        let mut missing: Vec<_> = missing.into_iter().map(String::as_str).collect();
+        missing.extend(topics.absent());
+        // Of who hears a topic that is not ours to look into, what was known last stands.
+        let is_taken = |key: &SubscriptionKey| {
+            let topic = topics.candidates.get(&key.severity);
+            topic.is_some_and(|(name, _)| taken.contains(&name.as_str()))
+        };
+
+        // With a topic its subscriptions went by themselves.
+        let has_topic = |key: &SubscriptionKey| {
+            topics
+                .candidates
+                .get(&key.severity)
+                .is_some_and(|(name, _)| is_ours(name))
+        };
+        let Some(seen) = &row.subscriptions.seen else {
+            return Delivery::Unknown;
+        };
+        let Desired { wanted, held, .. } = &subscriptions.desired;
+        let made = subscriptions.made();
+        let state = |key: &SubscriptionKey| match seen.get(key) {
+            Some(found) => found.live,
+            None if is_taken(key) => made
+                .get(key)
+                .copied()
+                .unwrap_or(SubscriptionState::Creating),
+            None if subscriptions.is_gone(key) => SubscriptionState::Gone,
+            None => SubscriptionState::Creating,
+        };
+        status.subscriptions = made
+            .keys()
+            .filter(|key| wanted.contains_key(key) || seen.contains_key(key) && has_topic(key))
+            .map(|key| SubscriptionEntry {
+                severity: key.severity,
+                protocol: key.protocol.clone(),
+                endpoint: key.endpoint.clone(),
+                state: state(key),
+            })
+            .collect();
+        let in_state = |state_wanted: SubscriptionState| {
+            let late = wanted.iter().filter(|(key, _)| !is_taken(key));
+            let late = late.filter(|(key, _)| state(key) == state_wanted);
+            let late = late.map(|(key, to)| format!("{} ({})", to.recipient, key.severity));
+            late.collect::<Vec<_>>().join(", ")
+        };
+        let held: Vec<_> = held.values().map(|error| error.message.clone()).collect();
+        if missing.is_empty()
+            && taken.is_empty()
+            && held.is_empty()
+            && wanted.is_empty()
+            && !topics.has_named()
+        {
+            return Delivery::ToNobody;
+        }
+        let mut troubles = Vec::new();
+        if !taken.is_empty() {
+            let taken = taken.join(", ");
+            let says = format!(
+                "topic {taken} does not carry our mark, so who hears it is not looked after (see Ready)"
+            );
+            troubles.push(("TopicConflict", says));
+        }
+        if !missing.is_empty() {
+            let missing = missing.join(", ");
+            troubles.push(("TopicMissing", format!("topic {missing} is not there")));
+        }
+        if !held.is_empty() {
+            troubles.push(("WaitingForSecret", held.join("; ")));
+        }
+        for (reason, state, says) in [
+            (
+                "SubscriptionMissing",
+                SubscriptionState::Creating,
+                "not subscribed",
+            ),
+            (
+                "SubscriptionGone",
+                SubscriptionState::Gone,
+                "unsubscribed, or never confirmed within the time that AWS gives (to invite again, take the address out of the spec and put it back in)",
+            ),
+            (
+                "PendingConfirmation",
+                SubscriptionState::Pending,
+                "not confirmed yet, so messages do not reach them",
+            ),
+        ] {
+            let who = in_state(state);
+            if !who.is_empty() {
+                troubles.push((reason, format!("{says}: {who}")));
+            }
+        }
+        Delivery::Known(troubles)
+    }
+}
+
+/// What was wanted on the way to Slack, and what there is.
+fn view(row: &TenantStages) -> View<'_> {
+    let ground = &row.connections.stage.ground;
+    View {
+        wanted: Parts {
+            connections: &row.connections.stage.desired,
+            destinations: &row.destinations.stage.desired,
+            rules: &row.rules.stage.desired,
+            targets: &row.targets.stage.desired,
+        },
+        paths: ground.paths(),
+        ledger: ground.known(),
+        connections: row.connections.seen.as_ref(),
+        destinations: row.destinations.seen.as_ref(),
+        rules: row.rules.seen.as_ref(),
+        targets: row.targets.seen.as_ref(),
+    }
+}
+
+/// Whether messages reach those who should hear them.
+enum Delivery {
+    /// It could not be read.
+    Unknown,
+    /// Nobody is to hear anything, so there is nothing to say.
+    ToNobody,
+    /// It was read: what is in the way, a reason and a text each.
+    Known(Vec<(&'static str, String)>),
+}
+
+impl Delivery {
+    /// The same with what is known of the way into Slack.
+    fn and(self, slack: Way) -> Self {
+        match (self, slack) {
+            (delivery, Way::Unasked) => delivery,
+            // What is known to be wrong is told, whatever is not known.
+            (Self::Unknown, Way::Known(troubles)) if !troubles.is_empty() => Self::Known(troubles),
+            (Self::Known(troubles), Way::Unknown) if !troubles.is_empty() => Self::Known(troubles),
+            (Self::Unknown, _) | (_, Way::Unknown) => Self::Unknown,
+            (Self::ToNobody, Way::Known(troubles)) => Self::Known(troubles),
+            (Self::Known(mut all), Way::Known(troubles)) => {
+                all.extend(troubles);
+                Self::Known(all)
+            }
+        }
+    }
+}
+
+/// The condition that says it.
+fn delivering(troubles: &[(&'static str, String)]) -> ConditionUpdate {
+    // What a reader has yet to confirm is the least: anything else is said before it.
+    let mut troubles: Vec<_> = troubles.iter().collect();
+    troubles.sort_by_key(|(reason, _)| *reason == "PendingConfirmation");
+    let told: Vec<_> = troubles.iter().map(|(_, text)| text.as_str()).collect();
+    ConditionUpdate {
+        type_: DELIVERY_READY,
+        holds: Some(troubles.is_empty()),
+        reason: troubles.first().map_or("Delivering", |(reason, _)| reason),
+        message: told.join("; "),
+    }
+}
+
+async fn integration_key(
+    cluster: &ClusterView<'_>,
+    namespace: &str,
+    name: &str,
+    key: &str,
+) -> Result<crate::clients::secret::Secret> {
+    let text = cluster.secret(namespace, name, key).await?;
+    desired::integration_key(&text).ok_or_else(|| {
+        let message = format!(
+            "key {key} of Secret {namespace}/{name} is not a PagerDuty integration key (letters and digits, at most 64)"
+        );
+        Error::new(Class::Waiting(On::Secret), message)
+    })
+}
+
+/// Whether the account answered us; `None` where that passes by itself and says nothing yet.
+fn reachable(unreachable: Option<&Error>, failed: &[Failure]) -> Option<ConditionUpdate> {
+    // Alarms need no EventBridge: what is in the way there is told of their delivery.
+    let others = failed.iter().filter(|failure| !is_slacks(failure));
+    let mut others = others.filter(|failure| failure.key.is_none());
+    let blind = others.next();
+    let (holds, reason, message) = match unreachable.or(blind.map(|failure| &failure.error)) {
+        None => (true, "Reachable", String::new()),
+        Some(error) if error.class == Class::Denied => {
+            (false, "AccessDenied", error.message.clone())
+        }
+        Some(_) => return None,
+    };
+    Some(ConditionUpdate {
+        type_: ACCOUNT_REACHABLE,
+        holds: Some(holds),
+        reason,
+        message,
+    })
+}

@@ -1,0 +1,739 @@
+//! The topics of one tenant in one place, and who hears them.
+
+use super::{
+    desired::{EMAIL, ObservedTopic, Subscription, SubscriptionKey, Topic},
+    scope::TenantScope,
+};
+use crate::{
+    api::{AdoptionPolicy, Severity, SubscriptionState},
+    clients::{
+        aws::classify,
+        secret::{Digester, redact},
+    },
+    engine::{
+        error::{Class, Error, Result},
+        informer::{ReadOptions, Snapshot},
+        plan::{self, Change, Desired, Found, Owner, Verb},
+        stage::{Applied, ChangeOf, Ids, Operation, Seen, Stage},
+    },
+    kinds::mark::{Mark, OwnerTag, TAG},
+};
+use aws_sdk_sns::{
+    config::{Config, retry::RetryConfig},
+    types::Tag,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// All topics that a tenant has or may have had, by severity: name and ARN.
+pub type Candidates = BTreeMap<Severity, (String, String)>;
+
+/// The topics of one tenant in one place.
+pub struct Topics {
+    /// What should be there.
+    pub desired: Desired<String, Topic>,
+    /// Which names to look at.
+    pub candidates: Candidates,
+    /// Topics of somebody's own that alarms tell besides.
+    named: BTreeSet<String>,
+    mark: Mark,
+    watch: Arc<TenantScope>,
+    options: ReadOptions,
+    scope: String,
+}
+
+impl Topics {
+    /// The stage of one tenant, whose mark is `mark`, in one place.
+    pub fn new(
+        desired: Desired<String, Topic>,
+        candidates: Candidates,
+        named: BTreeSet<String>,
+        mark: Mark,
+        watch: Arc<TenantScope>,
+        options: ReadOptions,
+    ) -> Self {
+        Self {
+            desired,
+            candidates,
+            named,
+            mark,
+            scope: watch.account.identity.scope("sns"),
+            watch,
+            options,
+        }
+    }
+
+    /// Those of somebody's own that are not there.
+    pub fn absent(&self) -> Vec<&str> {
+        let there = |arn: &&String| self.watch.topics.known(arn).contains_key(*arn);
+        let absent = self.named.iter().filter(|arn| !there(arn));
+        absent.map(String::as_str).collect()
+    }
+
+    /// Whether alarms tell somebody besides whoever subscribes.
+    pub fn has_named(&self) -> bool {
+        !self.named.is_empty()
+    }
+
+    fn arn(&self, name: &str) -> Option<&String> {
+        let mut all = self.candidates.values();
+        all.find(|(known, _)| known == name).map(|(_, arn)| arn)
+    }
+
+    fn found(&self, observed: &Snapshot<ObservedTopic>) -> Seen<Self> {
+        let found = self.candidates.values().filter_map(|(name, arn)| {
+            let observed = observed.get(arn)?;
+            let owner = match &observed.owner.0 {
+                Some(owner) if owner == self.mark.as_str() => Owner::Us,
+                Some(owner) => Owner::Other(owner.clone()),
+                None => Owner::Nobody,
+            };
+            let found = Found {
+                id: arn.clone(),
+                value: observed.topic.clone(),
+                owner,
+                live: (),
+            };
+            Some((name.clone(), found))
+        });
+        found.collect()
+    }
+
+    /// What a write leaves behind, as far as it is known.
+    fn remember(&self, arn: &str, outcome: &Result<()>, now: Option<ObservedTopic>) {
+        match outcome {
+            Ok(()) => self.watch.topics.wrote(arn, now),
+            Err(error) if error.class.may_have_landed() => self.watch.topics.doubt(arn),
+            Err(_) => {}
+        }
+    }
+
+    /// CreateTopic answers with the topic that is there if its tags are the same: with the mark
+    /// among them nobody else's is ever taken for ours.
+    async fn create(&self, name: &str, to: &Topic) -> Result<Applied> {
+        let account = &self.watch.account;
+        // With its policy from the first moment, and one call for one entry of the gate.
+        let create = account
+            .sns()
+            .create_topic()
+            .name(name)
+            .tags(tag(&self.mark)?);
+        let create = create.attributes("Policy", to.policy.to_string());
+        let created = create.send().await.map_err(|error| {
+            let error = classify(&account.write("sns", "CreateTopic"), &error);
+            // It came to be after we looked: the next look says whose it is, and compares it.
+            let came = ["different tags", "different attributes"];
+            let came = came.iter().any(|text| error.message.contains(text));
+            match error.class {
+                Class::Rejected if came => Error::failing(error.message),
+                _ => error,
+            }
+        });
+        let outcome = created.as_ref().map(|_| ()).map_err(Clone::clone);
+        if let Some(arn) = self.arn(name) {
+            let now = ObservedTopic {
+                topic: to.clone(),
+                owner: OwnerTag(Some(self.mark.to_string())),
+                subscriptions: Vec::new(),
+            };
+            self.remember(arn, &outcome, Some(now));
+        }
+        let arn = created?.topic_arn.unwrap_or_default();
+        Ok(Applied::Id(arn))
+    }
+
+    async fn update(&self, arn: &str, to: &Topic) -> Result<()> {
+        let account = &self.watch.account;
+        let set = account.sns().set_topic_attributes().topic_arn(arn);
+        let set = set
+            .attribute_name("Policy")
+            .attribute_value(to.policy.to_string());
+        let outcome = set.send().await.map(drop);
+        let outcome =
+            outcome.map_err(|error| classify(&account.write("sns", "SetTopicAttributes"), &error));
+        let known = self.watch.topics.known(arn).remove(arn);
+        match known {
+            Some(known) => {
+                let now = ObservedTopic {
+                    topic: to.clone(),
+                    ..(*known).clone()
+                };
+                self.remember(arn, &outcome, Some(now));
+            }
+            None => self.watch.topics.doubt(arn),
+        }
+        outcome
+    }
+
+    async fn delete(&self, arn: &str) -> Result<()> {
+        let account = &self.watch.account;
+        let deleted = account.sns().delete_topic().topic_arn(arn).send().await;
+        let outcome = deleted.map(drop);
+        let outcome =
+            outcome.map_err(|error| classify(&account.write("sns", "DeleteTopic"), &error));
+        self.remember(arn, &outcome, None);
+        outcome
+    }
+}
+
+impl Stage for Topics {
+    const NAME: &'static str = "topic";
+    const NEEDS: &'static [&'static str] = &[TopicTags::NAME];
+    /// A topic that is made again has no subscriptions, so status forgets that they were there.
+    const LEDGER: bool = true;
+    type Key = String;
+    type Value = Topic;
+    type Id = String;
+    type Live = ();
+
+    fn scope(&self) -> &str {
+        &self.scope
+    }
+
+    fn desired(&self) -> &Desired<String, Topic> {
+        &self.desired
+    }
+
+    fn id_text(id: &String) -> String {
+        id.clone()
+    }
+
+    async fn observe(&self, _: &Ids) -> Result<Seen<Self>> {
+        let TenantScope { trust, topics, .. } = &*self.watch;
+        trust.snapshot(&BTreeSet::new(), &self.options).await?;
+        let arns = self.candidates.values().map(|(_, arn)| arn);
+        let arns = arns.chain(&self.named).cloned().collect();
+        Ok(self.found(&topics.snapshot(&arns, &self.options).await?))
+    }
+
+    async fn confirm(&self, keys: &BTreeSet<String>, _: &Ids) -> Result<Option<Seen<Self>>> {
+        let topics = &self.watch.topics;
+        if topics.is_fresh(self.options.since) {
+            return Ok(None);
+        }
+        let arns = keys.iter().filter_map(|name| self.arn(name)).cloned();
+        let observed = topics.confirm(&arns.collect(), &self.options).await?;
+        Ok(Some(self.found(&observed)))
+    }
+
+    fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
+        let api = match change {
+            Change::Create { .. } => "sns:CreateTopic",
+            Change::Update { .. } | Change::Conflict { .. } => "sns:SetTopicAttributes",
+            Change::Delete { .. } => "sns:DeleteTopic",
+        };
+        self.watch.account.operation(&self.scope, api)
+    }
+
+    async fn apply(&self, changes: &[ChangeOf<Self>], _: &Ids) -> Vec<Result<Applied>> {
+        let mut outcomes = Vec::with_capacity(changes.len());
+        for change in changes {
+            outcomes.push(match change {
+                Change::Create { key, to } => self.create(key, to).await,
+                Change::Update { ours, to, .. } => self
+                    .update(ours.id(), to)
+                    .await
+                    .map(|()| Applied::ReconcileResult),
+                Change::Delete { ours, .. } => self
+                    .delete(ours.id())
+                    .await
+                    .map(|()| Applied::ReconcileResult),
+                Change::Conflict { .. } => continue,
+            });
+        }
+        outcomes
+    }
+}
+
+/// The owner's tag.
+fn tag(mark: &Mark) -> Result<Tag> {
+    let tag = Tag::builder().key(TAG).value(mark.as_str());
+    tag.build()
+        .map_err(|error| Error::failing(format!("building the owner's tag: {error}")))
+}
+
+/// The owner's tags of topics that nobody has marked and that are to be adopted. On those that we make they
+/// are set when they are made.
+pub struct TopicTags {
+    desired: Desired<String, OwnerTag>,
+    candidates: Candidates,
+    mark: Mark,
+    watch: Arc<TenantScope>,
+    options: ReadOptions,
+    scope: String,
+}
+
+impl TopicTags {
+    /// The tags of these topics.
+    pub fn of(topics: &Topics) -> Self {
+        let adopts = topics.desired.adoption != AdoptionPolicy::Never;
+        let names = topics.desired.wanted.keys().filter(|_| adopts);
+        let tag = OwnerTag(Some(topics.mark.to_string()));
+        Self {
+            desired: Desired {
+                wanted: names.map(|name| (name.clone(), tag.clone())).collect(),
+                ..Desired::default()
+            },
+            candidates: topics.candidates.clone(),
+            mark: topics.mark.clone(),
+            watch: topics.watch.clone(),
+            options: topics.options.clone(),
+            scope: topics.scope.clone(),
+        }
+    }
+
+    fn arns(&self) -> BTreeSet<String> {
+        let wanted = |name: &String| self.desired.wanted.contains_key(name);
+        let all = self.candidates.values();
+        let wanted = all.filter(|(name, _)| wanted(name));
+        wanted.map(|(_, arn)| arn.clone()).collect()
+    }
+
+    /// Of what is not there, or carries anybody's mark, there is nothing to say here.
+    fn found(&self, observed: &Snapshot<ObservedTopic>) -> Seen<Self> {
+        let all = self.candidates.values();
+        let found = all.filter_map(|(name, arn)| {
+            let wanted = self.desired.wanted.get(name)?;
+            let unmarked = observed.get(arn).filter(|topic| topic.owner.0.is_none());
+            let found = Found {
+                id: arn.clone(),
+                value: unmarked.map_or_else(|| wanted.clone(), |topic| topic.owner.clone()),
+                owner: Owner::Us,
+                live: (),
+            };
+            Some((name.clone(), found))
+        });
+        found.collect()
+    }
+}
+
+impl Stage for TopicTags {
+    const NAME: &'static str = "topic tag";
+    type Key = String;
+    type Value = OwnerTag;
+    type Id = String;
+    type Live = ();
+
+    fn scope(&self) -> &str {
+        &self.scope
+    }
+
+    fn desired(&self) -> &Desired<String, OwnerTag> {
+        &self.desired
+    }
+
+    async fn observe(&self, _: &Ids) -> Result<Seen<Self>> {
+        let TenantScope { trust, topics, .. } = &*self.watch;
+        trust.snapshot(&BTreeSet::new(), &self.options).await?;
+        let observed = topics.snapshot(&self.arns(), &self.options).await?;
+        Ok(self.found(&observed))
+    }
+
+    async fn confirm(&self, _: &BTreeSet<String>, _: &Ids) -> Result<Option<Seen<Self>>> {
+        let topics = &self.watch.topics;
+        if topics.is_fresh(self.options.since) {
+            return Ok(None);
+        }
+        let observed = topics.confirm(&self.arns(), &self.options).await?;
+        Ok(Some(self.found(&observed)))
+    }
+
+    fn operation(&self, _: &ChangeOf<Self>) -> Operation<'_> {
+        let account = &self.watch.account;
+        account.operation(&self.scope, "sns:TagResource")
+    }
+
+    async fn apply(&self, changes: &[ChangeOf<Self>], _: &Ids) -> Vec<Result<Applied>> {
+        let TenantScope {
+            account, topics, ..
+        } = &*self.watch;
+        let mut outcomes = Vec::with_capacity(changes.len());
+        for change in changes {
+            let Change::Update { ours, .. } = change else {
+                continue;
+            };
+            let arn = ours.id();
+            let request = account.sns().tag_resource().resource_arn(arn);
+            let outcome = match tag(&self.mark) {
+                Ok(tag) => {
+                    let tagged = request.tags(tag).send().await.map(drop);
+                    tagged.map_err(|error| classify(&account.write("sns", "TagResource"), &error))
+                }
+                Err(error) => Err(error),
+            };
+            match (&outcome, topics.known(arn).remove(arn)) {
+                (Ok(()), Some(known)) => {
+                    let owner = OwnerTag(Some(self.mark.to_string()));
+                    let now = ObservedTopic {
+                        owner,
+                        ..(*known).clone()
+                    };
+                    topics.wrote(arn, Some(now));
+                }
+                _ => topics.doubt(arn),
+            }
+            outcomes.push(outcome.map(|()| Applied::ReconcileResult));
+        }
+        outcomes
+    }
+}
+
+/// What status says that we have made, or are about to make, and how it was seen last.
+pub type Ledger = BTreeMap<SubscriptionKey, SubscriptionState>;
+
+/// The subscriptions to one tenant's topics.
+pub struct Subscriptions {
+    /// What should be there.
+    pub desired: Desired<SubscriptionKey, Subscription>,
+    /// The topics, by severity.
+    pub topics: Candidates,
+    /// The severities whose topic stays. With a topic its subscriptions go by themselves.
+    pub staying: BTreeSet<Severity>,
+    watch: Arc<TenantScope>,
+    options: ReadOptions,
+    digester: Digester,
+    memory: Mutex<Memory>,
+    scope: String,
+}
+
+/// Whether a reader of mail who is not subscribed, and was known as this, is not to be invited by itself.
+/// With a topic that somebody deleted all went who heard it; whoever had left before wants to stay away.
+fn has_left(known: Option<SubscriptionState>, bare: bool) -> bool {
+    match known {
+        None | Some(SubscriptionState::Creating) => false,
+        Some(SubscriptionState::Pending | SubscriptionState::Confirmed) => !bare,
+        Some(SubscriptionState::Gone) => true,
+    }
+}
+
+#[derive(Default)]
+struct Memory {
+    /// What status says, and what was made in this run. Others' are left alone.
+    ledger: Ledger,
+    /// The severities whose topic is not there, or was made in this run: nothing that was subscribed before still is.
+    bare: BTreeSet<Severity>,
+}
+
+impl Subscriptions {
+    /// The stage of one tenant in one place, beside its topics. `staying` are the severities whose topic stays.
+    pub fn new(
+        desired: Desired<SubscriptionKey, Subscription>,
+        topics: &Topics,
+        staying: BTreeSet<Severity>,
+        ledger: Ledger,
+        digester: Digester,
+    ) -> Self {
+        let memory = Memory {
+            ledger,
+            bare: BTreeSet::new(),
+        };
+        Self {
+            desired,
+            topics: topics.candidates.clone(),
+            staying,
+            digester,
+            memory: Mutex::new(memory),
+            scope: topics.scope.clone(),
+            watch: topics.watch.clone(),
+            options: topics.options.clone(),
+        }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those that we have made, as they were known before this run.
+    pub fn made(&self) -> Ledger {
+        self.memory().ledger.clone()
+    }
+
+    /// Whether a subscription was there, is not any more, and is not to be made again by itself: whoever
+    /// reads mail has left, or never answered.
+    pub fn is_gone(&self, key: &SubscriptionKey) -> bool {
+        let memory = self.memory();
+        let known = memory.ledger.get(key).copied();
+        key.protocol == EMAIL && has_left(known, memory.bare.contains(&key.severity))
+    }
+
+    fn topic(&self, severity: Severity) -> &str {
+        self.topics
+            .get(&severity)
+            .map(|(name, _)| name.as_str())
+            .unwrap_or_default()
+    }
+
+    fn arn(&self, severity: Severity) -> &str {
+        self.topics
+            .get(&severity)
+            .map(|(_, arn)| arn.as_str())
+            .unwrap_or_default()
+    }
+
+    /// With the key of the digests all that the ledger says is lost. What it names and nobody can find
+    /// any more was made for what the spec still names, so that is taken back.
+    fn take_back(&self, seen: &mut Seen<Self>) {
+        let mut memory = self.memory();
+        let lost = |made: &&SubscriptionKey| {
+            !seen.contains_key(made) && !self.desired.wanted.contains_key(made)
+        };
+        let lost: BTreeSet<_> = memory
+            .ledger
+            .keys()
+            .filter(lost)
+            .map(|made| (made.severity, made.protocol.clone()))
+            .collect();
+        for (key, found) in seen.iter_mut() {
+            let wanted = self.desired.wanted.contains_key(key);
+            let secret = key.protocol != EMAIL;
+            let lost = secret && lost.contains(&(key.severity, key.protocol.clone()));
+            if wanted && lost && found.owner == Owner::Nobody && found.id.is_some() {
+                found.owner = Owner::Us;
+                memory.ledger.insert(key.clone(), found.live);
+            }
+        }
+    }
+
+    fn found(&self, observed: &Snapshot<ObservedTopic>, ids: &Ids) -> Seen<Self> {
+        let made = self.made();
+        let mut seen = Seen::<Self>::new();
+        for (severity, (name, arn)) in &self.topics {
+            // Only topics that are there and ours.
+            if ids.get(Topics::NAME, name).is_none() {
+                continue;
+            }
+            let heard = observed.get(arn).into_iter();
+            for subscription in heard.flat_map(|topic| &topic.subscriptions) {
+                let live = match &subscription.arn {
+                    Some(_) => SubscriptionState::Confirmed,
+                    None => SubscriptionState::Pending,
+                };
+                let key = SubscriptionKey::of(
+                    *severity,
+                    &subscription.protocol,
+                    subscription.endpoint.reveal(),
+                    &self.digester,
+                );
+                let owner = if made.contains_key(&key) {
+                    Owner::Us
+                } else {
+                    Owner::Nobody
+                };
+                let value = Subscription {
+                    recipient: String::new(),
+                    endpoint: subscription.endpoint.clone(),
+                };
+                let found = Found {
+                    id: subscription.arn.clone(),
+                    value,
+                    owner,
+                    live,
+                };
+                // A pending entry can stand beside the confirmed one of the same endpoint.
+                match seen.get(&key) {
+                    Some(other) if other.live == SubscriptionState::Confirmed => {}
+                    _ => drop(seen.insert(key, found)),
+                }
+            }
+        }
+        self.take_back(&mut seen);
+        seen
+    }
+
+    async fn subscribe(
+        &self,
+        key: &SubscriptionKey,
+        to: &Subscription,
+        ids: &Ids,
+    ) -> Result<Applied> {
+        let topic = ids.need(Topics::NAME, self.topic(key.severity))?;
+        let before = {
+            let mut memory = self.memory();
+            let creating = SubscriptionState::Creating;
+            memory.ledger.insert(key.clone(), creating)
+        };
+        let account = &self.watch.account;
+        let subscribe = account
+            .sns()
+            .subscribe()
+            .topic_arn(topic)
+            .protocol(&key.protocol)
+            .endpoint(to.endpoint.reveal())
+            .return_subscription_arn(true)
+            .customize()
+            // Each repeat while it is pending sends another request for confirmation.
+            .config_override(Config::builder().retry_config(RetryConfig::disabled()));
+        let outcome = subscribe.send().await.map_err(|error| {
+            let error = classify(&account.write("sns", "Subscribe"), &error);
+            if key.protocol == EMAIL {
+                return error;
+            }
+            // AWS likes to quote the endpoint.
+            let message = redact(&error.message, to.endpoint.reveal(), &key.endpoint);
+            Error { message, ..error }
+        });
+        match &outcome {
+            // What it is now, pending or not, only a look can tell.
+            Ok(_) => self.watch.topics.doubt(topic),
+            Err(error) if error.class.may_have_landed() => self.watch.topics.doubt(topic),
+            // It was certainly not made: one that somebody makes by hand later is not ours.
+            Err(_) if before.is_none() => drop(self.memory().ledger.remove(key)),
+            Err(_) => {}
+        }
+        outcome.map(|_| Applied::ReconcileResult)
+    }
+
+    async fn unsubscribe(&self, key: &SubscriptionKey, arn: &str) -> Result<()> {
+        let account = &self.watch.account;
+        let unsubscribe = account.sns().unsubscribe().subscription_arn(arn);
+        let outcome = unsubscribe.send().await;
+        self.watch.topics.doubt(self.arn(key.severity));
+        outcome
+            .map(drop)
+            .map_err(|error| classify(&account.write("sns", "Unsubscribe"), &error))
+    }
+}
+
+impl Stage for Subscriptions {
+    const NAME: &'static str = "subscription";
+    const NEEDS: &'static [&'static str] = &[Topics::NAME];
+    const LEDGER: bool = true;
+    type Key = SubscriptionKey;
+    type Value = Subscription;
+    /// `None` while it is pending: it has no name by which it could be removed.
+    type Id = Option<String>;
+    type Live = SubscriptionState;
+
+    fn scope(&self) -> &str {
+        &self.scope
+    }
+
+    fn desired(&self) -> &Desired<SubscriptionKey, Subscription> {
+        &self.desired
+    }
+
+    async fn observe(&self, ids: &Ids) -> Result<Seen<Self>> {
+        let arns = self.topics.values().map(|(_, arn)| arn.clone()).collect();
+        let observed = self.watch.topics.snapshot(&arns, &self.options).await?;
+        let bare = self.topics.iter().filter(|(_, (name, arn))| {
+            ids.is_new(Topics::NAME, name) || !observed.contains_key(arn)
+        });
+        let bare: Vec<_> = bare.map(|(severity, _)| *severity).collect();
+        self.memory().bare.extend(bare);
+        Ok(self.found(&observed, ids))
+    }
+
+    async fn confirm(
+        &self,
+        keys: &BTreeSet<SubscriptionKey>,
+        ids: &Ids,
+    ) -> Result<Option<Seen<Self>>> {
+        let topics = &self.watch.topics;
+        if topics.is_fresh(self.options.since) {
+            return Ok(None);
+        }
+        let known = keys.iter().filter(|key| {
+            // A topic that this run has made was read when it was made.
+            !ids.is_new(Topics::NAME, self.topic(key.severity))
+        });
+        let arns: BTreeSet<_> = known.map(|key| self.arn(key.severity).to_owned()).collect();
+        if arns.is_empty() {
+            return Ok(None);
+        }
+        let observed = topics.confirm(&arns, &self.options).await?;
+        let mut found = self.found(&observed, ids);
+        found.retain(|key, _| keys.contains(key));
+        Ok(Some(found))
+    }
+
+    fn decide(&self, seen: &Seen<Self>) -> Vec<ChangeOf<Self>> {
+        let held: BTreeSet<_> = self.desired.held.keys().map(|key| key.severity).collect();
+        plan::diff(&self.desired, seen)
+            .into_iter()
+            .filter(|change| match change {
+                // One that somebody else made for the same endpoint does as well.
+                Change::Conflict { .. } => false,
+                // Without its Secret nobody can say which of them was the one that it asks for; a
+                // pending one cannot be removed; and those of a topic that goes, go with it.
+                Change::Delete { key, ours } => {
+                    !held.contains(&key.severity)
+                        && ours.id().is_some()
+                        && self.staying.contains(&key.severity)
+                }
+                Change::Create { key, .. } => !self.is_gone(key),
+                Change::Update { .. } => true,
+            })
+            .collect()
+    }
+
+    /// A pager is heard until the one that replaces it is: a new key may be mistyped, and nobody would know.
+    fn stays(&self, key: &SubscriptionKey, seen: &Seen<Self>) -> bool {
+        let waits = |wanted: &SubscriptionKey| {
+            wanted.protocol != EMAIL
+                && wanted.severity == key.severity
+                && seen.get(wanted).map(|found| found.live) != Some(SubscriptionState::Confirmed)
+        };
+        key.protocol != EMAIL && self.desired.wanted.keys().any(waits)
+    }
+
+    fn was_replaced(&self, key: &SubscriptionKey) -> bool {
+        let mut wanted = self.desired.wanted.keys();
+        let replaces = |it: &SubscriptionKey| it.protocol != EMAIL && it.severity == key.severity;
+        key.protocol != EMAIL && wanted.any(replaces)
+    }
+
+    fn ready(&self, change: &ChangeOf<Self>, ids: &Ids) -> Result<()> {
+        ids.need(Topics::NAME, self.topic(change.key().severity))
+            .map(drop)
+    }
+
+    fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
+        let api = match change.verb() {
+            Verb::Delete => "sns:Unsubscribe",
+            _ => "sns:Subscribe",
+        };
+        self.watch.account.operation(&self.scope, api)
+    }
+
+    async fn apply(&self, changes: &[ChangeOf<Self>], ids: &Ids) -> Vec<Result<Applied>> {
+        let mut outcomes = Vec::with_capacity(changes.len());
+        for change in changes {
+            outcomes.push(match change {
+                Change::Create { key, to } => self.subscribe(key, to, ids).await,
+                Change::Delete { key, ours } => match ours.id() {
+                    Some(arn) => self
+                        .unsubscribe(key, arn)
+                        .await
+                        .map(|()| Applied::ReconcileResult),
+                    None => Ok(Applied::ReconcileResult),
+                },
+                // A subscription has nothing to change.
+                Change::Update { .. } => Ok(Applied::ReconcileResult),
+                Change::Conflict { .. } => continue,
+            });
+        }
+        outcomes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_has_left_is_not_invited_again_though_the_topic_is_made_again() {
+        use SubscriptionState::{Confirmed, Creating, Gone, Pending};
+        for (known, left, left_though_bare) in [
+            (None, false, false),
+            (Some(Creating), false, false),
+            (Some(Pending), true, false),
+            (Some(Confirmed), true, false),
+            (Some(Gone), true, true),
+        ] {
+            assert_eq!(has_left(known, false), left, "{known:?}");
+            assert_eq!(has_left(known, true), left_though_bare, "{known:?}");
+        }
+    }
+}
