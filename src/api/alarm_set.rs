@@ -43,7 +43,7 @@ use std::collections::BTreeMap;
     validation = Rule::new("!has(self.environments) || size(self.alarms) * size(self.environments) <= 200")
         .message("alarms × environments is more than 200: split the AlarmSet"),
     validation = Rule::new("!has(self.environments) || !('*' in self.environments) || size(self.environments) == 1")
-        .message("environments: \"*\" run_context all of the tenant's, so it stands alone")
+        .message("environments: \"*\" means all of the tenant's, so it stands alone")
 )]
 pub struct AlarmSetSpec {
     /// The tenant whose alarms these are: a TenantObservability of the same namespace.

@@ -67,7 +67,7 @@ pub struct TenantObservabilitySpec {
     #[schemars(length(min = 1, max = 128))]
     #[x_kube(
         validation = Rule::new(r"self.matches('^[^\\pC\\s]([^\\pC]*[^\\pC\\s])?$')")
-            .message("displayName is one line of text, without spaces cluster it")
+            .message("displayName is one line of text, without spaces around it")
     )]
     pub display_name: Option<String>,
 

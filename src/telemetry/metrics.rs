@@ -56,7 +56,7 @@ struct Kind {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Rhythms {
     kind: &'static str,
-    poll_rate: &'static str,
+    rhythm: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -283,8 +283,8 @@ impl Metrics {
         mirrors_failing
             .get_or_create(&labels)
             .set(count(sum.failing));
-        for (poll_rate, age) in [("poll", sum.polled), ("slow", sum.slow)] {
-            let labels = Rhythms { kind, poll_rate };
+        for (rhythm, age) in [("poll", sum.polled), ("slow", sum.slow)] {
+            let labels = Rhythms { kind, rhythm };
             mirror_age.get_or_create(&labels).set(age.as_secs_f64());
         }
     }

@@ -39,6 +39,7 @@ struct Step<'a> {
     region: Option<&'a str>,
     fields: Vec<Field<'a>>,
     /// Who holds it, in a conflict.
+    #[serde(rename = "holder")]
     owner: Option<&'a str>,
     /// Whether it came about outside after all had been applied.
     drift: bool,
@@ -193,11 +194,11 @@ mod tests {
                     "suspended": false, "deleting": false, "orphaning": false,
                     "steps": [
                         place(json!({
-                            "verb": "update", "resource": "alarm", "name": "a", "owner": null, "drift": true, "repaired": false,
+                            "verb": "update", "resource": "alarm", "name": "a", "holder": null, "drift": true, "repaired": false,
                             "fields": [{"name": "threshold", "from": "1", "to": "2"}]
                         })),
                         place(json!({
-                            "verb": "conflict", "resource": "alarm", "name": "a", "owner": "somebody", "drift": false,
+                            "verb": "conflict", "resource": "alarm", "name": "a", "holder": "somebody", "drift": false,
                             "repaired": false, "fields": []
                         }))
                     ],

@@ -275,7 +275,7 @@ pub fn add_scopes(scopes: &[&str]) -> String {
         _ => ("them", "scopes"),
     };
     format!(
-        "add the {noun} {} to the app (OAuth & Permissions, Bot Token ScopePool), and install the app again, for {them} to count",
+        "add the {noun} {} to the app (OAuth & Permissions, Bot Token Scopes), and install the app again, for {them} to count",
         scopes.join(", ")
     )
 }
@@ -486,7 +486,7 @@ const MEANINGS: &[(&str, ConditionUpdate, &str)] = {
         (
             "missing_scope",
             Denied,
-            "add the scope that this method needs to the app (OAuth & Permissions, Bot Token ScopePool), and install the app again",
+            "add the scope that this method needs to the app (OAuth & Permissions, Bot Token Scopes), and install the app again",
         ),
         ("msg_blocks_too_long", Rejected, TOO_LONG),
         ("msg_too_long", Rejected, TOO_LONG),
