@@ -1,8 +1,8 @@
 //! What is committed is what works.
 
-use crate::support::{binary, root, test};
+use crate::support::{root, test};
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, path::PathBuf, process::Command};
+use std::{collections::BTreeSet, path::PathBuf};
 
 fn files() -> Vec<PathBuf> {
     let folder = std::fs::read_dir(root().join("examples")).unwrap();
@@ -16,21 +16,6 @@ fn documents() -> Vec<Value> {
         serde_saphyr::from_multiple(&std::fs::read_to_string(file).unwrap()).unwrap()
     };
     files().iter().flat_map(read).collect()
-}
-
-#[test]
-fn the_committed_crds_are_those_of_the_code() {
-    let printed = Command::new(binary())
-        .arg("crds")
-        .env_clear()
-        .output()
-        .unwrap();
-    assert!(printed.status.success());
-    let committed = std::fs::read_to_string(root().join("crds/campanile.yaml")).unwrap();
-    assert!(
-        String::from_utf8(printed.stdout).unwrap() == committed,
-        "run `make crds` and commit the result"
-    );
 }
 
 #[test]

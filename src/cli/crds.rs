@@ -4,16 +4,24 @@ use crate::{
     api,
     engine::error::{Error, Result},
 };
-use std::io::Write;
+/// The CustomResourceDefinitions as one YAML stream.
+pub fn yaml() -> Result<String> {
+    let documents = api::crds().into_iter().map(|crd| {
+        let yaml = serde_saphyr::to_string(&crd);
+        let yaml = yaml.map_err(|error| Error::failing(format!("the CRDs as YAML: {error}")))?;
+        Ok(format!("---\n{yaml}"))
+    });
+    documents.collect()
+}
 
-/// Prints the CustomResourceDefinitions as one YAML stream.
-pub fn print() -> Result<()> {
-    let failed =
-        |error: &dyn std::fmt::Display| Error::failing(format!("printing the CRDs: {error}"));
-    let mut out = std::io::stdout().lock();
-    for crd in api::crds() {
-        let yaml = serde_saphyr::to_string(&crd).map_err(|error| failed(&error))?;
-        write!(out, "---\n{yaml}").map_err(|error| failed(&error))?;
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_committed_crds_are_those_of_the_code() {
+        let committed = include_str!("../../crds/campanile.yaml");
+        assert!(
+            super::yaml().unwrap() == committed,
+            "run `make crds` and commit the result"
+        );
     }
-    out.flush().map_err(|error| failed(&error))
 }

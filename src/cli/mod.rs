@@ -19,7 +19,11 @@ use crate::{
 use clap::{Args, Parser, Subcommand};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt};
-use std::{process::ExitCode, time::Duration};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    time::Duration,
+};
 
 /// Where the operator's own bot token is.
 const SLACK_TOKEN: &str = "SLACK_BOT_TOKEN";
@@ -64,13 +68,22 @@ impl Cli {
         let result = match self.command {
             Command::Run(run) => run.execute().await.map(|()| ExitCode::SUCCESS),
             Command::Plan(plan) => plan.execute().await,
-            Command::Crds => crds::print().map(|()| ExitCode::SUCCESS),
+            Command::Crds => crds::yaml()
+                .and_then(|yaml| print(&yaml))
+                .map(|()| ExitCode::SUCCESS),
         };
         result.unwrap_or_else(|error| {
             eprintln!("campanile: {error}");
             ExitCode::from(1)
         })
     }
+}
+
+/// Prints what a command was asked for.
+fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    printed.map_err(|error| Error::failing(format!("standard output: {error}")))
 }
 
 /// What `run` and `plan` must agree on: names and identities are made of it.

@@ -6,7 +6,7 @@ mod json;
 mod schema;
 mod text;
 
-use super::InstallationArgs;
+use super::{InstallationArgs, print};
 use crate::{
     api::{AlarmSet, DeletionPolicy, FINALIZER, SlackChannel, TenantObservability},
     clients::{Clients, kubernetes, secret::Digester},
@@ -29,11 +29,7 @@ use files::{Definitions, Files};
 use finding::{Fate, Finding, Tally, TargetView};
 use futures::{StreamExt, stream};
 use kube::{Api, Client, ResourceExt, api::ListParams};
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-    sync::Arc,
-};
+use std::{process::ExitCode, sync::Arc};
 use tokio::time::Instant;
 
 /// How many objects are looked at at once.
@@ -405,12 +401,6 @@ impl StatusUpdate {
         }
         Ok(ExitCode::from(self.tally.exit_code()))
     }
-}
-
-fn print(text: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
-    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    printed.map_err(|error| Error::failing(format!("printing the plan: {error}")))
 }
 
 #[cfg(test)]
