@@ -9,10 +9,8 @@ pub use alarm_set::{
     Alarm, AlarmCounts, AlarmEntry, AlarmSet, AlarmSetSpec, AlarmSetStatus, AlarmState,
     ComparisonOperator, TreatMissingData,
 };
-pub use common::{
-    AdoptionPolicy, AwsTarget, DeletionPolicy, DriftChange, DriftEntry, DriftPolicy, KeyRef,
-    NameRef, Severity,
-};
+pub use crate::engine::policy::{AdoptionPolicy, DeletionPolicy, DriftPolicy};
+pub use common::{AwsTarget, DriftChange, DriftEntry, KeyRef, NameRef, Severity};
 pub use slack_channel::{
     Creating, SlackChannel, SlackChannelSpec, SlackChannelStatus, SlackTarget, Visibility,
     Workspace,

@@ -1,6 +1,7 @@
 //! SlackChannel: a channel, who is in it, and how messages get into it.
 
-use super::common::{AdoptionPolicy, DeletionPolicy, DriftEntry, DriftPolicy, KeyRef, is_default};
+use super::common::{DriftEntry, KeyRef, is_default};
+use crate::engine::policy::{AdoptionPolicy, DeletionPolicy, DriftPolicy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};

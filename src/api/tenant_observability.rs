@@ -1,9 +1,7 @@
 //! TenantObservability: a tenant, its account, its environments and who hears what.
 
-use super::common::{
-    AdoptionPolicy, AwsTarget, DeletionPolicy, DriftEntry, DriftPolicy, KeyRef, NameRef, Severity,
-    is_default,
-};
+use super::common::{AwsTarget, DriftEntry, KeyRef, NameRef, Severity, is_default};
+use crate::engine::policy::{AdoptionPolicy, DeletionPolicy, DriftPolicy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};

@@ -4,6 +4,7 @@
 //! | module | what lives in it |
 //! |---|---|
 //! | [`plan`] | the difference between desired and observed, conflicts included |
+//! | [`policy`] | what is done about drift, on deletion, and about what existed before |
 //! | [`stage`] | one sort of thing in one system; how a run walks its stages, and the gate that every write passes |
 //! | [`informer`] | what is observed of one scope: who reads it when, how fresh an answer must be, who is woken |
 //! | [`mirror`] | the memory of an informer: whole snapshots, stamped so that our own later writes win |
@@ -17,5 +18,6 @@ pub mod jitter;
 pub mod limits;
 pub mod mirror;
 pub mod plan;
+pub mod policy;
 pub mod scope_pool;
 pub mod stage;

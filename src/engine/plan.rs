@@ -1,8 +1,8 @@
 //! What it takes to get from observed to desired. Pure; nothing else decides.
 
-use crate::{
-    api::AdoptionPolicy,
-    engine::error::{Error, shorten},
+use crate::engine::{
+    error::{Error, shorten},
+    policy::AdoptionPolicy,
 };
 use serde_json::Value as Json;
 use std::{

@@ -1,12 +1,10 @@
 //! The engine: a kind is a row of stages; upserts run forward, deletes backward, and every write
 //! passes one gate. Deletion is the same with nothing desired, a plan is the same without a gate.
 
-use crate::{
-    api::{AdoptionPolicy, DriftPolicy},
-    engine::{
-        error::{Class, Error, On, Result},
-        plan::{self, Change, Desired, Found, Owner, Step, Value, Verb},
-    },
+use crate::engine::{
+    error::{Class, Error, On, Result},
+    plan::{self, Change, Desired, Found, Owner, Step, Value, Verb},
+    policy::{AdoptionPolicy, DriftPolicy},
 };
 use futures::future::BoxFuture;
 use sha2::{Digest, Sha256};
