@@ -53,7 +53,7 @@ pub fn cluster() -> Result<Cluster> {
         return provided(PathBuf::from(directory));
     }
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster");
-    let sources: Vec<Vec<u8>> = ["go.mod", "go.sum", "main.go"]
+    let sources: Vec<Vec<u8>> = ["go.mod", "go.sum", "main.go", "controllers.go"]
         .iter()
         .map(|name| read(&module.join(name)))
         .collect::<Result<_>>()?;
