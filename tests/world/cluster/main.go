@@ -1,5 +1,5 @@
 // One binary that is etcd, kube-apiserver, kube-controller-manager or kubectl: whichever name it is called by.
-// They share most of their code, so one link instead of four saves minutes and half a gigabyte.
+// They share most of their code, so one link instead of four saves minutes and half a gigabyte. README.md says what was cut.
 package main
 
 import (
