@@ -18,7 +18,7 @@ use crate::run_dir::DATA;
 const ETCD_CLIENTS: &str = "unix://etcd:1";
 const ETCD_PEERS: &str = "unix://etcd:2";
 const CERTIFICATES: &str = "certificates";
-/// What campanile's world needs of kube-controller-manager; the other forty would only cost CPU.
+/// What campanile's world needs of kube-controller-manager, and all that our own build of it has.
 const CONTROLLERS: &str = "namespace-controller,garbage-collector-controller,serviceaccount-controller,\
     root-ca-certificate-publisher-controller,clusterrole-aggregation-controller";
 const ATTEMPTS: usize = 5;

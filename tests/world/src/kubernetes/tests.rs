@@ -1,11 +1,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Api;
+use k8s_openapi::api::core::v1::{self as core, ConfigMap, Namespace};
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{DeleteParams, PostParams};
 use kube::runtime::wait::{await_condition, conditions};
+use kube::{Api, Resource};
 
 use super::{ApiWrite, Kubernetes, ServiceAccount, client, identity};
 use crate::install;
@@ -102,8 +103,54 @@ async fn serves_as_a_real_cluster_does() {
         assert_eq!(can.stdout, answer, "{resource} in {namespace}");
     }
 
-    // The controllers work: a namespace goes with all that is in it.
-    let namespaces: Api<Namespace> = Api::all(kubernetes.client().await.unwrap());
+    // The controllers work. A namespace gets an account and the server's certificates, a role the rules that it gathers.
+    let admin = kubernetes.client().await.unwrap();
+    let accounts: Api<core::ServiceAccount> = Api::namespaced(admin.clone(), "belfry");
+    let config_maps: Api<ConfigMap> = Api::namespaced(admin.clone(), "belfry");
+    let roles: Api<ClusterRole> = Api::all(admin.clone());
+    let has_rules = |role: Option<&ClusterRole>| {
+        role.and_then(|role| role.rules.as_ref())
+            .is_some_and(|rules| !rules.is_empty())
+    };
+    await_condition(accounts, "default", conditions::is_created())
+        .await
+        .unwrap();
+    await_condition(
+        config_maps.clone(),
+        "kube-root-ca.crt",
+        conditions::is_created(),
+    )
+    .await
+    .unwrap();
+    await_condition(roles, "edit", has_rules).await.unwrap();
+
+    // What has an owner goes with it.
+    let named = |name: &str, owner: Option<OwnerReference>| ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            owner_references: owner.map(|owner| vec![owner]),
+            ..ObjectMeta::default()
+        },
+        ..ConfigMap::default()
+    };
+    let create = PostParams::default();
+    let ring = config_maps
+        .create(&create, &named("ring", None))
+        .await
+        .unwrap();
+    let rope = named("rope", ring.owner_ref(&()));
+    let rope = config_maps.create(&create, &rope).await.unwrap();
+    config_maps
+        .delete("ring", &DeleteParams::default())
+        .await
+        .unwrap();
+    let uid = rope.metadata.uid.unwrap();
+    await_condition(config_maps, "rope", conditions::is_deleted(&uid))
+        .await
+        .unwrap();
+
+    // A namespace goes with all that is in it.
+    let namespaces: Api<Namespace> = Api::all(admin);
     let uid = namespaces
         .get("belfry")
         .await
