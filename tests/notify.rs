@@ -14,9 +14,9 @@ use campanile::{
     },
     engine::{
         error::{Class, Error, On, Result},
+        gate::{Gate, Operation, StatusEdit},
         limits::{Limiter, Priority},
         plan::Step,
-        stage::{Applied, Gate, Operation},
     },
     kinds::{
         cluster_view::{ClusterView, Purpose},
@@ -94,11 +94,11 @@ impl Gate for Open {
         })
     }
 
-    fn intend<'a>(&'a self, _: &'a Step) -> BoxFuture<'a, Result<()>> {
+    fn intend<'a>(&'a self, _: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
         Box::pin(async { Ok(()) })
     }
 
-    fn record<'a>(&'a self, _: &'a Step, _: &'a str) -> BoxFuture<'a, ()> {
+    fn record<'a>(&'a self, _: &'a Step, _: &'a StatusEdit) -> BoxFuture<'a, ()> {
         Box::pin(async {})
     }
 
@@ -112,7 +112,7 @@ impl Gate for Open {
         self.limiter.landed(account, region, api, done);
     }
 
-    fn leave(&self, operation: Operation<'_>, step: &Step, outcome: &Result<Applied>) {
+    fn leave(&self, operation: Operation<'_>, step: &Step, outcome: Result<(), &Error>) {
         let said = format!("{operation:?} {step:?} {outcome:?}");
         self.said.lock().unwrap().push(said);
     }

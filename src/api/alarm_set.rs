@@ -1,6 +1,6 @@
 //! AlarmSet: CloudWatch alarms, in CloudWatch's own words.
 
-use super::common::{AwsTarget, DriftEntry, NameRef, Severity, is_default};
+use super::common::{AppliedEntry, AwsTarget, DriftEntry, NameRef, Severity, is_default};
 use crate::engine::policy::{AdoptionPolicy, DeletionPolicy, DriftPolicy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -277,9 +277,12 @@ pub struct AlarmSetStatus {
     /// How many differences there are, listed or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift_count: Option<i32>,
-    /// A digest of what was last applied completely: what differs from it later came about outside.
+    /// A digest of the spec that was last applied completely.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied_digest: Option<String>,
+    /// What was applied, thing by thing: what differs from it later came about outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<AppliedEntry>,
     /// Where things were made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]

@@ -1,5 +1,6 @@
 //! What several kinds share: severities, references, where an object acts.
 
+use crate::engine::applied::Applied;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -99,6 +100,16 @@ pub struct KeyRef {
     /// The key in its data.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: String,
+}
+
+/// What was applied, so that what comes about outside is told from what the spec changes.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+pub struct AppliedEntry {
+    /// A digest of the spec that was last attempted to its end.
+    pub spec: String,
+    /// By sort of thing, a digest of each thing's name and of what was applied to it.
+    #[serde(default, skip_serializing_if = "Applied::is_empty")]
+    pub things: Applied,
 }
 
 /// A place where an object has made things, or is about to: written to status before the first

@@ -1,6 +1,6 @@
 //! SlackChannel: a channel, who is in it, and how messages get into it.
 
-use super::common::{DriftEntry, KeyRef, is_default};
+use super::common::{AppliedEntry, DriftEntry, KeyRef, is_default};
 use crate::engine::policy::{AdoptionPolicy, DeletionPolicy, DriftPolicy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -195,9 +195,12 @@ pub struct SlackChannelStatus {
     /// How many differences there are, listed or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift_count: Option<i32>,
-    /// A digest of what was last applied completely: what differs from it later came about outside.
+    /// A digest of the spec that was last applied completely.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied_digest: Option<String>,
+    /// What was applied, thing by thing: what differs from it later came about outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<AppliedEntry>,
     /// By which token things were made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]

@@ -1,6 +1,6 @@
 //! TenantObservability: a tenant, its account, its environments and who hears what.
 
-use super::common::{AwsTarget, DriftEntry, KeyRef, NameRef, Severity, is_default};
+use super::common::{AppliedEntry, AwsTarget, DriftEntry, KeyRef, NameRef, Severity, is_default};
 use crate::engine::policy::{AdoptionPolicy, DeletionPolicy, DriftPolicy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -397,9 +397,12 @@ pub struct TenantObservabilityStatus {
     /// How many differences there are, listed or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift_count: Option<i32>,
-    /// A digest of what was last applied completely: what differs from it later came about outside.
+    /// A digest of the spec that was last applied completely.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied_digest: Option<String>,
+    /// What was applied, thing by thing: what differs from it later came about outside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<AppliedEntry>,
     /// Where things were made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]

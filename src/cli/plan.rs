@@ -13,23 +13,23 @@ use crate::{
     controller::secrets,
     engine::{
         error::{Class, Error, Result},
-        informer::{Consistency, ReadOptions},
+        informer::{Consistency, ReadOptions, Waker},
         limits::Priority,
-        scope_pool::{Scope, ScopePool},
     },
     kinds::{
-        self, Kind, RunContext, Status,
+        self, Kind, Status,
         cluster_view::{ClusterView, ObjectKey, Purpose},
         installation::Installation,
+        system::{RunContext, Systems},
     },
     telemetry::{self, LogFormat, Output},
 };
 use clap::{Args, ValueEnum};
 use files::{Definitions, Files};
-use finding::{Fate, Finding, Tally, TargetView};
+use finding::{Fate, Finding, Tally};
 use futures::{StreamExt, stream};
 use kube::{Api, Client, ResourceExt, api::ListParams};
-use std::{process::ExitCode, sync::Arc};
+use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
 use tokio::time::Instant;
 
 /// How many objects are looked at at once.
@@ -172,12 +172,13 @@ impl Plan {
             tally: Tally::default(),
         };
         // To the end, so that the second kind finds the roles assumed.
-        let (channels, tenants, sets) = (scene.scopes(), scene.scopes(), scene.scopes());
-        self.kind::<SlackChannel>(&scene, &channels, &mut findings)
+        let systems = scene.systems();
+        self.kind::<SlackChannel>(&scene, &systems, &mut findings)
             .await?;
-        self.kind::<TenantObservability>(&scene, &tenants, &mut findings)
+        self.kind::<TenantObservability>(&scene, &systems, &mut findings)
             .await?;
-        self.kind::<AlarmSet>(&scene, &sets, &mut findings).await?;
+        self.kind::<AlarmSet>(&scene, &systems, &mut findings)
+            .await?;
         findings.end(if self.files.is_empty() {
             " Choose a namespace by -n, or all by -A."
         } else {
@@ -216,11 +217,11 @@ impl Plan {
     async fn kind<K: Kind>(
         &self,
         scene: &Scene<'_>,
-        scopes: &ScopePool<K::Watch>,
+        systems: &Systems,
         findings: &mut StatusUpdate,
     ) -> Result<()> {
         let subjects = self.subjects::<K>(scene).await?;
-        let looks = stream::iter(&subjects).map(|subject| scene.look(subject, scopes));
+        let looks = stream::iter(&subjects).map(|subject| scene.look(subject, systems));
         // In the order of the objects, whichever is ready first.
         let mut looks = looks.buffered(AT_ONCE);
         while let Some(finding) = looks.next().await {
@@ -294,18 +295,22 @@ impl Plan {
 }
 
 impl Scene<'_> {
-    /// What is watched for one kind; nobody polls, each scope is read once.
-    fn scopes<W: Scope>(&self) -> ScopePool<W> {
-        let (clients, installation) = (self.clients.clone(), self.installation.clone());
-        ScopePool::new(clients, installation, None, Arc::new(|_| {}))
+    /// What is watched; nobody polls, each scope is read once.
+    fn systems(&self) -> Systems {
+        Systems::new(
+            &self.clients,
+            &self.installation,
+            None,
+            &(Arc::new(|_: &_| {}) as Waker),
+        )
     }
 
     /// What would become of an object.
-    async fn look<K: Kind>(&self, subject: &Subject<K>, scopes: &ScopePool<K::Watch>) -> Finding {
+    async fn look<K: Kind>(&self, subject: &Subject<K>, systems: &Systems) -> Finding {
         match subject {
-            Subject::There(object) => self.plan(&**object, scopes).await,
+            Subject::There(object) => self.plan(&**object, systems).await,
             Subject::InFile(key) => match self.applied::<K>(key).await {
-                Ok(object) => self.plan(&object, scopes).await,
+                Ok(object) => self.plan(&object, systems).await,
                 Err(error) => Finding::problem(key.clone(), error),
             },
         }
@@ -336,13 +341,13 @@ impl Scene<'_> {
         }
     }
 
-    async fn plan<K: Kind>(&self, object: &K, scopes: &ScopePool<K::Watch>) -> Finding {
+    async fn plan<K: Kind>(&self, object: &K, systems: &Systems) -> Finding {
         let key = ObjectKey {
             kind: K::KIND.into(),
             namespace: object.namespace().unwrap_or_default(),
             name: object.name_any(),
         };
-        let mut status = object.status().cloned().unwrap_or_default();
+        let status = object.status().cloned().unwrap_or_default();
         let deleting = object.meta().deletion_timestamp.is_some();
         // As the controller does.
         if deleting && !object.finalizers().iter().any(|name| name == FINALIZER) {
@@ -350,8 +355,7 @@ impl Scene<'_> {
         }
         let policies = object.policies();
         if deleting && policies.deletion == DeletionPolicy::Orphan {
-            let spots = status.targets().iter().map(TargetView::of).collect();
-            return Finding::of(key, deleting, Fate::LetGo(spots));
+            return Finding::of(key, deleting, Fate::LetGo(status.places()));
         }
         if policies.suspend && !deleting {
             return Finding::of(key, deleting, Fate::Suspended);
@@ -364,13 +368,13 @@ impl Scene<'_> {
             since: self.since,
         };
         let run_context = RunContext {
-            scopes,
+            systems,
             cluster: &self.cluster,
             gate: None,
             options,
+            held_back: BTreeMap::new(),
         };
-        let prepared = kinds::prepare(object, &self.cluster).await;
-        let outcome = kinds::carry_out(object, prepared, &status, run_context).await;
+        let outcome = kinds::run(object, &status, run_context).await;
         Finding::of_outcome(key, object, &outcome)
     }
 }

@@ -5,8 +5,8 @@ pub mod reading;
 use super::http::chain;
 use crate::engine::{
     error::{Class, Error, Result},
+    gate::{Operation, WritePermit},
     limits::{Limiter, Priority},
-    stage::Operation,
 };
 use aws_config::{
     Region, SdkConfig, identity::IdentityCache, retry::RetryConfig, sts::AssumeRoleProvider,
@@ -218,8 +218,8 @@ impl Account {
         Ok(Call::read(&self.identity, service, operation))
     }
 
-    /// A call that writes, as the gate sees it. `scope` is that of the stage.
-    pub fn operation<'a>(&'a self, scope: &'a str, api: &'static str) -> Operation<'a> {
+    /// A call that writes, as the gate sees it. `endpoint` is that of the stage.
+    pub fn operation<'a>(&'a self, endpoint: &'a str, api: &'static str) -> Operation<'a> {
         let Identity {
             role_arn,
             account_id,
@@ -227,7 +227,7 @@ impl Account {
             ..
         } = &self.identity;
         Operation {
-            scope,
+            endpoint,
             account: account_id,
             region,
             identity: role_arn,
@@ -235,9 +235,14 @@ impl Account {
         }
     }
 
-    /// A call that changes something. It has passed the gate.
-    pub fn write(&self, service: &'static str, operation: &'static str) -> Call<'_> {
-        Call::write(&self.identity, service, operation)
+    /// The clients, for the one call that has passed the gate.
+    pub fn writer(&self, permit: &WritePermit<'_>) -> Writer<'_> {
+        let api = permit.operation().api;
+        let (service, operation) = api.split_once(':').unwrap_or(("", api));
+        Writer {
+            clients: self.clients(),
+            call: Call::write(&self.identity, service, operation),
+        }
     }
 
     /// Assumes the role anew: credentials outlive a change of its trust by up to an hour, and those of a
@@ -481,6 +486,38 @@ impl<'a> Call<'a> {
             operation,
             writes: true,
         }
+    }
+}
+
+/// Clients for one call that changes something.
+pub struct Writer<'a> {
+    clients: Clients,
+    /// The call.
+    pub call: Call<'a>,
+}
+
+impl Writer<'_> {
+    /// CloudWatch.
+    pub fn cloudwatch(&self) -> &aws_sdk_cloudwatch::Client {
+        &self.clients.cloudwatch
+    }
+
+    /// EventBridge.
+    pub fn eventbridge(&self) -> &aws_sdk_eventbridge::Client {
+        &self.clients.eventbridge
+    }
+
+    /// SNS.
+    pub fn sns(&self) -> &aws_sdk_sns::Client {
+        &self.clients.sns
+    }
+
+    /// What the call's error means, and what to do about it.
+    pub fn refusal<E>(&self, error: &SdkError<E, HttpResponse>) -> Error
+    where
+        E: ProvideErrorMetadata + StdError + 'static,
+    {
+        classify(&self.call, error)
     }
 }
 

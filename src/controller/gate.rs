@@ -12,11 +12,11 @@ use crate::{
     clients::aws::CALL_LIMIT,
     engine::{
         error::{Class, Error, Result},
+        gate::{Gate, Operation, StatusEdit},
         limits::Priority,
         plan::{FieldChange, Step, Verb},
-        stage::{Applied, Gate, Operation},
     },
-    kinds::{Kind, Status, Target, TargetGate, TargetOf},
+    kinds::{Kind, Status, system::TargetGate},
 };
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -84,7 +84,7 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
     }
 
     /// One line per outside write: who, what, from, to, what came of it, and by which run.
-    fn audit(&self, operation: Operation<'_>, step: &Step, outcome: &Result<Applied>) {
+    fn audit(&self, operation: Operation<'_>, step: &Step, outcome: Result<(), &Error>) {
         let object = format!(
             "{} {}/{}",
             K::KIND,
@@ -101,10 +101,20 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
             what = format!("{} {}", step.stage, step.key),
             from = before(step),
             to = after(step),
-            outcome = outcome.as_ref().map_or_else(|error| error.class.label(), |_| "ok"),
+            outcome = outcome.map_or_else(|error| error.class.label(), |()| "ok"),
             trace_id = self.trace_id,
             "audit"
         );
+    }
+
+    /// Writes a change of the status at once. Where that fails, the status is as it was.
+    async fn edit(&self, edit: impl FnOnce(&mut K::Status) + Send) -> Result<()> {
+        let mut status = self.status.lock().await;
+        let mut edited = status.clone();
+        edit(&mut edited);
+        write_status(self.object, &status, &edited, self.context).await?;
+        *status = edited;
+        Ok(())
     }
 
     fn admits(&self) -> Result<()> {
@@ -176,36 +186,25 @@ fn admits(
     Ok(())
 }
 
-impl<K: Kind> TargetGate<TargetOf<K>> for ObjectGate<'_, K> {
-    fn record_target<'a>(&'a self, target: &'a TargetOf<K>) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            let mut status = self.status.lock().await;
-            let mut arrived = status.clone();
-            if arrived.conditions().is_empty() {
-                K::set_initial_status(&mut arrived);
+impl<K: Kind> TargetGate for ObjectGate<'_, K> {
+    fn record_target<'a>(&'a self, target: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.edit(|status| {
+            if status.conditions().is_empty() {
+                K::set_initial_status(status);
                 let now = Timestamp::now();
                 self.object
-                    .set_spec_status(&mut arrived, &self.context.installation);
+                    .set_spec_status(status, &self.context.installation);
                 let generation = self.object.meta().generation;
-                let view = Before {
+                let before = Before {
                     conditions: &[],
                     generation,
                     now,
                 };
-                *arrived.conditions() = conditions(&view, &Phase::Applying, Vec::new(), &Keep::All);
+                let applying = conditions(&before, &Phase::Applying, Vec::new(), &Keep::All);
+                *status.conditions() = applying;
             }
-            match arrived
-                .targets()
-                .iter_mut()
-                .find(|known| known.same_place(target))
-            {
-                Some(known) => *known = target.clone(),
-                None => arrived.targets().push(target.clone()),
-            }
-            write_status(self.object, &status, &arrived, self.context).await?;
-            *status = arrived;
-            Ok(())
-        })
+            target.apply(status);
+        }))
     }
 }
 
@@ -234,27 +233,14 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
         })
     }
 
-    fn intend<'a>(&'a self, step: &'a Step) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            let mut status = self.status.lock().await;
-            let mut intended = status.clone();
-            K::intend(&mut intended, step);
-            write_status(self.object, &status, &intended, self.context).await?;
-            *status = intended;
-            Ok(())
-        })
+    fn intend<'a>(&'a self, intent: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.edit(|status| intent.apply(status)))
     }
 
-    fn record<'a>(&'a self, step: &'a Step, id: &'a str) -> BoxFuture<'a, ()> {
+    fn record<'a>(&'a self, step: &'a Step, edit: &'a StatusEdit) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            let mut status = self.status.lock().await;
-            let mut recorded = status.clone();
-            K::record(&mut recorded, step, id);
-            match write_status(self.object, &status, &recorded, self.context).await {
-                Ok(()) => *status = recorded,
-                Err(error) => {
-                    tracing::warn!(stage = step.stage, key = step.key, %error, "what was made could not be recorded at once");
-                }
+            if let Err(error) = self.edit(|status| edit.apply(status)).await {
+                tracing::warn!(stage = step.stage, key = step.key, %error, "what was made could not be recorded at once");
             }
         })
     }
@@ -270,16 +256,16 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
         limiter.landed(account, region, api, done);
     }
 
-    fn leave(&self, operation: Operation<'_>, step: &Step, outcome: &Result<Applied>) {
+    fn leave(&self, operation: Operation<'_>, step: &Step, outcome: Result<(), &Error>) {
         self.audit(operation, step, outcome);
         let backoff = &self.context.backoff;
         let Err(error) = outcome else {
-            backoff.allowed(&self.uid, operation.scope);
+            backoff.allowed(&self.uid, operation.endpoint);
             return;
         };
         tracing::warn!(verb = ?step.verb, stage = step.stage, key = step.key, %error, class = error.class.label(), "not changed");
         match error.class {
-            Class::Denied => backoff.deny(&self.uid, operation.scope, error),
+            Class::Denied => backoff.deny(&self.uid, operation.endpoint, error),
             // Why a deletion is refused is seldom the thing's own fault.
             Class::Rejected | Class::Conflict if step.verb != Verb::Delete => {
                 backoff.refuse(&self.uid, step, error);
@@ -288,10 +274,10 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
         }
     }
 
-    fn refused(&self, scope: &str, step: &Step) -> Option<Error> {
+    fn refused(&self, endpoint: &str, step: &Step) -> Option<Error> {
         let backoff = &self.context.backoff;
         let refused = backoff.refused(&self.uid, step);
-        refused.or_else(|| backoff.denied(&self.uid, scope))
+        refused.or_else(|| backoff.denied(&self.uid, endpoint))
     }
 }
 

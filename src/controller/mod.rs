@@ -1,5 +1,6 @@
 //! The controller: which events wake which object, and one reconcile for all of them.
 
+mod conclusion;
 pub mod drift;
 pub mod events;
 mod gate;
@@ -17,12 +18,11 @@ use crate::{
     clients::Clients,
     engine::{
         error::{Class, Error, Result},
-        informer::{PollIntervals, Subscriber},
+        informer::{PollIntervals, Subscriber, Waker},
         jitter::jittered,
         limits::Priority,
-        scope_pool::ScopePool,
     },
-    kinds::{Kind, alarm_set, installation::Installation, slack_channel, tenant},
+    kinds::{Kind, alarm_set, installation::Installation, slack_channel, system::Systems, tenant},
     telemetry::{Metrics, Probes},
 };
 use futures::{
@@ -106,7 +106,7 @@ pub struct Ground<K: Kind> {
     /// The objects as they are watched.
     pub store: Store<Watched<K>>,
     /// What is watched outside.
-    pub scopes: ScopePool<K::Watch>,
+    pub systems: Systems,
 }
 
 impl<K: Kind> Ground<K> {
@@ -114,7 +114,7 @@ impl<K: Kind> Ground<K> {
     fn forget(&self, uid: &str) {
         self.context.backoff.forget(uid);
         self.context.metrics.forget(uid);
-        self.scopes.forget(uid);
+        self.systems.forget(uid);
     }
 }
 
@@ -388,16 +388,16 @@ async fn control<K: Kind>(
         // Nobody listens any more when the process ends.
         let _ = wake.send(ObjectRef::new(&subscriber.name).within(&subscriber.namespace));
     };
-    let scopes = ScopePool::new(
-        context.clients.clone(),
-        context.installation.clone(),
+    let systems = Systems::new(
+        &context.clients,
+        &context.installation,
         Some(context.intervals),
-        Arc::new(waker),
+        &(Arc::new(waker) as Waker),
     );
     let ground = Arc::new(Ground::<K> {
         context: context.clone(),
         store: store.clone(),
-        scopes,
+        systems,
     });
     // Our own status writes must not wake us. Deletion moves the generation too.
     let stream = watcher(
@@ -432,7 +432,7 @@ async fn control<K: Kind>(
     let beats = async {
         loop {
             heart.beat();
-            let ages = ground.scopes.ages();
+            let ages = ground.systems.ages();
             context.metrics.mirrors(K::KIND, &place, ages);
             tokio::time::sleep(STUCK / 10).await;
         }
@@ -447,7 +447,7 @@ async fn control<K: Kind>(
             let all = ready.state().into_iter();
             let uids = all.filter(|object| object.0.is_ok());
             let uids = uids.filter_map(|object| object.uid()).collect();
-            ground.scopes.keep(&uids);
+            ground.systems.keep(&uids);
         }
     };
     let sync = async {
@@ -522,10 +522,7 @@ async fn one<K: Kind>(
             // The cluster's own API failed us, so there is no status that could say it.
             Ok(Err(error)) => {
                 tracing::warn!(%error, class = error.class.label(), "reconcile");
-                let action = again(
-                    error.class,
-                    context.backoff.failed(&uid, error.class, false),
-                );
+                let action = again(error.class, context.backoff.failed(&uid, error.class));
                 ReconcileResult {
                     action,
                     outcome: error.class.label(),
@@ -539,7 +536,7 @@ async fn one<K: Kind>(
                     .or_else(|| panic.downcast_ref::<String>().cloned());
                 let panic = panic.unwrap_or_default();
                 tracing::error!(panic, "a reconcile panicked: this is a bug");
-                let failures = context.backoff.failed(&uid, Class::Failing, false);
+                let failures = context.backoff.failed(&uid, Class::Failing);
                 let action = again(Class::Failing, failures);
                 ReconcileResult {
                     action,

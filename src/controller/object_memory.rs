@@ -3,11 +3,11 @@
 
 use crate::engine::{
     error::{Class, Error},
-    jitter::{jittered, spread_by},
+    jitter::{after, jittered, spread_by},
     plan::Step,
 };
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -16,9 +16,8 @@ use tokio::time::Instant;
 #[derive(Debug, Default)]
 struct Memory {
     generation: Option<i64>,
-    failures: u32,
-    /// When the next try is due; runs that something else woke before then do not count.
-    due: Option<Instant>,
+    /// How often each system failed in a row; the cluster itself, and what the spec refers to, without a name.
+    systems: HashMap<&'static str, Failing>,
     /// Since when the outside could not be read.
     unread: Option<Instant>,
     /// Whether this process has ever read it.
@@ -31,12 +30,57 @@ struct Memory {
     told: HashSet<(&'static str, String)>,
 }
 
-/// A scope in which we may not write.
+/// How a system fails.
+#[derive(Debug, Default)]
+struct Failing {
+    failures: u32,
+    /// When the next try is due; runs that something else woke before then do not count.
+    due: Option<Instant>,
+    /// What it said, where that passes by itself.
+    error: Option<Error>,
+    /// Whether nothing is written there in this run.
+    held_back: bool,
+}
+
+/// What failed in one system.
+#[derive(Debug, Default)]
+pub struct SystemFailures {
+    /// As which errors it is tried again.
+    pub errors: Vec<Error>,
+    /// Whether anything was done there all the same.
+    pub progress: bool,
+}
+
+/// An endpoint at which we may not write.
 #[derive(Debug)]
 struct Denied {
     error: Error,
     times: u32,
     until: Instant,
+}
+
+impl Memory {
+    /// Keeps since when what passes by itself has not passed.
+    fn passes_since(&mut self, class: Class) {
+        if class.passes() {
+            self.since.get_or_insert_with(Instant::now);
+        } else {
+            self.since = None;
+        }
+    }
+}
+
+impl Failing {
+    /// Counts a failure, unless it comes before its time. Says how many there were in a row.
+    fn count(&mut self, progress: bool) -> u32 {
+        if progress {
+            self.failures = 0;
+        }
+        if self.failures == 0 || self.due.is_none_or(|due| due <= Instant::now()) {
+            self.failures = self.failures.saturating_add(1);
+        }
+        self.failures
+    }
 }
 
 /// The memory of all objects, by UID.
@@ -68,27 +112,77 @@ impl ObjectMemory {
     /// A run went well.
     pub fn succeeded(&self, uid: &str) {
         self.with(uid, |memory| {
-            (memory.failures, memory.due, memory.since) = (0, None, None);
+            memory.systems.clear();
+            memory.since = None;
         });
     }
 
-    /// A run failed. Says how often in a row, this time included; one that got something done begins
-    /// to count anew, so that a throttled object does not wait longer and longer while it gets on.
-    pub fn failed(&self, uid: &str, class: Class, progress: bool) -> u32 {
+    /// The cluster failed a run before it came to any system. Says how often in a row, this time included.
+    pub fn failed(&self, uid: &str, class: Class) -> u32 {
+        self.with(uid, |memory| {
+            memory.passes_since(class);
+            memory.systems.entry("").or_default().count(false)
+        })
+    }
+
+    /// The systems in which nothing is written in this run: they failed lately, and another one's time has come.
+    pub fn held_back(&self, uid: &str) -> BTreeMap<&'static str, Error> {
         self.with(uid, |memory| {
             let now = Instant::now();
-            if progress {
-                memory.failures = 0;
+            let mut all = memory.systems.values();
+            let due = all.any(|system| system.due.is_some_and(|due| due <= now));
+            let mut held = BTreeMap::new();
+            for (name, system) in &mut memory.systems {
+                let waits = due && system.due.is_some_and(|due| due > now);
+                system.held_back = waits && system.error.is_some();
+                held.extend(
+                    system
+                        .error
+                        .clone()
+                        .filter(|_| system.held_back)
+                        .map(|it| (*name, it)),
+                );
             }
-            if memory.failures == 0 || memory.due.is_none_or(|due| due <= now) {
-                memory.failures = memory.failures.saturating_add(1);
+            held
+        })
+    }
+
+    /// A run came to its end: what failed, by system, and the class of what decides. One that got something done
+    /// begins to count anew, so that a throttled object does not wait longer and longer while it gets on. Says how often
+    /// the worst failed in a row, and when to try again.
+    pub fn concluded(
+        &self,
+        uid: &str,
+        failed: &BTreeMap<&'static str, SystemFailures>,
+        decisive: Option<Class>,
+    ) -> (u32, Option<Duration>) {
+        self.with(uid, |memory| {
+            match decisive {
+                Some(class) => memory.passes_since(class),
+                None => memory.since = None,
             }
-            if class.passes() {
-                memory.since.get_or_insert(now);
-            } else {
-                memory.since = None;
+            memory.systems.retain(|name, _| failed.contains_key(name));
+            let now = Instant::now();
+            let mut worst = (0, None::<Duration>);
+            for (name, SystemFailures { errors, progress }) in failed {
+                let system = memory.systems.entry(name).or_default();
+                let wait = match system.due.filter(|_| std::mem::take(&mut system.held_back)) {
+                    Some(due) => Some(due.saturating_duration_since(now)),
+                    None => {
+                        let failures = system.count(*progress);
+                        // What an item waits for, another need not.
+                        errors
+                            .iter()
+                            .filter_map(|error| after(error, failures))
+                            .min()
+                    }
+                };
+                system.due = wait.map(|wait| now + wait);
+                system.error = errors.iter().find(|error| error.class.passes()).cloned();
+                worst.0 = worst.0.max(system.failures);
+                worst.1 = worst.1.into_iter().chain(wait).min();
             }
-            memory.failures
+            worst
         })
     }
 
@@ -108,11 +202,6 @@ impl ObjectMemory {
                 Duration::MAX
             }
         })
-    }
-
-    /// When the next try will be.
-    pub fn due(&self, uid: &str, wait: Duration) {
-        self.with(uid, |memory| memory.due = Some(Instant::now() + wait));
     }
 
     /// How long it has been since the first of the failures in a row; zero if the last run went well.
@@ -177,17 +266,14 @@ impl ObjectMemory {
         self.with(uid, |memory| drop(memory.denied.remove(scope)));
     }
 
-    /// This differs outside and is told now. Says what of it had not been told before.
-    pub fn told(
-        &self,
-        uid: &str,
-        differs: HashSet<(&'static str, String)>,
-    ) -> HashSet<(&'static str, String)> {
-        self.with(uid, |memory| {
-            let new = differs.difference(&memory.told).cloned().collect();
-            memory.told = differs;
-            new
-        })
+    /// What differs outside and has been told, by stage and thing.
+    pub fn told(&self, uid: &str) -> HashSet<(&'static str, String)> {
+        self.with(uid, |memory| memory.told.clone())
+    }
+
+    /// This differs outside and is told now.
+    pub fn tell(&self, uid: &str, differs: HashSet<(&'static str, String)>) {
+        self.with(uid, |memory| memory.told = differs);
     }
 
     /// The object is gone.
@@ -222,17 +308,27 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn failures_count_until_success_or_edit() {
         let backoff = ObjectMemory::default();
-        let failed = |progress| backoff.failed("u", Class::Failing, progress);
+        let error = Error::failing("no");
+        let failed = |progress| {
+            let failures = SystemFailures {
+                errors: vec![error.clone()],
+                progress,
+            };
+            let failed = BTreeMap::from([("aws", failures)]);
+            backoff.concluded("u", &failed, Some(Class::Failing)).0
+        };
         backoff.begin("u", Some(1), false);
-        assert_eq!((failed(false), failed(false)), (1, 2));
+        assert_eq!(
+            (failed(false), failed(false)),
+            (1, 1),
+            "woken before its time"
+        );
         tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!(backoff.failing_for("u"), Duration::from_secs(60));
         backoff.begin("u", Some(1), false);
+        assert_eq!(failed(false), 2);
+        tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!(failed(false), 3);
-        backoff.due("u", Duration::from_secs(20));
-        assert_eq!(failed(false), 3, "woken before its time");
-        tokio::time::advance(Duration::from_secs(20)).await;
-        assert_eq!(failed(false), 4);
         assert_eq!(failed(true), 1, "it gets on");
         backoff.begin("u", Some(2), false);
         assert_eq!(
@@ -244,11 +340,38 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_system_that_failed_is_held_back_while_another_is_due() {
+        let memory = ObjectMemory::default();
+        let error = Error::new(Class::Throttled, "slow down");
+        let failures = |wait: u64| SystemFailures {
+            errors: vec![error.clone().after(Duration::from_secs(wait))],
+            progress: false,
+        };
+        let failed = || BTreeMap::from([("aws", failures(10)), ("sentry", failures(300))]);
+        memory.concluded("u", &failed(), Some(Class::Throttled));
+        let held = || memory.held_back("u").into_keys().collect::<Vec<_>>();
+        assert_eq!(held(), [""; 0], "something else has woken it");
+        tokio::time::advance(Duration::from_secs(20)).await;
+        assert_eq!(held(), ["sentry"]);
+        let (_, again) = memory.concluded("u", &failed(), Some(Class::Throttled));
+        assert!(
+            again.is_some_and(|wait| wait <= Duration::from_secs(12)),
+            "{again:?}"
+        );
+        tokio::time::advance(Duration::from_secs(400)).await;
+        assert_eq!(
+            held(),
+            [""; 0],
+            "its time has come, whatever came in between"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn only_what_passes_by_itself_uses_up_the_grace() {
         let backoff = ObjectMemory::default();
-        backoff.failed("u", Class::Denied, false);
+        backoff.failed("u", Class::Denied);
         tokio::time::advance(Duration::from_secs(900)).await;
-        backoff.failed("u", Class::Failing, false);
+        backoff.failed("u", Class::Failing);
         assert_eq!(backoff.failing_for("u"), Duration::ZERO);
     }
 

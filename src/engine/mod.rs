@@ -5,18 +5,24 @@
 //! |---|---|
 //! | [`plan`] | the difference between desired and observed, conflicts included |
 //! | [`policy`] | what is done about drift, on deletion, and about what existed before |
-//! | [`stage`] | one sort of thing in one system; how a run walks its stages, and the gate that every write passes |
+//! | [`stage`] | one sort of thing in one system, and how a run walks the stages of an object |
+//! | [`order`] | the order of things that need other things of the same stage |
+//! | [`gate`] | what every write passes; the permit without which none is sent |
+//! | [`applied`] | what was applied, thing by thing, so that drift is told from edits |
 //! | [`informer`] | what is observed of one scope: who reads it when, how fresh an answer must be, who is woken |
 //! | [`mirror`] | the memory of an informer: whole snapshots, stamped so that our own later writes win |
 //! | [`scope_pool`] | what is watched by one set of credentials: opened, subscribed to, polled, closed |
 //! | [`limits`] | how fast an outside API may be asked |
 //! | [`error`], [`jitter`] | classes of errors, what is done about each, and after how long |
 
+pub mod applied;
 pub mod error;
+pub mod gate;
 pub mod informer;
 pub mod jitter;
 pub mod limits;
 pub mod mirror;
+pub mod order;
 pub mod plan;
 pub mod policy;
 pub mod scope_pool;

@@ -2,12 +2,13 @@
 
 use crate::engine::{
     error::{Error, shorten},
-    policy::AdoptionPolicy,
+    policy::{AdoptionPolicy, DeletionPolicy},
 };
 use serde_json::Value as Json;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    ops::{Deref, DerefMut},
 };
 
 /// Who holds a thing in an outside system, read from its mark.
@@ -80,6 +81,29 @@ pub trait Value: Clone + Send + Sync {
     fn fields(&self) -> Vec<(&'static str, String)>;
 }
 
+/// What is decided thing by thing: one policy for all of them, and another for some.
+#[derive(Clone, Debug)]
+pub struct PerThing<K, P> {
+    /// For all others.
+    pub usual: P,
+    /// For these.
+    pub of: BTreeMap<K, P>,
+}
+
+impl<K: Ord, P: Copy> PerThing<K, P> {
+    /// What is decided for this one.
+    pub fn get(&self, key: &K) -> P {
+        self.of.get(key).copied().unwrap_or(self.usual)
+    }
+}
+
+impl<K, P> From<P> for PerThing<K, P> {
+    fn from(usual: P) -> Self {
+        let of = BTreeMap::new();
+        Self { usual, of }
+    }
+}
+
 /// What a stage wants.
 #[derive(Clone, Debug)]
 pub struct Desired<K, V> {
@@ -88,7 +112,9 @@ pub struct Desired<K, V> {
     /// What is asked for but cannot be made, and why. If it exists it stays as it is: bad input loses nothing.
     pub held: BTreeMap<K, Error>,
     /// What is done about a thing of a wanted name that carries nobody's mark.
-    pub adoption: AdoptionPolicy,
+    pub adoption: PerThing<K, AdoptionPolicy>,
+    /// What becomes of a thing of ours that is not wanted any more.
+    pub deletion: PerThing<K, DeletionPolicy>,
 }
 
 impl<K, V> Default for Desired<K, V> {
@@ -97,7 +123,49 @@ impl<K, V> Default for Desired<K, V> {
         Self {
             wanted: BTreeMap::new(),
             held: BTreeMap::new(),
-            adoption: AdoptionPolicy::Never,
+            adoption: AdoptionPolicy::Never.into(),
+            deletion: DeletionPolicy::Delete.into(),
+        }
+    }
+}
+
+/// All that a stage has seen. What is neither found nor unknown is not there.
+#[derive(Clone, Debug)]
+pub struct Observed<K, V, I, L> {
+    /// What is there.
+    pub found: BTreeMap<K, Found<V, I, L>>,
+    /// What nobody can tell of now, or not what it is like. Nothing is done about it.
+    pub unknown: BTreeSet<K>,
+}
+
+impl<K, V, I, L> Default for Observed<K, V, I, L> {
+    fn default() -> Self {
+        Self {
+            found: BTreeMap::new(),
+            unknown: BTreeSet::new(),
+        }
+    }
+}
+
+impl<K, V, I, L> Deref for Observed<K, V, I, L> {
+    type Target = BTreeMap<K, Found<V, I, L>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.found
+    }
+}
+
+impl<K, V, I, L> DerefMut for Observed<K, V, I, L> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.found
+    }
+}
+
+impl<K: Ord, V, I, L> FromIterator<(K, Found<V, I, L>)> for Observed<K, V, I, L> {
+    fn from_iter<T: IntoIterator<Item = (K, Found<V, I, L>)>>(found: T) -> Self {
+        Self {
+            found: found.into_iter().collect(),
+            ..Self::default()
         }
     }
 }
@@ -130,23 +198,13 @@ pub enum Change<K, V, I> {
         /// The right to.
         ours: Ours<I>,
     },
-    /// Leave it alone and say so.
-    Conflict {
-        /// Which.
-        key: K,
-        /// Who holds it.
-        owner: Owner,
-    },
 }
 
 impl<K, V, I> Change<K, V, I> {
     /// Which thing.
     pub fn key(&self) -> &K {
         match self {
-            Self::Create { key, .. }
-            | Self::Update { key, .. }
-            | Self::Delete { key, .. }
-            | Self::Conflict { key, .. } => key,
+            Self::Create { key, .. } | Self::Update { key, .. } | Self::Delete { key, .. } => key,
         }
     }
 
@@ -156,9 +214,17 @@ impl<K, V, I> Change<K, V, I> {
             Self::Create { .. } => Verb::Create,
             Self::Update { .. } => Verb::Update,
             Self::Delete { .. } => Verb::Delete,
-            Self::Conflict { .. } => Verb::Conflict,
         }
     }
+}
+
+/// All that it takes, and what stands in the way.
+#[derive(Clone, Debug)]
+pub struct Plan<K, V, I> {
+    /// What is to be done.
+    pub changes: Vec<Change<K, V, I>>,
+    /// What is wanted and somebody else's: it is left alone and told.
+    pub conflicts: Vec<(K, Owner)>,
 }
 
 /// What a change does.
@@ -186,41 +252,48 @@ impl Verb {
     }
 }
 
-/// The changes from `seen` to `desired`.
+/// The way from `seen` to `desired`. Of what is unknown it says nothing.
 pub fn diff<K: Ord + Clone, V: Value, I: Clone, L>(
     desired: &Desired<K, V>,
-    seen: &BTreeMap<K, Found<V, I, L>>,
-) -> Vec<Change<K, V, I>> {
-    let upserts = desired.wanted.iter().filter_map(|(key, to)| {
+    seen: &Observed<K, V, I, L>,
+) -> Plan<K, V, I> {
+    let Desired {
+        wanted,
+        held,
+        adoption,
+        deletion,
+    } = desired;
+    let (mut changes, mut conflicts) = (Vec::new(), Vec::new());
+    let known = |key: &K| !seen.unknown.contains(key);
+    for (key, to) in wanted.iter().filter(|(key, _)| known(key)) {
         let (key, to) = (key.clone(), to.clone());
-        let Some(found) = seen.get(&key) else {
-            return Some(Change::Create { key, to });
+        let Some(found) = seen.found.get(&key) else {
+            changes.push(Change::Create { key, to });
+            continue;
         };
-        match found.ours_or_adopted(desired.adoption) {
-            None => Some(Change::Conflict {
-                key,
-                owner: found.owner.clone(),
-            }),
-            Some(_) if to.covers(&found.value) => None,
-            Some(ours) => Some(Change::Update {
+        match found.ours_or_adopted(adoption.get(&key)) {
+            None => conflicts.push((key, found.owner.clone())),
+            Some(_) if to.covers(&found.value) => {}
+            Some(ours) => changes.push(Change::Update {
                 key,
                 ours,
                 from: found.value.clone(),
                 to,
             }),
         }
-    });
-    let stays = |key: &K| desired.wanted.contains_key(key) || desired.held.contains_key(key);
-    let deletes = seen
-        .iter()
-        .filter(|(key, _)| !stays(key))
-        .filter_map(|(key, found)| {
-            found.ours().map(|ours| Change::Delete {
-                key: key.clone(),
-                ours,
-            })
-        });
-    upserts.chain(deletes).collect()
+    }
+    let stays = |key: &K| {
+        let asked_for = wanted.contains_key(key) || held.contains_key(key);
+        asked_for || deletion.get(key) == DeletionPolicy::Orphan
+    };
+    let gone = seen.found.iter();
+    let gone = gone.filter(|(key, _)| known(key) && !stays(key));
+    changes.extend(gone.filter_map(|(key, found)| {
+        let ours = found.ours()?;
+        let key = key.clone();
+        Some(Change::Delete { key, ours })
+    }));
+    Plan { changes, conflicts }
 }
 
 /// A change for people: what `campanile plan` prints and what the log says.
@@ -265,18 +338,25 @@ impl Step {
                 })
                 .collect(),
             Change::Update { from, to, .. } => changed(from.fields(), to.fields()),
-            Change::Delete { .. } | Change::Conflict { .. } => Vec::new(),
-        };
-        let owner = match change {
-            Change::Conflict { owner, .. } => Some(owner.to_string()),
-            _ => None,
+            Change::Delete { .. } => Vec::new(),
         };
         Self {
             verb: change.verb(),
             stage,
             key: change.key().to_string(),
             fields,
-            owner,
+            owner: None,
+        }
+    }
+
+    /// A thing that is left alone because it is not ours, for people.
+    pub fn conflict(stage: &'static str, key: &impl fmt::Display, owner: &Owner) -> Self {
+        Self {
+            verb: Verb::Conflict,
+            stage,
+            key: key.to_string(),
+            fields: Vec::new(),
+            owner: Some(owner.to_string()),
         }
     }
 
@@ -528,10 +608,14 @@ mod tests {
         }
     }
 
-    fn shown(changes: &[Change<&str, Size, u8>]) -> Vec<String> {
+    fn shown(plan: &Plan<&str, Size, u8>) -> Vec<String> {
+        let changes = plan.changes.iter();
+        let changes = changes.map(|change| Step::of("thing", change));
+        let conflicts = plan.conflicts.iter();
+        let conflicts = conflicts.map(|(key, owner)| Step::conflict("thing", key, owner));
         changes
-            .iter()
-            .map(|change| Step::of("thing", change).to_string())
+            .chain(conflicts)
+            .map(|step| step.to_string())
             .collect()
     }
 
@@ -542,16 +626,23 @@ mod tests {
                 ("a", Size(1)),
                 ("b", Size(2)),
                 ("c", Size(3)),
+                ("v", Size(1)),
                 ("x", Size(4)),
             ]
             .into(),
             held: [("h", Error::invalid("no such environment"))].into(),
-            adoption: AdoptionPolicy::Never,
+            deletion: PerThing {
+                usual: DeletionPolicy::Delete,
+                of: [("o", DeletionPolicy::Orphan)].into(),
+            },
+            ..Desired::default()
         };
         let seen = [
             ("b", found(2, Owner::Us)),
             ("c", found(0, Owner::Us)),
             ("h", found(1, Owner::Us)),
+            ("o", found(1, Owner::Us)),
+            ("u", found(1, Owner::Us)),
             ("x", found(4, Owner::Nobody)),
             (
                 "y",
@@ -559,13 +650,17 @@ mod tests {
             ),
             ("z", found(9, Owner::Us)),
         ];
+        let seen = Observed {
+            found: seen.into(),
+            unknown: ["u", "v"].into(),
+        };
         assert_eq!(
-            shown(&diff(&desired, &seen.into())),
+            shown(&diff(&desired, &seen)),
             [
                 "+ thing a\n    size: 1",
                 "~ thing c\n    size: 0 → 3",
+                "- thing z",
                 "! thing x\n    not touched: it is held by nobody that Campanile knows (it carries no mark)",
-                "- thing z"
             ]
         );
     }
@@ -711,19 +806,18 @@ mod tests {
             seen in proptest::collection::btree_map(0_u8..20, (any::<u8>(), owner()), 0..15),
         ) {
             let desired = Desired { wanted: wanted.into_iter().map(|(k, v)| (k, Size(v))).collect(), ..Desired::default() };
-            let before: BTreeMap<_, _> = seen.into_iter().map(|(k, (v, h))| (k, found(v, h))).collect();
+            let before: Observed<_, _, _, _> = seen.into_iter().map(|(k, (v, h))| (k, found(v, h))).collect();
             let mut after = before.clone();
-            for change in diff(&desired, &before) {
+            for change in diff(&desired, &before).changes {
                 match change {
                     Change::Create { key, to } => drop(after.insert(key, Found { id: 0, value: to, owner: Owner::Us, live: () })),
                     Change::Update { key, to, .. } => after.get_mut(&key).unwrap().value = to,
                     Change::Delete { key, .. } => drop(after.remove(&key)),
-                    Change::Conflict { .. } => {}
                 }
             }
-            let foreign = |map: &BTreeMap<u8, Found<Size, u8, ()>>| map.iter().filter(|(_, f)| f.owner != Owner::Us).map(|(k, f)| (*k, f.clone())).collect::<Vec<_>>();
+            let foreign = |map: &Observed<u8, Size, u8, ()>| map.iter().filter(|(_, f)| f.owner != Owner::Us).map(|(k, f)| (*k, f.clone())).collect::<Vec<_>>();
             prop_assert_eq!(foreign(&before), foreign(&after));
-            prop_assert!(diff(&desired, &after).iter().all(|change| change.verb() == Verb::Conflict));
+            prop_assert!(diff(&desired, &after).changes.is_empty());
         }
     }
 }

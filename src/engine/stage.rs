@@ -1,14 +1,18 @@
-//! The engine: a kind is a row of stages; upserts run forward, deletes backward, and every write
-//! passes one gate. Deletion is the same with nothing desired, a plan is the same without a gate.
+//! One sort of thing in one system, and how a run walks the stages of an object: upserts run forward, deletes
+//! backward, and every write passes one gate. Deletion is the same with nothing desired, a plan is the same without a
+//! gate.
 
-use crate::engine::{
+use super::{
+    applied::{Applied, AppliedStage, thing},
     error::{Class, Error, On, Result},
-    plan::{self, Change, Desired, Found, Owner, Step, Value, Verb},
+    gate::{Gate, Operation, StatusEdit, WritePermit, admit},
+    order::layers,
+    plan::{self, Change, Desired, Observed, Owner, Plan, Step, Value, Verb},
     policy::{AdoptionPolicy, DriftPolicy},
 };
 use futures::future::BoxFuture;
-use sha2::{Digest, Sha256};
 use std::{
+    any::Any,
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt::Display,
     future::{self, Future},
@@ -17,31 +21,35 @@ use std::{
 
 /// All that a stage has seen.
 pub type Seen<S> =
-    BTreeMap<<S as Stage>::Key, Found<<S as Stage>::Value, <S as Stage>::Id, <S as Stage>::Live>>;
+    Observed<<S as Stage>::Key, <S as Stage>::Value, <S as Stage>::Id, <S as Stage>::Live>;
 
 /// A change of a stage.
 pub type ChangeOf<S> = Change<<S as Stage>::Key, <S as Stage>::Value, <S as Stage>::Id>;
 
+/// A plan of a stage.
+pub type PlanOf<S> = Plan<<S as Stage>::Key, <S as Stage>::Value, <S as Stage>::Id>;
+
+/// What became of a change: with the name that later stages know the new thing by, where there is one.
+pub type ResultOf<S> = Result<Option<<S as Stage>::Id>>;
+
 /// One kind of thing in one outside system, held by one object: a keyed map of values.
 pub trait Stage: Send + Sync {
-    /// What one such thing is called: `alarm`, `topic`.
+    /// What one such thing is called: `alarm`, `topic`. No two stages of a kind share it.
     const NAME: &'static str;
     /// The stages whose things this one's refer to: made before, deleted after.
     const NEEDS: &'static [&'static str] = &[];
-    /// Whether making a thing twice makes two. The gate then writes the intent to status first.
-    const LEDGER: bool = false;
 
     /// What tells the things apart; its `Display` is for people, and tells them apart as well.
-    type Key: Ord + Clone + Display + Send + Sync;
+    type Key: Ord + Clone + Display + Send + Sync + 'static;
     /// A thing's configuration.
     type Value: Value;
     /// The name that the outside gives, `()` where names are ours.
-    type Id: Clone + Send + Sync;
+    type Id: Clone + Send + Sync + 'static;
     /// What a thing is doing, as opposed to how it is configured.
     type Live: Clone + Send + Sync;
 
-    /// What one refusal or throttling stops: credential, Region and service.
-    fn scope(&self) -> &str;
+    /// What one refusal or throttling stops: the credentials, the Region and the service.
+    fn endpoint(&self) -> &str;
     /// What is to be there. Pure.
     fn desired(&self) -> &Desired<Self::Key, Self::Value>;
     /// What is there. Never writes; an error is never absence.
@@ -61,11 +69,15 @@ pub trait Stage: Send + Sync {
         future::ready(Ok(None))
     }
     /// What to do about the difference. Pure.
-    fn decide(&self, seen: &Seen<Self>) -> Vec<ChangeOf<Self>>
+    fn decide(&self, seen: &Seen<Self>) -> PlanOf<Self>
     where
         Self: Sized,
     {
         plan::diff(self.desired(), seen)
+    }
+    /// The things of this very stage that a thing refers to: made before it, deleted after it. Pure.
+    fn refers_to(&self, _key: &Self::Key, _value: &Self::Value) -> BTreeSet<Self::Key> {
+        BTreeSet::new()
     }
     /// Whether what a change refers to is there; nothing is promised or sent before it is.
     fn ready(&self, _change: &ChangeOf<Self>, _ids: &Ids) -> Result<()>
@@ -86,119 +98,112 @@ pub trait Stage: Send + Sync {
     where
         Self: Sized;
     /// Whether a thing that is to be removed stays for the time being, because what replaces it does not
-    /// serve yet. True only where [`Stage::was_replaced`] is, and known without asking outside.
+    /// serve yet. Known without asking outside.
     fn stays(&self, _key: &Self::Key, _seen: &Seen<Self>) -> bool
     where
         Self: Sized,
     {
         false
     }
-    /// Whether a thing that is not wanted any more was left by an edit until what replaces it serves. Its
-    /// removal is no drift then, however late it comes. Pure.
-    fn was_replaced(&self, _key: &Self::Key) -> bool
+    /// How many of these changes, all of one verb, go into one call, from the first on.
+    fn batch(&self, _changes: &[ChangeOf<Self>]) -> usize
     where
         Self: Sized,
     {
-        false
-    }
-    /// How many changes of this sort go into one call.
-    fn batch(&self, _verb: Verb) -> usize {
         1
     }
-    /// Makes the changes, all of one verb and at most [`Stage::batch`] of them; an answer for each, in order.
+    /// Makes a change.
     fn apply(
         &self,
-        changes: &[ChangeOf<Self>],
+        permit: &WritePermit<'_>,
+        change: &ChangeOf<Self>,
         ids: &Ids,
-    ) -> impl Future<Output = Vec<Result<Applied>>> + Send
+    ) -> impl Future<Output = ResultOf<Self>> + Send
     where
         Self: Sized;
+    /// Makes as many changes as [`Stage::batch`] says by one call; an answer for each, in order.
+    fn apply_batch(
+        &self,
+        permit: &WritePermit<'_>,
+        changes: &[ChangeOf<Self>],
+        ids: &Ids,
+    ) -> impl Future<Output = Vec<ResultOf<Self>>> + Send
+    where
+        Self: Sized,
+    {
+        async move {
+            let mut outcomes = Vec::with_capacity(changes.len());
+            for change in changes {
+                outcomes.push(self.apply(permit, change, ids).await);
+            }
+            outcomes
+        }
+    }
+    /// What is written into status before a thing is made, where making it twice makes two.
+    fn intent(&self, _key: &Self::Key) -> Option<StatusEdit> {
+        None
+    }
+    /// What is written into status once the outside has given it a name.
+    fn record(&self, _key: &Self::Key, _id: &Self::Id) -> Option<StatusEdit> {
+        None
+    }
     /// What a thing is, whatever it is called: where a key holds something that may be edited, the thing
     /// under the old key stays until the one under the new key is made.
     fn identity(&self, key: &Self::Key) -> String {
         key.to_string()
     }
-    /// What later stages know a thing by.
-    fn id_text(_id: &Self::Id) -> String {
-        String::new()
-    }
 }
 
-/// A call that writes, as the gate sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Operation<'a> {
-    /// As [`Stage::scope`].
-    pub scope: &'a str,
-    /// Whose quota it uses up.
-    pub account: &'a str,
-    /// Where.
-    pub region: &'a str,
-    /// As whom: the role.
-    pub identity: &'a str,
-    /// The API, as IAM spells it: `cloudwatch:PutMetricAlarm`.
-    pub api: &'static str,
-}
+/// What the stages before have made or found. Only things that are ours.
+#[derive(Default)]
+pub struct Ids(BTreeMap<&'static str, Box<dyn Any + Send + Sync>>);
 
-/// What became of a change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Applied {
-    /// It is done.
-    ReconcileResult,
-    /// It is done, and later stages know the new thing by this.
-    Id(String),
-}
-
-/// What the stages before have made or found, by stage and key. Only things that are ours.
-#[derive(Clone, Debug, Default)]
-pub struct Ids {
-    known: BTreeMap<(&'static str, String), String>,
-    new: BTreeSet<(&'static str, String)>,
+struct Known<K, I> {
+    ids: BTreeMap<K, I>,
+    new: BTreeSet<K>,
 }
 
 impl Ids {
-    /// What `stage` calls the thing `key`.
-    pub fn get(&self, stage: &'static str, key: &str) -> Option<&str> {
-        let id = self.known.get(&(stage, key.to_owned()));
-        id.map(String::as_str)
+    fn of<S: Stage>(&self) -> Option<&Known<S::Key, S::Id>> {
+        self.0.get(S::NAME)?.downcast_ref()
+    }
+
+    fn change<S: Stage>(&mut self, change: impl FnOnce(&mut Known<S::Key, S::Id>)) {
+        let known = self.0.entry(S::NAME).or_insert_with(|| {
+            Box::new(Known::<S::Key, S::Id> {
+                ids: BTreeMap::new(),
+                new: BTreeSet::new(),
+            })
+        });
+        if let Some(known) = known.downcast_mut() {
+            change(known);
+        }
+    }
+
+    /// There is a thing of ours.
+    pub fn insert<S: Stage>(&mut self, key: S::Key, id: S::Id) {
+        self.change::<S>(|known| drop(known.ids.insert(key, id)));
+    }
+
+    /// What the outside calls a thing of another stage.
+    pub fn get<S: Stage>(&self, key: &S::Key) -> Option<&S::Id> {
+        self.of::<S>()?.ids.get(key)
     }
 
     /// Whether this very run has made it.
-    pub fn is_new(&self, stage: &'static str, key: &str) -> bool {
-        self.new.contains(&(stage, key.to_owned()))
+    pub fn is_new<S: Stage>(&self, key: &S::Key) -> bool {
+        self.of::<S>().is_some_and(|known| known.new.contains(key))
     }
 
-    /// The same, where nothing can be done without it.
-    pub fn need(&self, stage: &'static str, key: &str) -> Result<&str> {
-        self.get(stage, key).ok_or_else(|| {
-            Error::new(
-                Class::Waiting(On::Prerequisite),
-                format!("waiting for the {stage} {key}"),
-            )
-        })
+    /// The same as [`Ids::get`], where nothing can be done without it.
+    pub fn need<S: Stage>(&self, key: &S::Key) -> Result<&S::Id> {
+        self.get::<S>(key).ok_or_else(|| waiting_for::<S>(key))
     }
 }
 
-/// What every outside write passes. In `plan` there is none.
-pub trait Gate: Send + Sync {
-    /// May these changes be written now, in one call? Lease still held, not shutting down, no newer
-    /// generation, and the quota allows it; it waits for the latter.
-    fn enter<'a>(
-        &'a self,
-        operation: Operation<'a>,
-        steps: &'a [Step],
-    ) -> BoxFuture<'a, Result<()>>;
-    /// Records in status that this thing is about to be made. Only for stages with a ledger.
-    fn intend<'a>(&'a self, step: &'a Step) -> BoxFuture<'a, Result<()>>;
-    /// Records in status what the outside calls the thing that has been made. Only for stages with a
-    /// ledger. Where that fails, what was intended still stands there.
-    fn record<'a>(&'a self, step: &'a Step, id: &'a str) -> BoxFuture<'a, ()>;
-    /// A call that was entered has been answered, once for all that was in it; whether anything of it was done.
-    fn answered(&self, operation: Operation<'_>, done: bool);
-    /// A change's outcome. The step of a deletion has what is lost by it.
-    fn leave(&self, operation: Operation<'_>, step: &Step, outcome: &Result<Applied>);
-    /// The refusal, where this very change, or any in this scope, was refused so lately that it is not
-    /// worth asking again.
-    fn refused(&self, scope: &str, step: &Step) -> Option<Error>;
+fn waiting_for<S: Stage>(key: &S::Key) -> Error {
+    let message = format!("waiting for the {} {key}", S::NAME);
+    Error::new(Class::Waiting(On::Prerequisite), message)
 }
 
 /// Something that could not be done.
@@ -206,7 +211,7 @@ pub trait Gate: Send + Sync {
 pub struct Failure {
     /// In which stage.
     pub stage: &'static str,
-    /// To which thing; `None` if the stage could not even look.
+    /// To which thing, for people; `None` if the stage could not even look.
     pub key: Option<String>,
     /// Why, and what to do.
     pub error: Error,
@@ -219,7 +224,7 @@ pub struct Failure {
 impl Failure {
     /// As which class of error it is tried again: why a deletion is refused is seldom the thing's own
     /// fault, so whatever is in its way may go at any time.
-    pub fn again(&self) -> Class {
+    pub fn retry_class(&self) -> Class {
         match self.error.class {
             Class::Rejected if self.deletes => Class::Failing,
             class => class,
@@ -234,9 +239,11 @@ pub struct Report {
     pub planned: Vec<Step>,
     /// What of it was made, in order.
     pub made: Vec<Step>,
-    /// What of it came about outside after everything had been applied, whether it was repaired or not.
+    /// What of it came about outside after it had been applied, whether it was repaired or not.
     pub drift: Vec<Step>,
-    /// How many were not even tried, because the scope was stopped or a failure holds them back.
+    /// What of that is told and left as it is.
+    pub reported: Vec<Step>,
+    /// How many were not even tried, because the endpoint was stopped or a failure holds them back.
     pub untried: usize,
     /// How many deletions are put off until what replaces the thing serves.
     pub later: usize,
@@ -251,22 +258,23 @@ impl Report {
     }
 }
 
-/// Where a difference between what is wanted and what is there comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Origin {
-    /// Something else is wanted than what was last applied completely.
-    #[default]
-    Edit,
-    /// What is wanted has been applied completely before: it came about outside, and this is done about it.
-    Informer(DriftPolicy),
+/// What was applied before, and what is done about what has become of it outside.
+#[derive(Clone, Copy, Debug)]
+pub struct AppliedBefore<'a> {
+    /// What was applied.
+    pub applied: &'a Applied,
+    /// What is done about a difference that came about outside.
+    pub drift: DriftPolicy,
 }
 
 /// One run over all stages of an object in one place.
 #[derive(Default)]
 pub struct Run<'a> {
-    gate: Option<&'a dyn Gate>,
-    /// Where differences come from.
-    pub origin: Origin,
+    pub(super) gate: Option<&'a dyn Gate>,
+    /// What tells the place from others.
+    place: &'a str,
+    /// What was applied before; `None` where all of it is applied anew, because the spec was edited.
+    before: Option<AppliedBefore<'a>>,
     ids: Ids,
     /// What became of it.
     pub report: Report,
@@ -279,30 +287,32 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// A run that only plans.
-    pub fn plan() -> Self {
-        Self::default()
-    }
-
-    /// A run whose writes pass `gate`.
-    pub fn through(gate: &'a dyn Gate) -> Self {
+    /// A run whose writes pass `gate`; it only plans where there is none.
+    pub fn new(gate: Option<&'a dyn Gate>, place: &'a str) -> Self {
         Self {
-            gate: Some(gate),
+            gate,
+            place,
             ..Self::default()
         }
     }
+
+    /// The same, where what was applied before is told from what the spec changes.
+    #[must_use]
+    pub fn since(self, before: Option<AppliedBefore<'a>>) -> Self {
+        Self { before, ..self }
+    }
 }
 
-/// The boxed face of a [`Stage`], so that a kind is a row of them.
+/// The boxed face of a [`Stage`], so that the stages of a system are a row of them.
 pub trait DynStage: Send {
     /// Observes, plans, and makes what is to be made or changed.
     fn forward<'a>(&'a mut self, run: &'a mut Run<'_>) -> BoxFuture<'a, ()>;
-    /// Adds what is wanted to a digest. Holds no secret.
-    fn digest(&self, digest: &mut Sha256);
     /// Deletes what is to be deleted.
     fn backward<'a>(&'a mut self, run: &'a mut Run<'_>) -> BoxFuture<'a, ()>;
     /// Reads again what was written, so that the report is of the outside and not of our hopes.
     fn settle<'a>(&'a mut self, run: &'a mut Run<'_>) -> BoxFuture<'a, ()>;
+    /// Remembers what is applied now. What nobody could see, or what failed, is remembered as it was.
+    fn remember(&self, place: &str, before: &Applied, now: &mut Applied);
 }
 
 /// A stage on its way through a run.
@@ -311,9 +321,14 @@ pub struct StageRun<S: Stage> {
     pub stage: S,
     /// What it saw last; `None` while it has not been able to look.
     pub seen: Option<Seen<S>>,
+    /// Why things are not as they should be.
+    pub failed: BTreeMap<S::Key, Error>,
+    /// What came about outside and is left as it is.
+    pub reported: BTreeMap<S::Key, Step>,
     deletes: Vec<ChangeOf<S>>,
-    /// What is wanted and was not made, by identity.
-    unmade: BTreeSet<String>,
+    /// What is planned and not made yet.
+    unfinished: BTreeSet<S::Key>,
+    looked: bool,
     wrote: bool,
 }
 
@@ -323,34 +338,46 @@ impl<S: Stage> StageRun<S> {
         Self {
             stage,
             seen: None,
+            failed: BTreeMap::new(),
+            reported: BTreeMap::new(),
             deletes: Vec::new(),
-            unmade: BTreeSet::new(),
+            unfinished: BTreeSet::new(),
+            looked: false,
             wrote: false,
         }
     }
 
-    /// Says what failed.
-    fn tell(key: Option<String>, error: Error, run: &mut Run<'_>) {
+    /// Says what failed, and why.
+    fn report_failure(
+        &mut self,
+        key: Option<(&S::Key, Verb)>,
+        error: Error,
+        held: bool,
+        run: &mut Run<'_>,
+    ) {
+        if let Some((key, _)) = key.filter(|_| !held) {
+            self.failed.insert(key.clone(), error.clone());
+        }
         run.report.failed.push(Failure {
             stage: S::NAME,
-            key,
+            key: key.map(|(key, _)| key.to_string()),
             error,
-            held: false,
-            deletes: false,
+            held,
+            deletes: key.is_some_and(|(_, verb)| verb == Verb::Delete),
         });
     }
 
-    /// The same of what the outside or the gate answered: it may go for the whole scope, and it holds
+    /// The same of what the outside or the gate answered: it may go for the whole endpoint, and it holds
     /// back deletions if it may pass.
-    fn fail(&self, step: Option<Step>, error: Error, run: &mut Run<'_>) {
+    fn fail(&mut self, key: Option<(&S::Key, Verb)>, error: Error, run: &mut Run<'_>) {
         if error.class.stops_scope() {
-            run.stopped.insert(self.stage.scope().to_owned());
+            run.stopped.insert(self.stage.endpoint().to_owned());
         }
         run.superseded |= error.class == Class::Superseded;
         let passes = match error.class {
             // What it waits for has said why, and whether that may pass.
             Class::Waiting(On::Prerequisite) => {
-                let mut needs = S::NEEDS.iter();
+                let mut needs = S::NEEDS.iter().chain([&S::NAME]);
                 needs.any(|need| run.unsettled.contains_key(need))
             }
             class => class.is_transient(),
@@ -358,21 +385,14 @@ impl<S: Stage> StageRun<S> {
         if passes {
             run.unsettled.insert(S::NAME, S::NEEDS);
         }
-        let deletes = step.as_ref().is_some_and(|step| step.verb == Verb::Delete);
-        run.report.failed.push(Failure {
-            stage: S::NAME,
-            key: step.map(|step| step.key),
-            error,
-            held: false,
-            deletes,
-        });
+        self.report_failure(key, error, false, run);
     }
 
     /// A change as the gate sees it, which keeps the record.
     fn entered(&self, change: &ChangeOf<S>) -> Step {
         let step = Step::of(S::NAME, change);
         let seen = self.seen.as_ref().filter(|_| step.verb == Verb::Delete);
-        match seen.and_then(|seen| seen.get(change.key())) {
+        match seen.and_then(|seen| seen.found.get(change.key())) {
             Some(lost) => step.losing(&lost.value),
             None => step,
         }
@@ -383,133 +403,296 @@ impl<S: Stage> StageRun<S> {
         run.unsettled.insert(S::NAME, S::NEEDS);
     }
 
-    /// What is there, and what to do about it; `None` if that cannot be known.
-    async fn look(&mut self, run: &mut Run<'_>) -> Option<Vec<ChangeOf<S>>> {
-        match self.see(&run.ids).await {
-            Ok((seen, changes)) => {
-                self.seen = Some(seen);
-                Some(changes)
-            }
-            Err(error) => {
-                self.fail(None, error, run);
-                None
-            }
-        }
-    }
-
-    async fn see(&self, ids: &Ids) -> Result<(Seen<S>, Vec<ChangeOf<S>>)> {
+    /// What is there, and what to do about it.
+    async fn look(&self, ids: &Ids) -> Result<(Seen<S>, PlanOf<S>)> {
         let mut seen = self.stage.observe(ids).await?;
-        let changes = self.stage.decide(&seen);
-        let moving = changes
-            .iter()
-            .filter(|change| change.verb() != Verb::Conflict);
-        let keys: BTreeSet<_> = moving.map(|change| change.key().clone()).collect();
+        let plan = self.stage.decide(&seen);
+        let moving = plan.changes.iter().map(|change| change.key().clone());
+        let keys: BTreeSet<_> = moving.collect();
         if keys.is_empty() {
-            return Ok((seen, changes));
+            return Ok((seen, plan));
         }
         let Some(mut fresh) = self.stage.confirm(&keys, ids).await? else {
-            return Ok((seen, changes));
+            return Ok((seen, plan));
         };
         for key in keys {
-            match fresh.remove(&key) {
-                Some(found) => drop(seen.insert(key, found)),
-                None => drop(seen.remove(&key)),
+            if fresh.unknown.contains(&key) {
+                seen.unknown.insert(key.clone());
+            }
+            match fresh.found.remove(&key) {
+                Some(found) => drop(seen.found.insert(key, found)),
+                None => drop(seen.found.remove(&key)),
             }
         }
-        let changes = self.stage.decide(&seen);
-        Ok((seen, changes))
+        let plan = self.stage.decide(&seen);
+        Ok((seen, plan))
     }
 
-    /// Makes changes that all have one verb.
+    /// Whether a difference came about outside: the same was applied to this very thing before.
+    fn is_drift(change: &ChangeOf<S>, run: &Run<'_>, before: Option<&AppliedStage>) -> bool {
+        let Some(before) = before else { return false };
+        let thing = thing(run.place, change.key());
+        match change {
+            Change::Create { to, .. } | Change::Update { to, .. } => before.has(&thing, to),
+            // What was applied, and is not wanted any more, is the spec's to remove.
+            Change::Delete { .. } => !before.knows(&thing),
+        }
+    }
+
+    /// What of the same stage a change needs and is not there.
+    fn unmet(&self, change: &ChangeOf<S>, ids: &Ids) -> Result<()> {
+        let (Change::Create { key, to } | Change::Update { key, to, .. }) = change else {
+            return Ok(());
+        };
+        let Desired { wanted, held, .. } = self.stage.desired();
+        let there = |key: &S::Key| {
+            let found = self.seen.as_ref().map(|seen| &seen.found);
+            found.is_some_and(|found| found.contains_key(key)) || ids.is_new::<S>(key)
+        };
+        let needs = self.stage.refers_to(key, to);
+        let mut asked_for = needs
+            .iter()
+            .filter(|need| wanted.contains_key(need) || held.contains_key(need));
+        match asked_for.find(|need| !there(need)) {
+            Some(need) => Err(waiting_for::<S>(need)),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes changes that all have one verb, as many in one call as the stage says.
     async fn make(&mut self, changes: Vec<ChangeOf<S>>, run: &mut Run<'_>) {
+        let Some(gate) = run.gate else { return };
         let mut fresh = Vec::with_capacity(changes.len());
         for change in changes {
-            let step = self.entered(&change);
-            let scope = self.stage.scope();
-            let refusal = run.gate.and_then(|gate| gate.refused(scope, &step));
-            if let Some(refusal) = refusal {
-                self.fail(Some(step), refusal, run);
-            } else if let (Some(_), Err(error)) = (run.gate, self.stage.ready(&change, &run.ids)) {
-                self.fail(Some(step), error, run);
-            } else {
-                fresh.push(change);
+            let ready = match gate.refused(self.stage.endpoint(), &self.entered(&change)) {
+                Some(refusal) => Err(refusal),
+                None => self.unmet(&change, &run.ids),
+            };
+            match ready.and_then(|()| self.stage.ready(&change, &run.ids)) {
+                Ok(()) => fresh.push(change),
+                Err(error) => {
+                    let key = Some((change.key(), change.verb()));
+                    self.fail(key, error, run);
+                }
             }
         }
-        let Some(verb) = fresh.first().map(Change::verb) else {
-            return;
+        let mut batches = VecDeque::new();
+        while !fresh.is_empty() {
+            let size = self.stage.batch(&fresh).clamp(1, fresh.len());
+            let rest = fresh.split_off(size);
+            batches.push_back(std::mem::replace(&mut fresh, rest));
+        }
+        while let Some(batch) = batches.pop_front() {
+            // One of them is enough for all to be refused: each for itself, then.
+            if let Some(refused) = self.send(gate, batch, run).await {
+                for one in refused.into_iter().rev() {
+                    batches.push_front(vec![one]);
+                }
+            }
+        }
+    }
+
+    /// Makes changes by one call. Gives back a batch that was refused as a whole.
+    async fn send(
+        &mut self,
+        gate: &dyn Gate,
+        batch: Vec<ChangeOf<S>>,
+        run: &mut Run<'_>,
+    ) -> Option<Vec<ChangeOf<S>>> {
+        let first = batch.first()?;
+        if run.stopped.contains(self.stage.endpoint()) {
+            Self::leave_untried(batch.len(), run);
+            return None;
+        }
+        let steps: Vec<_> = batch.iter().map(|change| self.entered(change)).collect();
+        let creates = batch.iter().filter(|it| it.verb() == Verb::Create);
+        let intents: Vec<_> = creates
+            .filter_map(|it| self.stage.intent(it.key()))
+            .collect();
+        let operation = self.stage.operation(first);
+        let outcomes = match admit(gate, operation, &steps, &intents).await {
+            Ok(permit) => {
+                // Whatever comes of it, the outside may have changed.
+                self.wrote = true;
+                let outcomes = self.stage.apply_batch(&permit, &batch, &run.ids).await;
+                gate.answered(operation, outcomes.iter().any(Result::is_ok));
+                let rejected =
+                    |it: &ResultOf<S>| it.as_ref().is_err_and(|it| it.class == Class::Rejected);
+                if batch.len() > 1 && outcomes.iter().all(rejected) {
+                    return Some(batch);
+                }
+                let unknown = || Err(Error::new(Class::Cut, "there was no answer"));
+                let outcomes = outcomes.into_iter().chain(repeat_with(unknown));
+                let outcomes: Vec<_> = outcomes.take(batch.len()).collect();
+                for (step, outcome) in steps.iter().zip(&outcomes) {
+                    gate.leave(operation, step, outcome.as_ref().map(drop));
+                }
+                outcomes
+            }
+            Err(error) => vec![Err(error); batch.len()],
         };
-        let Some(gate) = run.gate else { return };
-        let batches = fresh.chunks(self.stage.batch(verb).max(1));
-        let mut waiting: VecDeque<&[ChangeOf<S>]> = batches.collect();
-        while let Some(batch) = waiting.pop_front() {
-            if run.stopped.contains(self.stage.scope()) {
-                Self::leave_untried(batch.len(), run);
-                continue;
-            }
-            let steps: Vec<_> = batch.iter().map(|change| self.entered(change)).collect();
-            let Some(first) = batch.first() else { continue };
-            let operation = self.stage.operation(first);
-            if let Err(error) = Self::admit(gate, operation, &steps).await {
-                for step in steps {
-                    self.fail(Some(step), error.clone(), run);
-                }
-                continue;
-            }
-            // Whatever comes of it, the outside may have changed.
-            self.wrote = true;
-            let outcomes = self.stage.apply(batch, &run.ids).await;
-            gate.answered(operation, outcomes.iter().any(Result::is_ok));
-            if batch.len() > 1 && outcomes.iter().all(is_rejected) {
-                // One of them is enough for all to be refused: each for itself, then.
-                for one in batch.chunks(1).rev() {
-                    waiting.push_front(one);
-                }
-                continue;
-            }
-            let unknown = || Err(Error::new(Class::Cut, "there was no answer"));
-            let outcomes = outcomes.into_iter().chain(repeat_with(unknown));
-            for ((step, change), outcome) in steps.iter().zip(batch).zip(outcomes) {
-                gate.leave(operation, step, &outcome);
-                if let (true, Verb::Create, Ok(Applied::Id(id))) = (S::LEDGER, step.verb, &outcome)
-                {
-                    gate.record(step, id).await;
-                }
-                match outcome {
-                    Ok(applied) => {
-                        run.report.made.push(Step::of(S::NAME, change));
-                        let name = (S::NAME, step.key.clone());
-                        match change {
-                            Change::Create { .. } => drop(run.ids.new.insert(name.clone())),
-                            // What was adopted is ours from now on.
-                            Change::Update { ours, .. } => {
-                                let id = S::id_text(ours.id());
-                                run.ids.known.entry(name.clone()).or_insert(id);
-                            }
-                            Change::Delete { .. } | Change::Conflict { .. } => {}
-                        }
-                        if let Applied::Id(id) = applied {
-                            run.ids.known.insert(name, id);
-                        }
-                    }
-                    Err(error) => self.fail(Some(step.clone()), error, run),
+        for ((step, change), outcome) in steps.iter().zip(&batch).zip(outcomes) {
+            match outcome {
+                Ok(id) => self.made(gate, step, change, id, run).await,
+                Err(error) => {
+                    let key = Some((change.key(), change.verb()));
+                    self.fail(key, error, run);
                 }
             }
         }
+        None
     }
 
-    async fn admit(gate: &dyn Gate, operation: Operation<'_>, steps: &[Step]) -> Result<()> {
-        if S::LEDGER {
-            for step in steps.iter().filter(|step| step.verb == Verb::Create) {
-                gate.intend(step).await?;
+    /// A change was made.
+    async fn made(
+        &mut self,
+        gate: &dyn Gate,
+        step: &Step,
+        change: &ChangeOf<S>,
+        id: Option<S::Id>,
+        run: &mut Run<'_>,
+    ) {
+        let key = change.key();
+        self.unfinished.remove(key);
+        run.report.made.push(Step::of(S::NAME, change));
+        let id = match change {
+            Change::Create { .. } => {
+                let edit = id.as_ref().and_then(|id| self.stage.record(key, id));
+                if let Some(edit) = edit {
+                    gate.record(step, &edit).await;
+                }
+                run.ids.change::<S>(|known| known.new.extend([key.clone()]));
+                id
+            }
+            // What was adopted is ours from now on.
+            Change::Update { ours, .. } => Some(id.unwrap_or_else(|| ours.id().clone())),
+            Change::Delete { .. } => None,
+        };
+        if let Some(id) = id {
+            run.ids.insert::<S>(key.clone(), id);
+        }
+    }
+
+    /// Sorts out what is only told, and leaves what is to be made and changed.
+    fn sort(&mut self, plan: PlanOf<S>, run: &mut Run<'_>) -> Vec<ChangeOf<S>> {
+        let held = self.stage.desired().held.clone();
+        for (key, error) in held {
+            // Not the outside's: it stops nothing there.
+            self.report_failure(Some((&key, Verb::Conflict)), error, true, run);
+        }
+        for (key, owner) in plan.conflicts {
+            run.report
+                .planned
+                .push(Step::conflict(S::NAME, &key, &owner));
+            let message = format!(
+                "{} {key} exists and is held by {owner}; it was not touched: remove it, or give ours another name",
+                S::NAME
+            );
+            let error = Error::new(Class::Conflict, message);
+            self.report_failure(Some((&key, Verb::Conflict)), error, false, run);
+            self.unfinished.insert(key);
+        }
+        let before = run.before.and_then(|before| before.applied.stage(S::NAME));
+        let mut upserts = Vec::new();
+        for change in plan.changes {
+            let (key, verb) = (change.key().clone(), change.verb());
+            self.unfinished.insert(key.clone());
+            if let Some(error) = self.stage.objection(&change) {
+                self.report_failure(Some((&key, verb)), error, false, run);
+                continue;
+            }
+            let step = Step::of(S::NAME, &change);
+            run.report.planned.push(step.clone());
+            if Self::is_drift(&change, run, before.as_ref()) {
+                run.report.drift.push(step.clone());
+                if run.before.is_some_and(|it| it.drift == DriftPolicy::Report) {
+                    run.report.reported.push(step.clone());
+                    self.reported.insert(key, step);
+                    continue;
+                }
+            }
+            let adoption = self.stage.desired().adoption.get(&key);
+            match verb {
+                Verb::Create if adoption == AdoptionPolicy::MustExist => {
+                    let message = format!(
+                        "{} {key} does not exist, and spec.adoptionPolicy is MustExist: make it there first, or choose IfExists",
+                        S::NAME
+                    );
+                    let error = Error::new(Class::Rejected, message);
+                    self.report_failure(Some((&key, verb)), error, false, run);
+                }
+                Verb::Delete => self.deletes.push(change),
+                _ => upserts.push(change),
             }
         }
-        // Last, so that what it says holds when the call is sent.
-        gate.enter(operation, steps).await
+        upserts
     }
-}
 
-fn is_rejected(outcome: &Result<Applied>) -> bool {
-    matches!(outcome, Err(error) if error.class == Class::Rejected)
+    /// What is needed goes before what needs it.
+    async fn make_in_order(&mut self, upserts: Vec<ChangeOf<S>>, run: &mut Run<'_>) {
+        let needs = upserts.iter().filter_map(|change| match change {
+            Change::Create { key, to } | Change::Update { key, to, .. } => {
+                Some((key.clone(), self.stage.refers_to(key, to)))
+            }
+            Change::Delete { .. } => None,
+        });
+        let (layers, circular) = layers(needs.collect());
+        let mut rest = upserts;
+        for layer in layers {
+            let (now, later) = rest.into_iter().partition(|it| layer.contains(it.key()));
+            rest = later;
+            let is_create = |it: &ChangeOf<S>| it.verb() == Verb::Create;
+            let (creates, updates) = Vec::into_iter(now).partition(is_create);
+            self.make(creates, run).await;
+            self.make(updates, run).await;
+        }
+        let names: Vec<_> = circular.iter().map(ToString::to_string).collect();
+        for change in rest {
+            let message = format!(
+                "{} {} refers to itself by way of others: take one of these out of the circle: {}",
+                S::NAME,
+                change.key(),
+                names.join(", ")
+            );
+            let key = Some((change.key(), change.verb()));
+            self.report_failure(key, Error::invalid(message), false, run);
+        }
+    }
+
+    /// What needs others goes before them; what cannot be deleted keeps what it needs.
+    async fn delete_in_order(&mut self, deletes: Vec<ChangeOf<S>>, run: &mut Run<'_>) {
+        let found = self.seen.as_ref().map(|seen| &seen.found);
+        let value = |key: &S::Key| found.and_then(|found| Some(&found.get(key)?.value));
+        let mut parents: BTreeMap<_, BTreeSet<S::Key>> = deletes
+            .iter()
+            .map(|change| (change.key().clone(), BTreeSet::new()))
+            .collect();
+        for key in deletes.iter().map(Change::key) {
+            let children = value(key).map(|value| self.stage.refers_to(key, value));
+            for child in children.into_iter().flatten().filter(|child| child != key) {
+                if let Some(parents) = parents.get_mut(&child) {
+                    parents.insert(key.clone());
+                }
+            }
+        }
+        let (mut order, circular) = layers(parents.clone());
+        // What the outside let come to be, the outside may let go.
+        order.push(circular);
+        let mut rest = deletes;
+        for layer in order {
+            let (now, later) = rest.into_iter().partition(|it| layer.contains(it.key()));
+            rest = later;
+            let kept = |change: &ChangeOf<S>| {
+                let mut needed_by = parents.get(change.key()).into_iter().flatten();
+                needed_by.any(|parent| !layer.contains(parent) && self.unfinished.contains(parent))
+            };
+            let (kept, now): (Vec<_>, Vec<_>) = Vec::into_iter(now).partition(kept);
+            if run.gate.is_some() && !kept.is_empty() {
+                Self::leave_untried(kept.len(), run);
+            }
+            self.make(now, run).await;
+        }
+    }
 }
 
 impl<S: Stage> DynStage for StageRun<S> {
@@ -517,136 +700,64 @@ impl<S: Stage> DynStage for StageRun<S> {
         Box::pin(async move {
             // The stage that could not look has said why; without it we would only guess.
             let blind = S::NEEDS.iter().any(|need| run.blind.contains(need));
-            let looked = if blind { None } else { self.look(run).await };
-            let (Some(changes), Some(seen)) = (looked, &self.seen) else {
-                run.blind.insert(S::NAME);
-                run.unsettled.insert(S::NAME, S::NEEDS);
-                return;
+            let looked = if blind {
+                None
+            } else {
+                Some(self.look(&run.ids).await)
             };
-            for (key, found) in seen.iter().filter(|(_, found)| found.owner == Owner::Us) {
-                run.ids
-                    .known
-                    .insert((S::NAME, key.to_string()), S::id_text(&found.id));
-            }
-            let held = self
-                .stage
-                .desired()
-                .held
-                .iter()
-                .map(|(key, error)| (key.to_string(), error.clone()));
-            for (key, error) in held {
-                // Not the outside's: it stops nothing there.
-                run.report.failed.push(Failure {
-                    stage: S::NAME,
-                    key: Some(key),
-                    error,
-                    held: true,
-                    deletes: false,
-                });
-            }
-            let (mut creates, mut updates) = (Vec::new(), Vec::new());
-            for change in changes {
-                let step = Step::of(S::NAME, &change);
-                if let Some(error) = self.stage.objection(&change) {
-                    if change.verb() != Verb::Delete {
-                        self.unmade.insert(self.stage.identity(change.key()));
+            let plan = match looked {
+                Some(Ok((seen, plan))) => {
+                    let ours = seen.found.iter().filter(|it| it.1.owner == Owner::Us);
+                    for (key, found) in ours {
+                        run.ids.insert::<S>(key.clone(), found.id.clone());
                     }
-                    Self::tell(Some(step.key), error, run);
-                    continue;
+                    (self.seen, self.looked) = (Some(seen), true);
+                    plan
                 }
-                run.report.planned.push(step.clone());
-                let edited = match step.verb {
-                    Verb::Conflict => true,
-                    Verb::Delete => self.stage.was_replaced(change.key()),
-                    Verb::Create | Verb::Update => false,
-                };
-                if !edited && matches!(run.origin, Origin::Informer(_)) {
-                    run.report.drift.push(step);
-                    if run.origin == Origin::Informer(DriftPolicy::Report) {
-                        continue;
+                failed => {
+                    if let Some(Err(error)) = failed {
+                        self.fail(None, error, run);
                     }
+                    run.blind.insert(S::NAME);
+                    run.unsettled.insert(S::NAME, S::NEEDS);
+                    return;
                 }
-                match change {
-                    Change::Create { key, .. }
-                        if self.stage.desired().adoption == AdoptionPolicy::MustExist =>
-                    {
-                        let message = format!(
-                            "{} {key} does not exist, and spec.adoptionPolicy is MustExist: make it there first, or choose IfExists",
-                            S::NAME
-                        );
-                        let error = Error::new(Class::Rejected, message);
-                        Self::tell(Some(key.to_string()), error, run);
-                    }
-                    Change::Create { .. } => creates.push(change),
-                    Change::Update { .. } => updates.push(change),
-                    Change::Delete { .. } => self.deletes.push(change),
-                    Change::Conflict { key, owner } => {
-                        let message = format!(
-                            "{} {key} exists and is held by {owner}; it was not touched: remove it, or give ours another name",
-                            S::NAME
-                        );
-                        Self::tell(
-                            Some(key.to_string()),
-                            Error::new(Class::Conflict, message),
-                            run,
-                        );
-                    }
-                }
-            }
-            let held = self.stage.desired().held.keys();
-            let held = held.map(|key| self.stage.identity(key));
-            self.unmade.extend(held);
-            let wanted: BTreeMap<_, _> = creates
-                .iter()
-                .map(|change| (change.key().to_string(), self.stage.identity(change.key())))
-                .collect();
-            let before = run.report.failed.len();
-            self.make(creates, run).await;
-            let failed = run.report.failed.iter().skip(before);
-            let failed = failed.filter_map(|failure| wanted.get(failure.key.as_deref()?));
-            self.unmade.extend(failed.cloned());
-            self.make(updates, run).await;
+            };
+            let upserts = self.sort(plan, run);
+            self.make_in_order(upserts, run).await;
         })
-    }
-
-    fn digest(&self, digest: &mut Sha256) {
-        for (key, value) in &self.stage.desired().wanted {
-            // Lengths, so that no two rows of parts read the same.
-            let mut part = |text: &str| {
-                digest.update(text.len().to_be_bytes());
-                digest.update(text);
-            };
-            part(S::NAME);
-            part(&key.to_string());
-            for (name, value) in value.fields() {
-                part(name);
-                part(&value);
-            }
-        }
     }
 
     fn backward<'a>(&'a mut self, run: &'a mut Run<'_>) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let deletes = std::mem::take(&mut self.deletes);
+            let Some(seen) = self.seen.as_ref().filter(|_| !deletes.is_empty()) else {
+                return;
+            };
             let needed = run
                 .unsettled
                 .iter()
                 .any(|(stage, needs)| *stage == S::NAME || needs.contains(&S::NAME));
-            if needed && run.gate.is_some() && !deletes.is_empty() {
+            if needed && run.gate.is_some() {
                 Self::leave_untried(deletes.len(), run);
                 return;
             }
-            let stays = |change: &ChangeOf<S>| {
-                let seen = self.seen.as_ref();
-                seen.is_some_and(|seen| self.stage.stays(change.key(), seen))
-            };
+            let Desired { wanted, held, .. } = self.stage.desired();
+            let unmade = self
+                .unfinished
+                .iter()
+                .filter(|key| wanted.contains_key(key));
+            let unmade = unmade
+                .chain(held.keys())
+                .map(|key| self.stage.identity(key));
+            let unmade: BTreeSet<_> = unmade.collect();
             let (later, now): (Vec<_>, Vec<_>) = deletes
                 .into_iter()
-                .filter(|change| !self.unmade.contains(&self.stage.identity(change.key())))
-                .partition(stays);
+                .filter(|change| !unmade.contains(&self.stage.identity(change.key())))
+                .partition(|change| self.stage.stays(change.key(), seen));
             // It keeps nothing else waiting.
             run.report.later += later.len();
-            self.make(now, run).await;
+            self.delete_in_order(now, run).await;
         })
     }
 
@@ -668,9 +779,37 @@ impl<S: Stage> DynStage for StageRun<S> {
             }
         })
     }
+
+    fn remember(&self, place: &str, before: &Applied, now: &mut Applied) {
+        let known = before.stage(S::NAME);
+        if !self.looked {
+            if let Some(known) = known {
+                now.set_stage(S::NAME, known);
+            }
+            return;
+        }
+        let (known, mut stage) = (known.unwrap_or_default(), AppliedStage::default());
+        let unknown = self.seen.iter().flat_map(|seen| &seen.unknown);
+        let undone: BTreeSet<_> = unknown.chain(&self.unfinished).collect();
+        let Desired { wanted, held, .. } = self.stage.desired();
+        for (key, value) in wanted.iter().filter(|(key, _)| !undone.contains(key)) {
+            stage.insert(thing(place, key), value);
+        }
+        for key in undone.iter().copied().chain(held.keys()) {
+            let thing = thing(place, key);
+            let removed = !wanted.contains_key(key) && !held.contains_key(key);
+            if removed && !self.reported.contains_key(key) {
+                // The spec's to remove, however late that comes.
+                stage.mark(thing);
+            } else {
+                stage.keep(thing, &known);
+            }
+        }
+        now.set_stage(S::NAME, stage);
+    }
 }
 
-/// Runs all lanes: upserts forward, deletes backward, then reads again what was written.
+/// Runs all stages: upserts forward, deletes backward, then reads again what was written.
 pub async fn drive(stages: &mut [&mut dyn DynStage], run: &mut Run<'_>) {
     for stage in stages.iter_mut() {
         stage.forward(run).await;
@@ -681,6 +820,15 @@ pub async fn drive(stages: &mut [&mut dyn DynStage], run: &mut Run<'_>) {
     for stage in stages.iter_mut() {
         stage.settle(run).await;
     }
+}
+
+/// What is applied in a place after a run.
+pub fn applied_after(stages: &[&mut dyn DynStage], place: &str, before: &Applied) -> Applied {
+    let mut now = Applied::default();
+    for stage in stages {
+        stage.remember(place, before, &mut now);
+    }
+    now
 }
 
 #[cfg(test)]

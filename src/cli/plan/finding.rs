@@ -6,7 +6,7 @@ use crate::{
         error::{Class, Error, On},
         plan::{Step, Verb},
     },
-    kinds::{Kind, Outcome, Target, cluster_view::ObjectKey},
+    kinds::{Kind, Outcome, TargetView, cluster_view::ObjectKey},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,28 +34,6 @@ pub enum Fate {
     Suspended,
     /// Nothing outside: it is being deleted, and what it has made stays in these places.
     LetGo(Vec<TargetView>),
-}
-
-/// A place, as a plan tells it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TargetView {
-    /// For people.
-    pub text: String,
-    /// The AWS account, where it is in one.
-    pub account: Option<String>,
-    /// The Region, where it is in one.
-    pub region: Option<String>,
-}
-
-impl TargetView {
-    /// Of what status records.
-    pub fn of(site: &impl Target) -> Self {
-        Self {
-            text: site.to_string(),
-            account: site.account().map(str::to_owned),
-            region: site.region().map(str::to_owned),
-        }
-    }
 }
 
 /// What would be done in one place.
@@ -123,7 +101,7 @@ impl Finding {
     /// What a run without a gate came to.
     pub fn of_outcome<K: Kind>(key: ObjectKey, object: &K, outcome: &Outcome<K>) -> Self {
         let policy = object.policies().drift;
-        let places = outcome.places.iter().map(|place| {
+        let places = outcome.reports().map(|place| {
             let report = &place.report;
             // What cannot be made has been planned all the same, and says why below.
             let failed: BTreeSet<_> = report
@@ -139,7 +117,7 @@ impl Finding {
                 drift: report.drift.contains(step).then_some(policy),
             });
             Place {
-                spot: TargetView::of(&place.target),
+                spot: place.place.clone(),
                 steps: steps.collect(),
             }
         });
@@ -246,8 +224,8 @@ impl Tally {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::api::AwsTarget;
     use crate::engine::plan::FieldChange;
+    use crate::{api::AwsTarget, kinds::system::Target as _};
 
     pub fn step(verb: Verb, key: &str) -> Step {
         let field = FieldChange {
@@ -268,12 +246,13 @@ pub mod tests {
     }
 
     pub fn spot(account: &str) -> TargetView {
-        TargetView::of(&AwsTarget {
+        AwsTarget {
             account_id: account.into(),
             region: "us-east-2".into(),
             role_arn: "arn".into(),
             prefix: "p".into(),
-        })
+        }
+        .view()
     }
 
     pub fn key(name: &str) -> ObjectKey {

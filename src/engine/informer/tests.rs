@@ -1,13 +1,11 @@
 //! What a mirror promises to those who look at it, and what the engine does over one.
 
 use super::*;
-use crate::{
-    api::AdoptionPolicy,
-    engine::{
-        error::Class,
-        plan::{Change, Desired, Found, Owner, Step, Value},
-        stage::{Applied, ChangeOf, Gate, Ids, Operation, Run, Seen, Stage, StageRun, drive},
-    },
+use crate::engine::{
+    error::Class,
+    gate::{Gate, Operation, StatusEdit, WritePermit},
+    plan::{Change, Desired, Found, Owner, Step, Value},
+    stage::{ChangeOf, Ids, ResultOf, Run, Seen, Stage, StageRun, drive},
 };
 use proptest::{collection::vec, prelude::*};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -438,7 +436,7 @@ impl Stage for Things {
     type Id = ();
     type Live = ();
 
-    fn scope(&self) -> &str {
+    fn endpoint(&self) -> &str {
         "scope"
     }
 
@@ -462,7 +460,7 @@ impl Stage for Things {
 
     fn operation(&self, _: &ChangeOf<Self>) -> Operation<'_> {
         Operation {
-            scope: "scope",
+            endpoint: "scope",
             account: "",
             region: "",
             identity: "",
@@ -470,14 +468,22 @@ impl Stage for Things {
         }
     }
 
-    async fn apply(&self, changes: &[ChangeOf<Self>], _: &Ids) -> Vec<Result<Applied>> {
+    async fn apply(&self, _: &WritePermit<'_>, _: &ChangeOf<Self>, _: &Ids) -> ResultOf<Self> {
+        unreachable!("all goes in batches")
+    }
+
+    async fn apply_batch(
+        &self,
+        _: &WritePermit<'_>,
+        changes: &[ChangeOf<Self>],
+        _: &Ids,
+    ) -> Vec<ResultOf<Self>> {
         let fate = std::mem::replace(&mut *lock(&self.fate), Fate::Lands);
         let mut outcomes = Vec::new();
         for change in changes {
             let (key, to) = match change {
                 Change::Create { key, to } | Change::Update { key, to, .. } => (key, Some(to.0)),
                 Change::Delete { key, .. } => (key, None),
-                Change::Conflict { .. } => panic!("a conflict is never applied"),
             };
             let thing = to.map(|size| (size, Owner::Us));
             if matches!(fate, Fate::Lands | Fate::CutAfter) {
@@ -492,7 +498,7 @@ impl Stage for Things {
             outcomes.push(match fate {
                 Fate::Lands => {
                     self.outside.wrote(key, thing);
-                    Ok(Applied::ReconcileResult)
+                    Ok(None)
                 }
                 Fate::CutAfter | Fate::CutBefore => {
                     self.outside.doubt(key);
@@ -509,18 +515,18 @@ impl Stage for Things {
 struct Open;
 
 impl Gate for Open {
-    fn record<'a>(&'a self, _: &'a Step, _: &'a str) -> BoxFuture<'a, ()> {
+    fn record<'a>(&'a self, _: &'a Step, _: &'a StatusEdit) -> BoxFuture<'a, ()> {
         Box::pin(async {})
     }
     fn enter<'a>(&'a self, _: Operation<'a>, _: &'a [Step]) -> BoxFuture<'a, Result<()>> {
         Box::pin(future::ready(Ok(())))
     }
-    fn intend<'a>(&'a self, _: &'a Step) -> BoxFuture<'a, Result<()>> {
+    fn intend<'a>(&'a self, _: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
         Box::pin(future::ready(Ok(())))
     }
     fn answered(&self, _: Operation<'_>, _: bool) {}
 
-    fn leave(&self, _: Operation<'_>, _: &Step, _: &Result<Applied>) {}
+    fn leave(&self, _: Operation<'_>, _: &Step, _: Result<(), &Error>) {}
     fn refused(&self, _: &str, _: &Step) -> Option<Error> {
         None
     }
@@ -588,15 +594,14 @@ async fn reconcile(outside: &Arc<Informer<Bulk>>, wanted: &BTreeMap<u8, u8>, fat
             wanted: wanted
                 .map(|(key, size)| (key.to_string(), Size(*size)))
                 .collect(),
-            held: BTreeMap::new(),
-            adoption: AdoptionPolicy::Never,
+            ..Desired::default()
         },
         outside: outside.clone(),
         options: options("us", Consistency::Retried),
         fate: Mutex::new(fate),
     };
     let mut stage = StageRun::new(stage);
-    let mut run = Run::through(&Open);
+    let mut run = Run::new(Some(&Open), "");
     drive(&mut [&mut stage], &mut run).await;
 }
 

@@ -224,7 +224,7 @@ pub fn desired(
     mark: &Mark,
 ) -> Wanted {
     let mut wanted = Wanted::default();
-    wanted.alarms.adoption = set.spec.adoption_policy;
+    wanted.alarms.adoption = set.spec.adoption_policy.into();
     for slot in slots(set, tenant) {
         for alarm in &set.spec.alarms {
             let environment = slot.name();
@@ -507,7 +507,11 @@ mod tests {
                 owner: Owner::Us,
                 live: (),
             };
-            let changes = diff(&wanted.alarms, &[(name.clone(), found)].into());
+            let changes = diff(
+                &wanted.alarms,
+                &[(name.clone(), found)].into_iter().collect(),
+            )
+            .changes;
             let steps = changes
                 .iter()
                 .map(|change| tell(&Step::of("alarm", change)));

@@ -14,14 +14,17 @@ use crate::{
     clients::aws::Identity,
     engine::{
         error::{Class, Error, On, Result},
-        plan::{Owner, Step},
-        stage::{DynStage, Stage as _, StageRun},
+        plan::Owner,
+        scope_pool::ScopePool,
+        stage::{DynStage, StageRun},
     },
     kinds::{
-        Clock, Common, Kind, Outcome, Policies, StageContext, Stages, Status, StatusUpdate,
+        Clock, Common, Kind, Outcome, Policies, Status, StatusUpdate, TargetView,
         cluster_view::{ClusterView, Purpose},
         installation::Installation,
-        names, tenant,
+        names,
+        system::{StageContext, Stages, System, SystemVisits, Systems, Target, Visited, Visitor},
+        tenant,
     },
 };
 use cloudwatch::AlarmScope;
@@ -65,27 +68,26 @@ pub struct AlarmSetStages {
 }
 
 impl Stages for AlarmSetStages {
-    fn row(&mut self) -> Vec<&mut dyn DynStage> {
+    fn all(&mut self) -> Vec<&mut dyn DynStage> {
         vec![&mut self.alarms, &mut self.tags]
     }
 }
 
 impl Status for AlarmSetStatus {
-    type Target = AwsTarget;
-
     fn common(&mut self) -> Common<'_> {
         Common {
             conditions: &mut self.conditions,
             observed_generation: &mut self.observed_generation,
             last_handled_reconcile_at: &mut self.last_handled_reconcile_at,
             applied_digest: &mut self.applied_digest,
+            applied: &mut self.applied,
             drift: &mut self.drift,
             drift_count: &mut self.drift_count,
         }
     }
 
-    fn targets(&mut self) -> &mut Vec<AwsTarget> {
-        &mut self.targets
+    fn places(&self) -> Vec<TargetView> {
+        self.targets.iter().map(Target::view).collect()
     }
 }
 
@@ -93,8 +95,7 @@ impl Kind for AlarmSet {
     const KIND: &'static str = "AlarmSet";
     type Status = AlarmSetStatus;
     type Inputs = Inputs;
-    type Stages = AlarmSetStages;
-    type Watch = AlarmScope;
+    type Visits = SystemVisits<Self, Aws>;
 
     fn status(&self) -> Option<&AlarmSetStatus> {
         self.status.as_ref()
@@ -106,11 +107,6 @@ impl Kind for AlarmSet {
             drift: self.spec.drift_policy,
             deletion: self.spec.deletion_policy,
         }
-    }
-
-    fn watched_keys(&self, _: &AwsTarget, installation: &Installation) -> BTreeSet<String> {
-        let (cluster, tenant) = (&installation.cluster.name, &self.spec.tenant_ref.name);
-        names::alarm_set_prefixes(cluster, tenant, &self.name_any())
     }
 
     async fn dereference(&self, cluster: &ClusterView<'_>) -> Result<Inputs> {
@@ -161,45 +157,12 @@ impl Kind for AlarmSet {
         }
     }
 
-    fn target(&self, inputs: &Inputs, installation: &Installation) -> Option<AwsTarget> {
-        let aws = inputs.tenant.spec.aws.as_ref()?;
-        let prefix = names::alarm_prefix(&installation.cluster.name, &inputs.tenant.name_any());
-        Some(tenant::desired::target(aws, prefix, installation))
+    async fn visit(visitor: &Visitor<'_, Self>) -> Self::Visits {
+        visitor.visit::<Aws>().await
     }
 
-    fn access(
-        &self,
-        target: &AwsTarget,
-        _: Result<&Inputs, &Error>,
-        installation: &Installation,
-    ) -> Result<Identity> {
-        Ok(installation.identity(target, &self.namespace().unwrap_or_default()))
-    }
-
-    fn stages(&self, place: &StageContext<'_, Self>) -> AlarmSetStages {
-        let mark = place.installation.mark(self);
-        let wanted = place.inputs.map_or_else(Wanted::default, |inputs| {
-            let cluster = &place.installation.cluster.name;
-            desired::desired(cluster, self, &inputs.tenant, &inputs.topics, &mark)
-        });
-        let alarms = Alarms::new(
-            &wanted,
-            place.target.prefix.clone(),
-            self.watched_keys(place.target, place.installation),
-            mark,
-            place.watch.clone(),
-            place.options.clone(),
-        );
-        let tags = Tags::of(&alarms);
-        AlarmSetStages {
-            wanted,
-            alarms: StageRun::new(alarms),
-            tags: StageRun::new(tags),
-        }
-    }
-
-    fn intend(_: &mut AlarmSetStatus, _: &Step) {
-        // Putting an alarm twice makes one alarm.
+    fn visited(visits: &Self::Visits) -> Vec<&dyn Visited<Self>> {
+        vec![visits]
     }
 
     fn report(
@@ -208,12 +171,10 @@ impl Kind for AlarmSet {
         status: &mut AlarmSetStatus,
         clock: Clock,
     ) -> StatusUpdate {
-        let current = outcome
-            .current()
-            .and_then(|place| Some((place, place.stages.as_ref().ok()?)));
-        let Some((place, stages, seen)) =
-            current.and_then(|(place, stages)| Some((place, stages, stages.alarms.seen.as_ref()?)))
-        else {
+        let current = outcome.visits.current();
+        let stages = current.and_then(|visit| visit.stages.as_ref());
+        let looked = stages.and_then(|stages| Some((stages, stages.alarms.seen.as_ref()?)));
+        let Some((stages, seen)) = looked else {
             // What was read last stands for a while. Where we are locked out, nobody knows what fires.
             let mut failures = outcome.failures();
             if clock.stale || failures.any(|(_, error)| error.class == Class::Denied) {
@@ -221,15 +182,18 @@ impl Kind for AlarmSet {
             }
             return StatusUpdate::default();
         };
-        let drifted = place
-            .reported_drift()
-            .filter(|step| step.stage == Alarms::NAME);
-        let drifted = drifted.map(|step| (step.key.as_str(), step)).collect();
-        let listing = report::listing(&stages.wanted, seen, &place.report, &drifted);
+        let AlarmSetStages {
+            wanted,
+            alarms,
+            tags,
+        } = stages;
+        let failures = wanted.alarms.held.iter().chain(&alarms.failed);
+        let failures = failures.chain(&tags.failed).collect();
+        let listing = report::listing(wanted, seen, &failures, &alarms.reported);
         status.counts = Some(listing.counts);
         status.alarms = listing.entries;
         status.omitted = listing.omitted;
-        let states = seen.values().filter(|found| found.owner == Owner::Us);
+        let states = seen.found.values().filter(|found| found.owner == Owner::Us);
         let states: Vec<_> = states.map(|found| found.live.state).collect();
         let in_state = |state: AlarmState| {
             let count = states.iter().filter(|found| **found == state).count();
@@ -252,6 +216,71 @@ impl Kind for AlarmSet {
                 n => format!("{n} alarms are in place"),
             },
             ..StatusUpdate::default()
+        }
+    }
+}
+
+/// The tenant's AWS account, as an AlarmSet uses it.
+pub struct Aws;
+
+impl System<AlarmSet> for Aws {
+    const NAME: &'static str = "aws";
+    type Target = AwsTarget;
+    type Scope = AlarmScope;
+    type Stages = AlarmSetStages;
+
+    fn pool(systems: &Systems) -> &ScopePool<AlarmScope> {
+        &systems.alarms
+    }
+
+    fn targets(status: &mut AlarmSetStatus) -> &mut Vec<AwsTarget> {
+        &mut status.targets
+    }
+
+    fn target(_: &AlarmSet, inputs: &Inputs, installation: &Installation) -> Option<AwsTarget> {
+        let aws = inputs.tenant.spec.aws.as_ref()?;
+        let prefix = names::alarm_prefix(&installation.cluster.name, &inputs.tenant.name_any());
+        Some(tenant::desired::target(aws, prefix, installation))
+    }
+
+    fn credentials(
+        set: &AlarmSet,
+        target: &AwsTarget,
+        _: Result<&Inputs, &Error>,
+        installation: &Installation,
+    ) -> Result<Identity> {
+        Ok(installation.identity(target, &set.namespace().unwrap_or_default()))
+    }
+
+    fn watched_keys(
+        set: &AlarmSet,
+        _: &AwsTarget,
+        installation: &Installation,
+    ) -> BTreeSet<String> {
+        let (cluster, tenant) = (&installation.cluster.name, &set.spec.tenant_ref.name);
+        names::alarm_set_prefixes(cluster, tenant, &set.name_any())
+    }
+
+    fn stages(set: &AlarmSet, context: &StageContext<'_, AlarmSet, Self>) -> AlarmSetStages {
+        let (target, installation) = (context.target, context.installation);
+        let mark = installation.mark(set);
+        let wanted = context.inputs.map_or_else(Wanted::default, |inputs| {
+            let cluster = &installation.cluster.name;
+            desired::desired(cluster, set, &inputs.tenant, &inputs.topics, &mark)
+        });
+        let alarms = Alarms::new(
+            &wanted,
+            target.prefix.clone(),
+            Self::watched_keys(set, target, installation),
+            mark,
+            context.scope.clone(),
+            context.options.clone(),
+        );
+        let tags = Tags::of(&alarms);
+        AlarmSetStages {
+            wanted,
+            alarms: StageRun::new(alarms),
+            tags: StageRun::new(tags),
         }
     }
 }

@@ -6,7 +6,6 @@ use crate::{
     engine::{
         error::{Class, Error, shorten},
         plan::{Owner, Step, Value, tell},
-        stage::Report,
     },
 };
 use std::collections::BTreeMap;
@@ -32,14 +31,9 @@ pub struct Listing {
 pub fn listing(
     wanted: &Wanted,
     seen: &Existing,
-    report: &Report,
-    drifted: &BTreeMap<&str, &Step>,
+    failures: &BTreeMap<&String, &Error>,
+    drifted: &BTreeMap<String, Step>,
 ) -> Listing {
-    let failures: BTreeMap<_, _> = report
-        .failed
-        .iter()
-        .filter_map(|failure| Some((failure.key.as_deref()?, &failure.error)))
-        .collect();
     let mut counts = AlarmCounts::default();
     let mut entries: Vec<_> = wanted
         .members
@@ -50,7 +44,7 @@ pub fn listing(
                 (Some(want), Some(found)) => want.covers(&found.value),
                 _ => false,
             };
-            let failure = failures.get(name.as_str()).copied();
+            let failure = failures.get(name).copied();
             let live = found.map(|found| &found.live);
             counts.desired += 1;
             counts.applied += i32::from(as_asked);
@@ -60,7 +54,7 @@ pub fn listing(
             let foreign = failure.is_some_and(|error| error.class == Class::Conflict);
             counts.foreign += i32::from(foreign);
             counts.failed += i32::from(failure.is_some() && !foreign);
-            let drift = drifted.get(name.as_str());
+            let drift = drifted.get(name);
             let firing = live
                 .filter(|live| live.state == AlarmState::Alarm)
                 .map(|live| live.reason.clone());
@@ -124,7 +118,7 @@ mod tests {
     use super::*;
     use crate::{
         api::Severity,
-        engine::{plan::Found, stage::Failure},
+        engine::plan::Found,
         kinds::alarm_set::{
             desired::{Configuration, Live},
             tags::TagsInEvents,
@@ -239,21 +233,12 @@ mod tests {
             Some(Alarm),
             Owner::Us,
         );
-        let failed = |key: &str, class| Failure {
-            stage: "alarm",
-            key: Some(key.into()),
-            error: Error::new(class, "why"),
-            held: false,
-            deletes: false,
-        };
-        let report = Report {
-            failed: vec![
-                failed("c-failed", Class::Rejected),
-                failed("d-foreign", Class::Conflict),
-            ],
-            ..Report::default()
-        };
-        let listing = listing(&wanted, &seen, &report, &BTreeMap::new());
+        let failures = [
+            ("c-failed".to_owned(), Error::new(Class::Rejected, "why")),
+            ("d-foreign".to_owned(), Error::new(Class::Conflict, "why")),
+        ];
+        let failures = failures.iter().map(|(name, error)| (name, error)).collect();
+        let listing = listing(&wanted, &seen, &failures, &BTreeMap::new());
         assert_eq!(
             listing.counts,
             AlarmCounts {
@@ -313,7 +298,7 @@ mod tests {
             Some(AlarmState::Alarm),
             Owner::Us,
         );
-        let listing = listing(&wanted, &seen, &Report::default(), &BTreeMap::new());
+        let listing = listing(&wanted, &seen, &BTreeMap::new(), &BTreeMap::new());
         assert_eq!(
             (
                 listing.entries.len(),

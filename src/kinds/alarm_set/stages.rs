@@ -7,12 +7,13 @@ use super::{
 };
 use crate::{
     api::AlarmState,
-    clients::aws::classify,
+    clients::aws::Writer,
     engine::{
         error::Result,
+        gate::{Operation, WritePermit},
         informer::{Consistency, ReadOptions, Snapshot},
         plan::{Change, Desired, Found, Owner, Verb},
-        stage::{Applied, ChangeOf, Ids, Operation, Seen, Stage},
+        stage::{ChangeOf, Ids, ResultOf, Seen, Stage},
     },
     kinds::mark::Mark,
 };
@@ -39,7 +40,7 @@ pub struct Alarms {
     mark: Mark,
     watch: Arc<AlarmScope>,
     options: ReadOptions,
-    scope: String,
+    endpoint: String,
 }
 
 impl Alarms {
@@ -52,7 +53,7 @@ impl Alarms {
         watch: Arc<AlarmScope>,
         options: ReadOptions,
     ) -> Self {
-        let scope = watch.account.identity.scope("cloudwatch");
+        let endpoint = watch.account.identity.scope("cloudwatch");
         Self {
             desired: wanted.alarms.clone(),
             tags: wanted.tags.clone(),
@@ -61,7 +62,7 @@ impl Alarms {
             mark,
             watch,
             options,
-            scope,
+            endpoint,
         }
     }
 
@@ -80,17 +81,16 @@ impl Alarms {
 
     async fn put(
         &self,
+        writer: &Writer<'_>,
         name: &str,
         to: &Configuration,
         from: Option<&Configuration>,
     ) -> Result<()> {
         // AWS ignores the tags of a put that changes an alarm.
         let tags = from.is_none().then(|| self.tags_of(name));
-        let client = self.watch.account.cloudwatch();
-        let put = put_metric_alarm(&client, name, to, tags.as_ref());
-        let call = self.watch.account.write("cloudwatch", "PutMetricAlarm");
+        let put = put_metric_alarm(writer.cloudwatch(), name, to, tags.as_ref());
         let outcome = put.send().await.map(drop);
-        let outcome = outcome.map_err(|error| classify(&call, &error));
+        let outcome = outcome.map_err(|error| writer.refusal(&error));
         match &outcome {
             Ok(()) => self.remember(name, to, from),
             Err(error) if error.class.may_have_landed() => self.watch.alarms.doubt(name),
@@ -133,16 +133,11 @@ impl Alarms {
         tags.unwrap_or_else(|| AlarmTags::owned(&self.mark))
     }
 
-    async fn delete(&self, names: Vec<String>) -> Result<()> {
-        let AlarmScope {
-            account,
-            alarms,
-            tags,
-        } = &*self.watch;
-        let call = account.write("cloudwatch", "DeleteAlarms");
-        let delete = account.cloudwatch().delete_alarms();
+    async fn delete(&self, writer: &Writer<'_>, names: Vec<String>) -> Result<()> {
+        let AlarmScope { alarms, tags, .. } = &*self.watch;
+        let delete = writer.cloudwatch().delete_alarms();
         let outcome = delete.set_alarm_names(Some(names.clone())).send().await;
-        let outcome = outcome.map(drop).map_err(|error| classify(&call, &error));
+        let outcome = outcome.map(drop).map_err(|error| writer.refusal(&error));
         for name in &names {
             match &outcome {
                 Ok(()) => {
@@ -164,8 +159,8 @@ impl Stage for Alarms {
     type Id = ();
     type Live = Live;
 
-    fn scope(&self) -> &str {
-        &self.scope
+    fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     fn desired(&self) -> &Desired<String, Configuration> {
@@ -190,7 +185,7 @@ impl Stage for Alarms {
 
     fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
         self.watch.account.operation(
-            &self.scope,
+            &self.endpoint,
             match change.verb() {
                 Verb::Delete => "cloudwatch:DeleteAlarms",
                 _ => "cloudwatch:PutMetricAlarm",
@@ -206,35 +201,47 @@ impl Stage for Alarms {
             .to_owned()
     }
 
-    fn batch(&self, verb: Verb) -> usize {
+    fn batch(&self, changes: &[ChangeOf<Self>]) -> usize {
         // DeleteAlarms takes a hundred names, PutMetricAlarm one.
-        if verb == Verb::Delete { 100 } else { 1 }
+        let deletes = |change: &ChangeOf<Self>| change.verb() == Verb::Delete;
+        if changes.first().is_some_and(deletes) {
+            100
+        } else {
+            1
+        }
     }
 
-    async fn apply(&self, changes: &[ChangeOf<Self>], _: &Ids) -> Vec<Result<Applied>> {
-        let mut outcomes = Vec::with_capacity(changes.len());
-        let mut deleted = Vec::new();
-        for change in changes {
-            let outcome = match change {
-                Change::Create { key, to } => self.put(key, to, None).await,
-                Change::Update { key, to, from, .. } => self.put(key, to, Some(from)).await,
-                Change::Delete { key, .. } => {
-                    deleted.push(key.clone());
-                    continue;
-                }
-                Change::Conflict { .. } => continue,
-            };
-            outcomes.push(outcome.map(|()| Applied::ReconcileResult));
+    async fn apply(
+        &self,
+        permit: &WritePermit<'_>,
+        change: &ChangeOf<Self>,
+        _: &Ids,
+    ) -> ResultOf<Self> {
+        let writer = self.watch.account.writer(permit);
+        match change {
+            Change::Create { key, to } => self.put(&writer, key, to, None).await.map(Some),
+            Change::Update { key, to, from, .. } => {
+                self.put(&writer, key, to, Some(from)).await.map(Some)
+            }
+            Change::Delete { key, .. } => {
+                self.delete(&writer, vec![key.clone()]).await.map(|()| None)
+            }
         }
-        if !deleted.is_empty() {
-            let count = deleted.len();
-            let outcome = self
-                .delete(deleted)
-                .await
-                .map(|()| Applied::ReconcileResult);
-            outcomes.extend(std::iter::repeat_n(outcome, count));
+    }
+
+    async fn apply_batch(
+        &self,
+        permit: &WritePermit<'_>,
+        changes: &[ChangeOf<Self>],
+        ids: &Ids,
+    ) -> Vec<ResultOf<Self>> {
+        if let [change] = changes {
+            return vec![self.apply(permit, change, ids).await];
         }
-        outcomes
+        let names = changes.iter().map(|change| change.key().clone());
+        let writer = self.watch.account.writer(permit);
+        let outcome = self.delete(&writer, names.collect()).await;
+        vec![outcome.map(|()| None); changes.len()]
     }
 }
 
@@ -320,7 +327,7 @@ pub struct Tags {
     watched_keys: BTreeSet<String>,
     watch: Arc<AlarmScope>,
     options: ReadOptions,
-    scope: String,
+    endpoint: String,
 }
 
 impl Tags {
@@ -334,29 +341,34 @@ impl Tags {
             watched_keys: alarms.watched_keys.clone(),
             watch: alarms.watch.clone(),
             options: alarms.options.clone(),
-            scope: alarms.scope.clone(),
+            endpoint: alarms.endpoint.clone(),
         }
     }
 }
 
 /// The tags of what is wanted, as far as they are known. Of an alarm that is not ours, and of one whose tags
-/// nobody has read, there is nothing to say.
+/// nobody has read, nobody can tell.
 fn as_known(
     wanted: &BTreeMap<String, AlarmTags>,
     known: &Snapshot<AlarmTags>,
     is_ours: impl Fn(&str) -> bool,
 ) -> Seen<Tags> {
-    let seen = wanted.iter().map(|(name, wanted)| {
-        let tags = known.get(name).filter(|_| is_ours(name));
-        let found = Found {
-            id: (),
-            value: tags.map_or_else(|| wanted.clone(), |tags| (**tags).clone()),
-            owner: Owner::Us,
-            live: (),
-        };
-        (name.clone(), found)
-    });
-    seen.collect()
+    let mut seen = Seen::<Tags>::default();
+    for name in wanted.keys() {
+        match known.get(name).filter(|_| is_ours(name)) {
+            Some(tags) => {
+                let found = Found {
+                    id: (),
+                    value: (**tags).clone(),
+                    owner: Owner::Us,
+                    live: (),
+                };
+                seen.found.insert(name.clone(), found);
+            }
+            None => drop(seen.unknown.insert(name.clone())),
+        }
+    }
+    seen
 }
 
 impl Stage for Tags {
@@ -367,8 +379,8 @@ impl Stage for Tags {
     type Id = ();
     type Live = ();
 
-    fn scope(&self) -> &str {
-        &self.scope
+    fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     fn desired(&self) -> &Desired<String, AlarmTags> {
@@ -388,35 +400,32 @@ impl Stage for Tags {
             .flat_map(|prefix| tags.known(prefix));
         let known: BTreeMap<_, _> = known.collect();
         Ok(as_known(&self.desired.wanted, &known, |name| {
-            ids.get(Alarms::NAME, name).is_some() || ids.is_new(Alarms::NAME, name)
+            ids.get::<Alarms>(&name.to_owned()).is_some()
         }))
     }
 
     fn operation(&self, _: &ChangeOf<Self>) -> Operation<'_> {
         let account = &self.watch.account;
-        account.operation(&self.scope, "cloudwatch:TagResource")
+        account.operation(&self.endpoint, "cloudwatch:TagResource")
     }
 
-    async fn apply(&self, changes: &[ChangeOf<Self>], _: &Ids) -> Vec<Result<Applied>> {
+    async fn apply(
+        &self,
+        permit: &WritePermit<'_>,
+        change: &ChangeOf<Self>,
+        _: &Ids,
+    ) -> ResultOf<Self> {
         let AlarmScope { account, tags, .. } = &*self.watch;
-        let mut outcomes = Vec::with_capacity(changes.len());
-        for change in changes {
-            let (key, before, to) = match change {
-                Change::Create { key, to } => (key, AlarmTags::default(), to),
-                Change::Update { key, from, to, .. } => (key, from.clone(), to),
-                Change::Delete { .. } | Change::Conflict { .. } => continue,
-            };
-            let request = account.cloudwatch().tag_resource();
-            let request = request.set_tags(Some(sdk_tags(to)));
-            let call = account.write("cloudwatch", "TagResource");
-            let outcome = request.resource_arn(alarm_arn(account, key)).send().await;
-            let outcome = outcome.map_err(|error| classify(&call, &error));
-            if outcome.is_ok() {
-                tags.wrote(key, Some(to.over(&before)));
-            }
-            outcomes.push(outcome.map(|_| Applied::ReconcileResult));
-        }
-        outcomes
+        let Change::Update { key, from, to, .. } = change else {
+            return Ok(None);
+        };
+        let writer = account.writer(permit);
+        let request = writer.cloudwatch().tag_resource();
+        let request = request.set_tags(Some(sdk_tags(to)));
+        let outcome = request.resource_arn(alarm_arn(account, key)).send().await;
+        outcome.map_err(|error| writer.refusal(&error))?;
+        tags.wrote(key, Some(to.over(from)));
+        Ok(None)
     }
 }
 
@@ -527,7 +536,7 @@ mod tests {
                 wanted: wanted.clone(),
                 ..Desired::default()
             };
-            let changes = diff(&desired, &seen);
+            let changes = diff(&desired, &seen).changes;
             let mended: Vec<_> = changes
                 .iter()
                 .map(|change| match change {

@@ -263,7 +263,7 @@ mod tests {
                 owner: Owner::Us,
                 live: (),
             };
-            let changes = diff(&desired, &[(key, found)].into());
+            let changes = diff(&desired, &[(key, found)].into_iter().collect()).changes;
             let steps = changes.iter().map(|change| Step::of("alarm tag", change));
             let steps: Vec<_> = steps.map(|step| tell(&step)).collect();
             let told = told.map(|told| format!("alarm tag x: {told}"));

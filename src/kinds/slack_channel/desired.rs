@@ -187,7 +187,8 @@ pub fn channel(object: &SlackChannel) -> Desired<String, Configuration> {
     Desired {
         wanted: wanted.collect(),
         held: BTreeMap::new(),
-        adoption: object.spec.adoption_policy,
+        adoption: object.spec.adoption_policy.into(),
+        ..Desired::default()
     }
 }
 

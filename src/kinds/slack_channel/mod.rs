@@ -9,27 +9,25 @@ pub mod way_in;
 pub mod workspace;
 
 use crate::{
-    api::{
-        Creating, KeyRef, SLACK_PREFIX, SlackChannel, SlackChannelStatus, SlackTarget, Visibility,
-    },
+    api::{KeyRef, SLACK_PREFIX, SlackChannel, SlackChannelStatus, SlackTarget, Visibility},
     clients::{
         secret::Secret,
         slack::{bot_token, webhook_url},
     },
     engine::{
         error::{Class, Error, On, Result},
-        plan::{Desired, Step},
-        stage::{DynStage, Stage as _, StageRun},
+        plan::Desired,
+        scope_pool::ScopePool,
+        stage::{DynStage, StageRun},
     },
     kinds::{
-        Clock, Common, CredentialsOf, Kind, Outcome, Policies, StageContext, Stages, Status,
-        StatusUpdate, Target,
+        Clock, Common, Kind, Outcome, Policies, Status, StatusUpdate, TargetView,
         cluster_view::{ClusterView, Purpose},
         installation::Installation,
+        system::{StageContext, Stages, System, SystemVisits, Systems, Target, Visited, Visitor},
     },
 };
 use desired::Claim;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use kube::ResourceExt;
 use report::{CHANNEL_READY, View, WEBHOOK_READY};
@@ -84,7 +82,7 @@ pub struct ChannelStages {
 }
 
 impl Stages for SlackChannelStages {
-    fn row(&mut self) -> Vec<&mut dyn DynStage> {
+    fn all(&mut self) -> Vec<&mut dyn DynStage> {
         let mut row: Vec<&mut dyn DynStage> = vec![&mut self.webhook];
         if let Some(ChannelStages {
             channel,
@@ -115,21 +113,20 @@ impl Target for SlackTarget {
 }
 
 impl Status for SlackChannelStatus {
-    type Target = SlackTarget;
-
     fn common(&mut self) -> Common<'_> {
         Common {
             conditions: &mut self.conditions,
             observed_generation: &mut self.observed_generation,
             last_handled_reconcile_at: &mut self.last_handled_reconcile_at,
             applied_digest: &mut self.applied_digest,
+            applied: &mut self.applied,
             drift: &mut self.drift,
             drift_count: &mut self.drift_count,
         }
     }
 
-    fn targets(&mut self) -> &mut Vec<SlackTarget> {
-        &mut self.targets
+    fn places(&self) -> Vec<TargetView> {
+        self.targets.iter().map(Target::view).collect()
     }
 }
 
@@ -173,8 +170,7 @@ impl Kind for SlackChannel {
     const KIND: &'static str = "SlackChannel";
     type Status = SlackChannelStatus;
     type Inputs = Inputs;
-    type Stages = SlackChannelStages;
-    type Watch = SlackScope;
+    type Visits = SystemVisits<Self, Slack>;
 
     fn status(&self) -> Option<&SlackChannelStatus> {
         self.status.as_ref()
@@ -186,23 +182,6 @@ impl Kind for SlackChannel {
             drift: self.spec.drift_policy,
             deletion: self.spec.deletion_policy,
         }
-    }
-
-    fn watched_keys(&self, _: &SlackTarget, _: &Installation) -> BTreeSet<String> {
-        let namespace = self.namespace().unwrap_or_default();
-        let status = self.status.as_ref();
-        let id = status.and_then(|status| status.channel_id.as_deref());
-        let webhook = self.spec.webhook_secret_ref.as_ref();
-        let webhook = webhook.map(|at| webhook_key(&namespace, &at.name, &at.key));
-        let name = self.spec.channel.as_deref().map(name_key);
-        // What the token may do changes what can be done.
-        let team = name.is_some().then(|| TEAM.to_owned());
-        id.map(id_key)
-            .into_iter()
-            .chain(name)
-            .chain(webhook)
-            .chain(team)
-            .collect()
     }
 
     async fn dereference(&self, cluster: &ClusterView<'_>) -> Result<Inputs> {
@@ -240,125 +219,18 @@ impl Kind for SlackChannel {
         })
     }
 
-    fn target(&self, inputs: &Inputs, _: &Installation) -> Option<SlackTarget> {
-        let token = match &inputs.token {
-            Some(Ok(token)) => token.source.clone(),
-            Some(Err(_)) => self.source(),
-            None => "no token".into(),
-        };
-        Some(SlackTarget { token })
+    async fn visit(visitor: &Visitor<'_, Self>) -> Self::Visits {
+        visitor.visit::<Slack>().await
     }
 
-    fn access(
-        &self,
-        _: &SlackTarget,
-        inputs: Result<&Inputs, &Error>,
-        installation: &Installation,
-    ) -> Result<CredentialsOf<Self>> {
-        let inputs = inputs.map_err(Clone::clone)?;
-        Ok(match &inputs.token {
-            Some(Ok(token)) => Access::by_token(token.secret.clone(), &installation.digester),
-            Some(Err(_)) | None => Access::by_webhooks(&self.namespace().unwrap_or_default()),
-        })
-    }
-
-    fn stages(&self, place: &StageContext<'_, Self>) -> SlackChannelStages {
-        let namespace = self.namespace().unwrap_or_default();
-        let (status, inputs) = (place.status, place.inputs);
-        let claim = Claim {
-            name: inputs.and_then(|_| self.spec.channel.clone()),
-            id: status.channel_id.clone(),
-            created: status.channel_created,
-            creating: status.creating.clone(),
-            adoption: self.spec.adoption_policy,
-            elsewhere: inputs
-                .map(|inputs| inputs.elsewhere.clone())
-                .unwrap_or_default(),
-            private: self.spec.visibility == Visibility::Private,
-        };
-        // What is going is not missed.
-        let claim = Claim {
-            private: claim.private && claim.name.is_some(),
-            ..claim
-        };
-        let token = inputs.and_then(|inputs| inputs.token.as_ref());
-        let unread = token.and_then(|token| token.as_ref().err());
-        let is_read = unread.is_none();
-        let ground = Arc::new(Ground::new(
-            place.watch.clone(),
-            place.options.clone(),
-            claim,
-            status.workspace.as_ref().map(|known| known.team_id.clone()),
-            place.target.token.clone(),
-            self.spec.webhook_secret_ref.is_none(),
-            unread.cloned(),
-        ));
-        let reference = self
-            .spec
-            .webhook_secret_ref
-            .as_ref()
-            .filter(|_| inputs.is_some());
-        let name = reference.map(|reference| {
-            let key = webhook_key(&namespace, &reference.name, &reference.key);
-            (key, place_of(&namespace, reference))
-        });
-        let url = inputs.and_then(|inputs| inputs.webhook.as_ref());
-        let is_known = inputs.is_some_and(|inputs| inputs.webhook_is_known);
-        let webhook = IncomingWebhook::new(name, url, is_known, ground.clone());
-        let managed = self.spec.channel.as_ref();
-        // Without its token it is told why it cannot be looked after.
-        let managed = managed.filter(|_| ground.watch.sight.is_some() || !is_read);
-        let channel = managed.map(|name| {
-            let declared = Declared {
-                name: name.clone(),
-                ground: ground.clone(),
-            };
-            let (channel, details, invitations) = match inputs {
-                Some(_) => (
-                    desired::channel(self),
-                    desired::details(self),
-                    desired::invitations(self),
-                ),
-                None => (Desired::default(), Desired::default(), Desired::default()),
-            };
-            let invited = status.invited.iter().cloned().collect();
-            ChannelStages {
-                channel: StageRun::new(Channel::new(channel, ground.clone())),
-                member: StageRun::new(Member::new(declared.clone())),
-                details: StageRun::new(Details::new(details, declared.clone())),
-                invitations: StageRun::new(Invitations::new(invitations, declared, invited)),
-                ground,
-            }
-        });
-        SlackChannelStages {
-            webhook: StageRun::new(webhook),
-            channel,
-        }
+    fn visited(visits: &Self::Visits) -> Vec<&dyn Visited<Self>> {
+        vec![visits]
     }
 
     /// Of what was wiped nobody can say that.
     fn made_nothing(status: &SlackChannelStatus) -> bool {
         let seen = !status.conditions.is_empty();
         seen && status.channel_id.is_none() && status.creating.is_none()
-    }
-
-    fn intend(status: &mut SlackChannelStatus, step: &Step) {
-        if step.stage == Channel::NAME {
-            status.creating = Some(Creating {
-                channel: step.key.clone(),
-                since: Timestamp::now().as_second(),
-            });
-        }
-    }
-
-    fn record(status: &mut SlackChannelStatus, step: &Step, id: &str) {
-        if step.stage == Channel::NAME {
-            status.channel_id = Some(id.to_owned());
-            status.channel = Some(step.key.clone());
-            status.creating = None;
-            // Another channel: nobody has been invited to it yet.
-            status.invited.clear();
-        }
     }
 
     fn report(
@@ -371,17 +243,19 @@ impl Kind for SlackChannel {
         let read = outcome.inputs.as_ref().and_then(|read| read.as_ref().err());
         let unread = read.filter(|_| self.spec.channel.is_some());
         findings.conditions.extend(unread.and_then(report::unread));
-        let Some(place) = outcome.current() else {
+        let Some(visit) = outcome.visits.current() else {
             return findings;
         };
-        let view = View::of(place);
+        let view = View::of(visit);
         if self.spec.channel.is_some() {
-            let row = place.stages.as_ref().ok();
-            if let Some(row) = row.and_then(|row| row.channel.as_ref()) {
+            let stages = visit.stages.as_ref();
+            if let Some(row) = stages.and_then(|stages| stages.channel.as_ref()) {
                 let sighting = row.channel.stage.sighting();
                 let sighting = sighting.as_ref().filter(|_| row.channel.seen.is_some());
                 let invited = row.invitations.stage.invited();
-                report::note(&place.report, sighting, invited, status);
+                let mut failed = row.channel.failed.values();
+                let is_under_way = failed.any(|error| error.class.may_have_landed());
+                report::note(is_under_way, sighting, invited, status);
             }
             match view.channel_ready() {
                 Some(verdict) => findings.conditions.push(verdict),
@@ -404,6 +278,140 @@ impl Kind for SlackChannel {
             (None, _) => "a webhook".into(),
         };
         findings
+    }
+}
+
+/// A Slack workspace, as a SlackChannel uses it.
+pub struct Slack;
+
+impl System<SlackChannel> for Slack {
+    const NAME: &'static str = "slack";
+    type Target = SlackTarget;
+    type Scope = SlackScope;
+    type Stages = SlackChannelStages;
+
+    fn pool(systems: &Systems) -> &ScopePool<SlackScope> {
+        &systems.slack
+    }
+
+    fn targets(status: &mut SlackChannelStatus) -> &mut Vec<SlackTarget> {
+        &mut status.targets
+    }
+
+    fn target(object: &SlackChannel, inputs: &Inputs, _: &Installation) -> Option<SlackTarget> {
+        let token = match &inputs.token {
+            Some(Ok(token)) => token.source.clone(),
+            Some(Err(_)) => object.source(),
+            None => "no token".into(),
+        };
+        Some(SlackTarget { token })
+    }
+
+    fn credentials(
+        object: &SlackChannel,
+        _: &SlackTarget,
+        inputs: Result<&Inputs, &Error>,
+        installation: &Installation,
+    ) -> Result<Access> {
+        let inputs = inputs.map_err(Clone::clone)?;
+        Ok(match &inputs.token {
+            Some(Ok(token)) => Access::by_token(token.secret.clone(), &installation.digester),
+            Some(Err(_)) | None => Access::by_webhooks(&object.namespace().unwrap_or_default()),
+        })
+    }
+
+    fn watched_keys(object: &SlackChannel, _: &SlackTarget, _: &Installation) -> BTreeSet<String> {
+        let namespace = object.namespace().unwrap_or_default();
+        let status = object.status.as_ref();
+        let id = status.and_then(|status| status.channel_id.as_deref());
+        let webhook = object.spec.webhook_secret_ref.as_ref();
+        let webhook = webhook.map(|at| webhook_key(&namespace, &at.name, &at.key));
+        let name = object.spec.channel.as_deref().map(name_key);
+        // What the token may do changes what can be done.
+        let team = name.is_some().then(|| TEAM.to_owned());
+        id.map(id_key)
+            .into_iter()
+            .chain(name)
+            .chain(webhook)
+            .chain(team)
+            .collect()
+    }
+
+    fn stages(
+        object: &SlackChannel,
+        context: &StageContext<'_, SlackChannel, Self>,
+    ) -> SlackChannelStages {
+        let namespace = object.namespace().unwrap_or_default();
+        let (status, inputs) = (context.status, context.inputs);
+        let claim = Claim {
+            name: inputs.and_then(|_| object.spec.channel.clone()),
+            id: status.channel_id.clone(),
+            created: status.channel_created,
+            creating: status.creating.clone(),
+            adoption: object.spec.adoption_policy,
+            elsewhere: inputs
+                .map(|inputs| inputs.elsewhere.clone())
+                .unwrap_or_default(),
+            private: object.spec.visibility == Visibility::Private,
+        };
+        // What is going is not missed.
+        let claim = Claim {
+            private: claim.private && claim.name.is_some(),
+            ..claim
+        };
+        let token = inputs.and_then(|inputs| inputs.token.as_ref());
+        let unread = token.and_then(|token| token.as_ref().err());
+        let is_read = unread.is_none();
+        let ground = Arc::new(Ground::new(
+            context.scope.clone(),
+            context.options.clone(),
+            claim,
+            status.workspace.as_ref().map(|known| known.team_id.clone()),
+            context.target.token.clone(),
+            object.spec.webhook_secret_ref.is_none(),
+            unread.cloned(),
+        ));
+        let reference = object
+            .spec
+            .webhook_secret_ref
+            .as_ref()
+            .filter(|_| inputs.is_some());
+        let name = reference.map(|reference| {
+            let key = webhook_key(&namespace, &reference.name, &reference.key);
+            (key, place_of(&namespace, reference))
+        });
+        let url = inputs.and_then(|inputs| inputs.webhook.as_ref());
+        let is_known = inputs.is_some_and(|inputs| inputs.webhook_is_known);
+        let webhook = IncomingWebhook::new(name, url, is_known, ground.clone());
+        let managed = object.spec.channel.as_ref();
+        // Without its token it is told why it cannot be looked after.
+        let managed = managed.filter(|_| ground.watch.sight.is_some() || !is_read);
+        let channel = managed.map(|name| {
+            let declared = Declared {
+                name: name.clone(),
+                ground: ground.clone(),
+            };
+            let (channel, details, invitations) = match inputs {
+                Some(_) => (
+                    desired::channel(object),
+                    desired::details(object),
+                    desired::invitations(object),
+                ),
+                None => (Desired::default(), Desired::default(), Desired::default()),
+            };
+            let invited = status.invited.iter().cloned().collect();
+            ChannelStages {
+                channel: StageRun::new(Channel::new(channel, ground.clone())),
+                member: StageRun::new(Member::new(declared.clone())),
+                details: StageRun::new(Details::new(details, declared.clone())),
+                invitations: StageRun::new(Invitations::new(invitations, declared, invited)),
+                ground,
+            }
+        });
+        SlackChannelStages {
+            webhook: StageRun::new(webhook),
+            channel,
+        }
     }
 }
 

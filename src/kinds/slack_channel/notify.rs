@@ -26,9 +26,9 @@ use crate::{
     },
     engine::{
         error::{Class, Error, On, Result},
+        gate::{Gate, Operation},
         jitter,
         plan::{FieldChange, Step, Verb},
-        stage::{Applied, Gate, Operation},
     },
     kinds::cluster_view::ClusterView,
 };
@@ -412,7 +412,7 @@ impl Way for Door {
             By::Nothing => ("", "", api::WEBHOOK),
         };
         Operation {
-            scope: &self.scope,
+            endpoint: &self.scope,
             account,
             region,
             identity: &self.identity,
@@ -735,7 +735,7 @@ impl Notifier {
         };
         let operation = way.operation(false, channel);
         let step = self.step(Verb::Create, &part.to_string(), telling);
-        if let Some(refusal) = gate.refused(operation.scope, &step) {
+        if let Some(refusal) = gate.refused(operation.endpoint, &step) {
             return Err(refusal);
         }
         let intended = posting.intended(part);
@@ -748,11 +748,10 @@ impl Notifier {
         let sent = way.post(channel, &post).await;
         gate.answered(operation, sent.is_ok());
         let outcome = match &sent {
-            Ok(Some(at)) => Ok(Applied::Id(at.ts.clone())),
-            Ok(None) => Ok(Applied::ReconcileResult),
+            Ok(_) => Ok(()),
             Err(refusal) => Err(refusal.error.clone()),
         };
-        gate.leave(operation, &step, &outcome);
+        gate.leave(operation, &step, outcome.as_ref().map(drop));
         let detail = matches!(part, Part::Detail(_));
         match sent {
             // What was intended says all there is to say.
@@ -806,17 +805,17 @@ impl Notifier {
         };
         let operation = way.operation(true, channel);
         let step = self.step(Verb::Update, "message", telling);
-        if let Some(refusal) = gate.refused(operation.scope, &step) {
+        if let Some(refusal) = gate.refused(operation.endpoint, &step) {
             return Err(refusal);
         }
         gate.enter(operation, slice::from_ref(&step)).await?;
         let edited = way.edit(channel, ts, message).await;
         gate.answered(operation, edited.is_ok());
         let outcome = match &edited {
-            Ok(()) => Ok(Applied::ReconcileResult),
+            Ok(()) => Ok(()),
             Err(refusal) => Err(refusal.error.clone()),
         };
-        gate.leave(operation, &step, &outcome);
+        gate.leave(operation, &step, outcome.as_ref().map(drop));
         match edited {
             Ok(()) => {
                 self.show(run, message);

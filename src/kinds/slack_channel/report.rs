@@ -2,7 +2,7 @@
 //! [`View::of`] takes from the watch.
 
 use super::{
-    SlackChannelStages,
+    Slack,
     desired::Configuration,
     stages::{Channel, IncomingWebhook, Member, Sighting},
 };
@@ -13,7 +13,7 @@ use crate::{
         plan::Owner,
         stage::{Report, Stage as _},
     },
-    kinds::{ConditionUpdate, VisitOutcome},
+    kinds::{ConditionUpdate, system::Visit},
 };
 
 /// The condition that says whether the bot can post into the channel.
@@ -38,18 +38,16 @@ pub struct View<'a> {
 
 impl<'a> View<'a> {
     /// Of the place where the object belongs.
-    pub fn of(place: &'a VisitOutcome<SlackChannel>) -> Self {
-        let row = place.stages.as_ref();
-        let channel = row
-            .ok()
-            .and_then(|row: &SlackChannelStages| row.channel.as_ref());
-        let seen = channel.and_then(|row| row.channel.seen.as_ref()?.values().next());
+    pub fn of(visit: &'a Visit<SlackChannel, Slack>) -> Self {
+        let row = visit.stages.as_ref();
+        let channel = row.and_then(|row| row.channel.as_ref());
+        let seen = channel.and_then(|row| row.channel.seen.as_ref()?.found.values().next());
         Self {
-            unreachable: row.err(),
-            report: &place.report,
+            unreachable: visit.report.reached.as_ref().err(),
+            report: &visit.report.report,
             channel: seen.map(|found| &found.value),
             cannot_post: channel.and_then(|row| row.ground.cannot_post()),
-            webhook_was_asked: row.is_ok_and(|row| row.webhook.seen.is_some()),
+            webhook_was_asked: row.is_some_and(|row| row.webhook.seen.is_some()),
         }
     }
 
@@ -133,7 +131,7 @@ pub fn unread(error: &Error) -> Option<ConditionUpdate> {
 /// The channel as it was seen, into status; `sighting` is absent where one could not look. `invited`: who of
 /// those that the spec names has been invited.
 pub fn note(
-    report: &Report,
+    is_under_way: bool,
     sighting: Option<&Sighting>,
     invited: Vec<String>,
     status: &mut SlackChannelStatus,
@@ -146,9 +144,7 @@ pub fn note(
     else {
         return;
     };
-    let failed = report.failed.iter();
-    let mut failed = failed.filter(|failure| failure.stage == Channel::NAME);
-    if !failed.any(|failure| failure.error.class.may_have_landed()) {
+    if !is_under_way {
         // It was made and recorded, or refused for good: nothing is under way any more.
         status.creating = None;
     }
@@ -472,25 +468,18 @@ mod tests {
         ] {
             let mut status = before();
             let invited = vec!["U2".into()];
-            note(&report(&[]), sighting.as_ref(), invited, &mut status);
+            note(false, sighting.as_ref(), invited, &mut status);
             assert_eq!(status, expected);
         }
     }
 
     #[test]
     fn what_may_have_been_made_is_looked_for_again() {
-        for (failed, stays) in [
-            (vec![], false),
-            (vec![(Channel::NAME, Class::Cut)], true),
-            (vec![(Channel::NAME, Class::Failing)], true),
-            (vec![(Channel::NAME, Class::Rejected)], false),
-            (vec![(Channel::NAME, Class::Throttled)], false),
-            (vec![(Member::NAME, Class::Cut)], false),
-        ] {
+        for is_under_way in [true, false] {
             let mut status = before();
             let seen = sighting(None, Owner::Nobody);
-            note(&report(&failed), Some(&seen), Vec::new(), &mut status);
-            assert_eq!(status.creating.is_some(), stays, "{failed:?}");
+            note(is_under_way, Some(&seen), Vec::new(), &mut status);
+            assert_eq!(status.creating.is_some(), is_under_way);
         }
     }
 }

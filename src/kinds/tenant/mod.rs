@@ -17,19 +17,23 @@ use crate::{
     clients::aws::Identity,
     engine::{
         error::{Class, Error, On, Result},
-        plan::{Desired, Owner, Step},
-        stage::{DynStage, Failure, Stage as _, StageRun},
+        plan::{Desired, Owner},
+        scope_pool::ScopePool,
+        stage::{DynStage, Failure, StageRun},
     },
     kinds::{
-        Clock, Common, ConditionUpdate, Kind, Outcome, Policies, StageContext, Stages, Status,
-        StatusUpdate, cluster_view::ClusterView, installation::Installation, names,
+        Clock, Common, ConditionUpdate, Kind, Outcome, Policies, Status, StatusUpdate, TargetView,
+        cluster_view::ClusterView,
+        installation::Installation,
+        names,
         slack_channel::way_in::way_in,
+        system::{StageContext, Stages, System, SystemVisits, Systems, Target, Visited, Visitor},
     },
 };
 use desired::{IntegrationKeys, SubscriptionKey};
 use eventbridge::{
     desired::{Ways, channels, concerns, concerns_as},
-    report::{self, Parts, View, Way, is_slacks},
+    report::{Parts, View, Way, is_slacks},
     stages::{Connections, Destinations, Ground, RuleTargets, Rules},
 };
 use kube::ResourceExt;
@@ -72,7 +76,7 @@ pub struct TenantStages {
 }
 
 impl Stages for TenantStages {
-    fn row(&mut self) -> Vec<&mut dyn DynStage> {
+    fn all(&mut self) -> Vec<&mut dyn DynStage> {
         vec![
             &mut self.tags,
             &mut self.topics,
@@ -86,21 +90,20 @@ impl Stages for TenantStages {
 }
 
 impl Status for TenantObservabilityStatus {
-    type Target = AwsTarget;
-
     fn common(&mut self) -> Common<'_> {
         Common {
             conditions: &mut self.conditions,
             observed_generation: &mut self.observed_generation,
             last_handled_reconcile_at: &mut self.last_handled_reconcile_at,
             applied_digest: &mut self.applied_digest,
+            applied: &mut self.applied,
             drift: &mut self.drift,
             drift_count: &mut self.drift_count,
         }
     }
 
-    fn targets(&mut self) -> &mut Vec<AwsTarget> {
-        &mut self.targets
+    fn places(&self) -> Vec<TargetView> {
+        self.targets.iter().map(Target::view).collect()
     }
 }
 
@@ -122,8 +125,7 @@ impl Kind for TenantObservability {
     const KIND: &'static str = "TenantObservability";
     type Status = TenantObservabilityStatus;
     type Inputs = Inputs;
-    type Stages = TenantStages;
-    type Watch = TenantScope;
+    type Visits = SystemVisits<Self, Aws>;
 
     fn status(&self) -> Option<&TenantObservabilityStatus> {
         self.status.as_ref()
@@ -135,13 +137,6 @@ impl Kind for TenantObservability {
             drift: self.spec.drift_policy,
             deletion: self.spec.deletion_policy,
         }
-    }
-
-    fn watched_keys(&self, target: &AwsTarget, installation: &Installation) -> BTreeSet<String> {
-        let candidates = self.candidates(target, installation).into_values();
-        let own = candidates.map(|(_, arn)| arn);
-        let slack = concerns(self).then(|| names::tenant_prefix(&self.name_any()));
-        own.chain(self.named_topics()).chain(slack).collect()
     }
 
     async fn dereference(&self, cluster: &ClusterView<'_>) -> Result<Inputs> {
@@ -166,85 +161,12 @@ impl Kind for TenantObservability {
         })
     }
 
-    fn target(&self, _: &Inputs, installation: &Installation) -> Option<AwsTarget> {
-        let prefix = names::tenant_prefix(&self.name_any());
-        self.spec
-            .aws
-            .as_ref()
-            .map(|aws| desired::target(aws, prefix, installation))
+    async fn visit(visitor: &Visitor<'_, Self>) -> Self::Visits {
+        visitor.visit::<Aws>().await
     }
 
-    fn access(
-        &self,
-        target: &AwsTarget,
-        _: Result<&Inputs, &Error>,
-        installation: &Installation,
-    ) -> Result<Identity> {
-        Ok(installation.identity(target, &self.namespace().unwrap_or_default()))
-    }
-
-    fn stages(&self, place: &StageContext<'_, Self>) -> TenantStages {
-        let StageContext {
-            target,
-            watch,
-            options,
-            inputs,
-            installation,
-            status,
-        } = place;
-        let candidates = self.candidates(target, installation);
-        let (topics, subscriptions, slack) = match inputs {
-            Some(inputs) => (
-                desired::topics(self, target, installation),
-                desired::subscriptions(self, &inputs.keys, installation),
-                eventbridge::desired::wanted(self, &inputs.ways, target, installation),
-            ),
-            None => Default::default(),
-        };
-        let (watch, options) = (watch.clone(), (*options).clone());
-        let ground = Ground::new(
-            self,
-            &slack,
-            status,
-            watch.clone(),
-            options.clone(),
-            installation,
-        );
-        let (connections, destinations, rules, targets) =
-            eventbridge::stages::stages(slack, &ground);
-        let staying = candidates
-            .iter()
-            .filter(|(_, (name, _))| topics.wanted.contains_key(name))
-            .map(|(severity, _)| *severity)
-            .collect();
-        let ledger = status.subscriptions.iter().map(|entry| {
-            let key = SubscriptionKey {
-                severity: entry.severity,
-                protocol: entry.protocol.clone(),
-                endpoint: entry.endpoint.clone(),
-            };
-            (key, entry.state)
-        });
-        let topics = Topics::new(
-            topics,
-            candidates,
-            self.named_topics().collect(),
-            installation.mark(self),
-            watch,
-            options,
-        );
-        let digester = installation.digester.clone();
-        let subscriptions =
-            Subscriptions::new(subscriptions, &topics, staying, ledger.collect(), digester);
-        TenantStages {
-            tags: StageRun::new(TopicTags::of(&topics)),
-            topics: StageRun::new(topics),
-            subscriptions: StageRun::new(subscriptions),
-            connections: StageRun::new(connections),
-            destinations: StageRun::new(destinations),
-            rules: StageRun::new(rules),
-            targets: StageRun::new(targets),
-        }
+    fn visited(visits: &Self::Visits) -> Vec<&dyn Visited<Self>> {
+        vec![visits]
     }
 
     fn set_spec_status(&self, status: &mut TenantObservabilityStatus, installation: &Installation) {
@@ -260,60 +182,8 @@ impl Kind for TenantObservability {
         });
     }
 
-    /// The alarms are as well known without Slack as with it.
-    fn is_vital(failure: &Failure) -> bool {
-        !is_slacks(failure)
-    }
-
     fn set_initial_status(status: &mut TenantObservabilityStatus) {
         status.health = Some(Health::Unknown);
-    }
-
-    fn intend(status: &mut TenantObservabilityStatus, step: &Step) {
-        if step.stage == Connections::NAME {
-            report::intend(status, step);
-            return;
-        }
-        if step.stage == Topics::NAME {
-            // It comes without those who heard the one before it. Who had left by then stays away.
-            let severity = names::severity_of_topic(&step.key);
-            let theirs = status.subscriptions.iter_mut();
-            let theirs = theirs.filter(|entry| {
-                Some(entry.severity) == severity && entry.state != SubscriptionState::Gone
-            });
-            theirs.for_each(|entry| entry.state = SubscriptionState::Creating);
-            return;
-        }
-        let key = step.key.parse::<SubscriptionKey>();
-        debug_assert!(
-            step.stage == Subscriptions::NAME && key.is_ok(),
-            "nothing would look for {step:?}"
-        );
-        let Ok(key) = key else {
-            return;
-        };
-        let SubscriptionKey {
-            severity,
-            protocol,
-            endpoint,
-        } = key;
-        let same = |entry: &SubscriptionEntry| {
-            (entry.severity, &entry.protocol, &entry.endpoint) == (severity, &protocol, &endpoint)
-        };
-        let state = SubscriptionState::Creating;
-        match status.subscriptions.iter().position(same) {
-            Some(at) => {
-                if let Some(entry) = status.subscriptions.get_mut(at) {
-                    entry.state = state;
-                }
-            }
-            None => status.subscriptions.push(SubscriptionEntry {
-                severity,
-                protocol,
-                endpoint,
-                state,
-            }),
-        }
     }
 
     fn report(
@@ -325,19 +195,20 @@ impl Kind for TenantObservability {
         let now = clock.now;
         let mut findings = StatusUpdate::default();
         let mut problems = Vec::new();
-        if let Some(place) = outcome.current() {
-            match reachable(place.stages.as_ref().err(), &place.report.failed) {
+        if let Some(visit) = outcome.visits.current() {
+            let failed = &visit.report.report.failed;
+            match reachable(visit.report.reached.as_ref().err(), failed) {
                 Some(verdict) => findings.conditions.push(verdict),
                 None => findings.unknown.push(ACCOUNT_REACHABLE),
             }
-            let delivery = match &place.stages {
-                Ok(row) => {
+            let delivery = match &visit.stages {
+                Some(row) => {
                     let delivery = self.report_delivery(row, status);
                     let view = view(row);
                     view.record(status);
-                    delivery.and(view.way(&place.report.failed))
+                    delivery.and(view.way(failed))
                 }
-                Err(_) => Delivery::Unknown,
+                None => Delivery::Unknown,
             };
             match delivery {
                 Delivery::Unknown => {
@@ -366,8 +237,8 @@ impl Kind for TenantObservability {
             if !channels.is_empty() {
                 findings.summary += &format!(", Slack channels: {}", channels.len());
             }
-            if let Ok(row) = &place.stages {
-                findings.again = self.again(row, status);
+            if let Some(row) = &visit.stages {
+                findings.requeue_after = self.again(row, status);
             }
         }
         let lasting = outcome
@@ -384,7 +255,7 @@ impl Kind for TenantObservability {
             status.summary = Some(rolled.summary.clone());
             status.counts = Some(rolled.counts);
             let again = rolled.again.map(|again| again.unsigned_abs() + MOMENT);
-            findings.again = findings.again.into_iter().chain(again).min();
+            findings.requeue_after = findings.requeue_after.into_iter().chain(again).min();
             findings.conditions.push(ConditionUpdate {
                 type_: "Healthy",
                 holds: match rolled.health {
@@ -402,6 +273,123 @@ impl Kind for TenantObservability {
             });
         }
         findings
+    }
+}
+
+/// The tenant's AWS account.
+pub struct Aws;
+
+impl System<TenantObservability> for Aws {
+    const NAME: &'static str = "aws";
+    type Target = AwsTarget;
+    type Scope = TenantScope;
+    type Stages = TenantStages;
+
+    fn pool(systems: &Systems) -> &ScopePool<TenantScope> {
+        &systems.tenants
+    }
+
+    fn targets(status: &mut TenantObservabilityStatus) -> &mut Vec<AwsTarget> {
+        &mut status.targets
+    }
+
+    fn target(
+        tenant: &TenantObservability,
+        _: &Inputs,
+        installation: &Installation,
+    ) -> Option<AwsTarget> {
+        let prefix = names::tenant_prefix(&tenant.name_any());
+        tenant
+            .spec
+            .aws
+            .as_ref()
+            .map(|aws| desired::target(aws, prefix, installation))
+    }
+
+    fn credentials(
+        tenant: &TenantObservability,
+        target: &AwsTarget,
+        _: Result<&Inputs, &Error>,
+        installation: &Installation,
+    ) -> Result<Identity> {
+        Ok(installation.identity(target, &tenant.namespace().unwrap_or_default()))
+    }
+
+    fn watched_keys(
+        tenant: &TenantObservability,
+        target: &AwsTarget,
+        installation: &Installation,
+    ) -> BTreeSet<String> {
+        let candidates = tenant.candidates(target, installation).into_values();
+        let own = candidates.map(|(_, arn)| arn);
+        let slack = concerns(tenant).then(|| names::tenant_prefix(&tenant.name_any()));
+        own.chain(tenant.named_topics()).chain(slack).collect()
+    }
+
+    fn stages(
+        tenant: &TenantObservability,
+        context: &StageContext<'_, TenantObservability, Self>,
+    ) -> TenantStages {
+        let StageContext {
+            target,
+            scope: watch,
+            options,
+            inputs,
+            installation,
+            status,
+        } = context;
+        let candidates = tenant.candidates(target, installation);
+        let (topics, subscriptions, slack) = match inputs {
+            Some(inputs) => (
+                desired::topics(tenant, target, installation),
+                desired::subscriptions(tenant, &inputs.keys, installation),
+                eventbridge::desired::wanted(tenant, &inputs.ways, target, installation),
+            ),
+            None => Default::default(),
+        };
+        let (watch, options) = (watch.clone(), (*options).clone());
+        let ground = Ground::new(
+            tenant,
+            &slack,
+            status,
+            watch.clone(),
+            options.clone(),
+            installation,
+        );
+        let (connections, destinations, rules, targets) =
+            eventbridge::stages::stages(slack, &ground);
+        let staying = candidates
+            .iter()
+            .filter(|(_, (name, _))| topics.wanted.contains_key(name))
+            .map(|(severity, _)| *severity)
+            .collect();
+        let ledger = status.subscriptions.iter();
+        let ledger = ledger.map(|entry| (SubscriptionKey::from(entry), entry.state));
+        let topics = Topics::new(
+            topics,
+            candidates,
+            tenant.named_topics().collect(),
+            installation.mark(tenant),
+            watch,
+            options,
+        );
+        let digester = installation.digester.clone();
+        let subscriptions =
+            Subscriptions::new(subscriptions, &topics, staying, ledger.collect(), digester);
+        TenantStages {
+            tags: StageRun::new(TopicTags::of(&topics)),
+            topics: StageRun::new(topics),
+            subscriptions: StageRun::new(subscriptions),
+            connections: StageRun::new(connections),
+            destinations: StageRun::new(destinations),
+            rules: StageRun::new(rules),
+            targets: StageRun::new(targets),
+        }
+    }
+
+    /// The alarms are as well known without Slack as with it.
+    fn is_vital(failure: &Failure) -> bool {
+        !is_slacks(failure)
     }
 }
 

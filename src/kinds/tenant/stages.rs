@@ -5,16 +5,19 @@ use super::{
     scope::TenantScope,
 };
 use crate::{
-    api::{AdoptionPolicy, Severity, SubscriptionState},
+    api::{
+        AdoptionPolicy, Severity, SubscriptionEntry, SubscriptionState, TenantObservabilityStatus,
+    },
     clients::{
-        aws::classify,
+        aws::Writer,
         secret::{Digester, redact},
     },
     engine::{
         error::{Class, Error, Result},
+        gate::{Operation, StatusEdit, WritePermit},
         informer::{ReadOptions, Snapshot},
         plan::{self, Change, Desired, Found, Owner, Verb},
-        stage::{Applied, ChangeOf, Ids, Operation, Seen, Stage},
+        stage::{ChangeOf, Ids, PlanOf, ResultOf, Seen, Stage},
     },
     kinds::mark::{Mark, OwnerTag, TAG},
 };
@@ -41,7 +44,7 @@ pub struct Topics {
     mark: Mark,
     watch: Arc<TenantScope>,
     options: ReadOptions,
-    scope: String,
+    endpoint: String,
 }
 
 impl Topics {
@@ -59,7 +62,7 @@ impl Topics {
             candidates,
             named,
             mark,
-            scope: watch.account.identity.scope("sns"),
+            endpoint: watch.account.identity.scope("sns"),
             watch,
             options,
         }
@@ -112,17 +115,16 @@ impl Topics {
 
     /// CreateTopic answers with the topic that is there if its tags are the same: with the mark
     /// among them nobody else's is ever taken for ours.
-    async fn create(&self, name: &str, to: &Topic) -> Result<Applied> {
-        let account = &self.watch.account;
+    async fn create(&self, writer: &Writer<'_>, name: &str, to: &Topic) -> Result<String> {
         // With its policy from the first moment, and one call for one entry of the gate.
-        let create = account
+        let create = writer
             .sns()
             .create_topic()
             .name(name)
             .tags(tag(&self.mark)?);
         let create = create.attributes("Policy", to.policy.to_string());
         let created = create.send().await.map_err(|error| {
-            let error = classify(&account.write("sns", "CreateTopic"), &error);
+            let error = writer.refusal(&error);
             // It came to be after we looked: the next look says whose it is, and compares it.
             let came = ["different tags", "different attributes"];
             let came = came.iter().any(|text| error.message.contains(text));
@@ -141,18 +143,16 @@ impl Topics {
             self.remember(arn, &outcome, Some(now));
         }
         let arn = created?.topic_arn.unwrap_or_default();
-        Ok(Applied::Id(arn))
+        Ok(arn)
     }
 
-    async fn update(&self, arn: &str, to: &Topic) -> Result<()> {
-        let account = &self.watch.account;
-        let set = account.sns().set_topic_attributes().topic_arn(arn);
+    async fn update(&self, writer: &Writer<'_>, arn: &str, to: &Topic) -> Result<()> {
+        let set = writer.sns().set_topic_attributes().topic_arn(arn);
         let set = set
             .attribute_name("Policy")
             .attribute_value(to.policy.to_string());
         let outcome = set.send().await.map(drop);
-        let outcome =
-            outcome.map_err(|error| classify(&account.write("sns", "SetTopicAttributes"), &error));
+        let outcome = outcome.map_err(|error| writer.refusal(&error));
         let known = self.watch.topics.known(arn).remove(arn);
         match known {
             Some(known) => {
@@ -167,12 +167,10 @@ impl Topics {
         outcome
     }
 
-    async fn delete(&self, arn: &str) -> Result<()> {
-        let account = &self.watch.account;
-        let deleted = account.sns().delete_topic().topic_arn(arn).send().await;
+    async fn delete(&self, writer: &Writer<'_>, arn: &str) -> Result<()> {
+        let deleted = writer.sns().delete_topic().topic_arn(arn).send().await;
         let outcome = deleted.map(drop);
-        let outcome =
-            outcome.map_err(|error| classify(&account.write("sns", "DeleteTopic"), &error));
+        let outcome = outcome.map_err(|error| writer.refusal(&error));
         self.remember(arn, &outcome, None);
         outcome
     }
@@ -182,22 +180,17 @@ impl Stage for Topics {
     const NAME: &'static str = "topic";
     const NEEDS: &'static [&'static str] = &[TopicTags::NAME];
     /// A topic that is made again has no subscriptions, so status forgets that they were there.
-    const LEDGER: bool = true;
     type Key = String;
     type Value = Topic;
     type Id = String;
     type Live = ();
 
-    fn scope(&self) -> &str {
-        &self.scope
+    fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     fn desired(&self) -> &Desired<String, Topic> {
         &self.desired
-    }
-
-    fn id_text(id: &String) -> String {
-        id.clone()
     }
 
     async fn observe(&self, _: &Ids) -> Result<Seen<Self>> {
@@ -218,32 +211,45 @@ impl Stage for Topics {
         Ok(Some(self.found(&observed)))
     }
 
+    /// It comes without those who heard the one before it. Who had left by then stays away.
+    fn intent(&self, name: &String) -> Option<StatusEdit> {
+        let mut candidates = self.candidates.iter();
+        let (severity, _) = candidates.find(|(_, (known, _))| known == name)?;
+        let severity = *severity;
+        Some(StatusEdit::new(
+            move |status: &mut TenantObservabilityStatus| {
+                let theirs = status.subscriptions.iter_mut();
+                let theirs = theirs.filter(|entry| {
+                    entry.severity == severity && entry.state != SubscriptionState::Gone
+                });
+                theirs.for_each(|entry| entry.state = SubscriptionState::Creating);
+            },
+        ))
+    }
+
     fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
         let api = match change {
             Change::Create { .. } => "sns:CreateTopic",
-            Change::Update { .. } | Change::Conflict { .. } => "sns:SetTopicAttributes",
+            Change::Update { .. } => "sns:SetTopicAttributes",
             Change::Delete { .. } => "sns:DeleteTopic",
         };
-        self.watch.account.operation(&self.scope, api)
+        self.watch.account.operation(&self.endpoint, api)
     }
 
-    async fn apply(&self, changes: &[ChangeOf<Self>], _: &Ids) -> Vec<Result<Applied>> {
-        let mut outcomes = Vec::with_capacity(changes.len());
-        for change in changes {
-            outcomes.push(match change {
-                Change::Create { key, to } => self.create(key, to).await,
-                Change::Update { ours, to, .. } => self
-                    .update(ours.id(), to)
-                    .await
-                    .map(|()| Applied::ReconcileResult),
-                Change::Delete { ours, .. } => self
-                    .delete(ours.id())
-                    .await
-                    .map(|()| Applied::ReconcileResult),
-                Change::Conflict { .. } => continue,
-            });
+    async fn apply(
+        &self,
+        permit: &WritePermit<'_>,
+        change: &ChangeOf<Self>,
+        _: &Ids,
+    ) -> ResultOf<Self> {
+        let writer = self.watch.account.writer(permit);
+        match change {
+            Change::Create { key, to } => self.create(&writer, key, to).await.map(Some),
+            Change::Update { ours, to, .. } => {
+                self.update(&writer, ours.id(), to).await.map(|()| None)
+            }
+            Change::Delete { ours, .. } => self.delete(&writer, ours.id()).await.map(|()| None),
         }
-        outcomes
     }
 }
 
@@ -262,13 +268,13 @@ pub struct TopicTags {
     mark: Mark,
     watch: Arc<TenantScope>,
     options: ReadOptions,
-    scope: String,
+    endpoint: String,
 }
 
 impl TopicTags {
     /// The tags of these topics.
     pub fn of(topics: &Topics) -> Self {
-        let adopts = topics.desired.adoption != AdoptionPolicy::Never;
+        let adopts = topics.desired.adoption.usual != AdoptionPolicy::Never;
         let names = topics.desired.wanted.keys().filter(|_| adopts);
         let tag = OwnerTag(Some(topics.mark.to_string()));
         Self {
@@ -280,7 +286,7 @@ impl TopicTags {
             mark: topics.mark.clone(),
             watch: topics.watch.clone(),
             options: topics.options.clone(),
-            scope: topics.scope.clone(),
+            endpoint: topics.endpoint.clone(),
         }
     }
 
@@ -293,19 +299,26 @@ impl TopicTags {
 
     /// Of what is not there, or carries anybody's mark, there is nothing to say here.
     fn found(&self, observed: &Snapshot<ObservedTopic>) -> Seen<Self> {
-        let all = self.candidates.values();
-        let found = all.filter_map(|(name, arn)| {
-            let wanted = self.desired.wanted.get(name)?;
-            let unmarked = observed.get(arn).filter(|topic| topic.owner.0.is_none());
-            let found = Found {
-                id: arn.clone(),
-                value: unmarked.map_or_else(|| wanted.clone(), |topic| topic.owner.clone()),
-                owner: Owner::Us,
-                live: (),
-            };
-            Some((name.clone(), found))
-        });
-        found.collect()
+        let mut seen = Seen::<Self>::default();
+        for (name, arn) in self.candidates.values() {
+            if !self.desired.wanted.contains_key(name) {
+                continue;
+            }
+            match observed.get(arn).filter(|topic| topic.owner.0.is_none()) {
+                Some(topic) => {
+                    let found = Found {
+                        id: arn.clone(),
+                        value: topic.owner.clone(),
+                        owner: Owner::Us,
+                        live: (),
+                    };
+                    seen.insert(name.clone(), found);
+                }
+                // Whose tag it has, or that it is not there yet, is the topic's to say.
+                None => drop(seen.unknown.insert(name.clone())),
+            }
+        }
+        seen
     }
 }
 
@@ -316,8 +329,8 @@ impl Stage for TopicTags {
     type Id = String;
     type Live = ();
 
-    fn scope(&self) -> &str {
-        &self.scope
+    fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     fn desired(&self) -> &Desired<String, OwnerTag> {
@@ -342,41 +355,37 @@ impl Stage for TopicTags {
 
     fn operation(&self, _: &ChangeOf<Self>) -> Operation<'_> {
         let account = &self.watch.account;
-        account.operation(&self.scope, "sns:TagResource")
+        account.operation(&self.endpoint, "sns:TagResource")
     }
 
-    async fn apply(&self, changes: &[ChangeOf<Self>], _: &Ids) -> Vec<Result<Applied>> {
+    async fn apply(
+        &self,
+        permit: &WritePermit<'_>,
+        change: &ChangeOf<Self>,
+        _: &Ids,
+    ) -> ResultOf<Self> {
         let TenantScope {
             account, topics, ..
         } = &*self.watch;
-        let mut outcomes = Vec::with_capacity(changes.len());
-        for change in changes {
-            let Change::Update { ours, .. } = change else {
-                continue;
-            };
-            let arn = ours.id();
-            let request = account.sns().tag_resource().resource_arn(arn);
-            let outcome = match tag(&self.mark) {
-                Ok(tag) => {
-                    let tagged = request.tags(tag).send().await.map(drop);
-                    tagged.map_err(|error| classify(&account.write("sns", "TagResource"), &error))
-                }
-                Err(error) => Err(error),
-            };
-            match (&outcome, topics.known(arn).remove(arn)) {
-                (Ok(()), Some(known)) => {
-                    let owner = OwnerTag(Some(self.mark.to_string()));
-                    let now = ObservedTopic {
-                        owner,
-                        ..(*known).clone()
-                    };
-                    topics.wrote(arn, Some(now));
-                }
-                _ => topics.doubt(arn),
+        let Change::Update { ours, .. } = change else {
+            return Ok(None);
+        };
+        let (arn, writer) = (ours.id(), account.writer(permit));
+        let request = writer.sns().tag_resource().resource_arn(arn);
+        let outcome = request.tags(tag(&self.mark)?).send().await.map(drop);
+        let outcome = outcome.map_err(|error| writer.refusal(&error));
+        match (&outcome, topics.known(arn).remove(arn)) {
+            (Ok(()), Some(known)) => {
+                let owner = OwnerTag(Some(self.mark.to_string()));
+                let now = ObservedTopic {
+                    owner,
+                    ..(*known).clone()
+                };
+                topics.wrote(arn, Some(now));
             }
-            outcomes.push(outcome.map(|()| Applied::ReconcileResult));
+            _ => topics.doubt(arn),
         }
-        outcomes
+        outcome.map(|()| None)
     }
 }
 
@@ -395,7 +404,7 @@ pub struct Subscriptions {
     options: ReadOptions,
     digester: Digester,
     memory: Mutex<Memory>,
-    scope: String,
+    endpoint: String,
 }
 
 /// Whether a reader of mail who is not subscribed, and was known as this, is not to be invited by itself.
@@ -435,7 +444,7 @@ impl Subscriptions {
             staying,
             digester,
             memory: Mutex::new(memory),
-            scope: topics.scope.clone(),
+            endpoint: topics.endpoint.clone(),
             watch: topics.watch.clone(),
             options: topics.options.clone(),
         }
@@ -458,11 +467,9 @@ impl Subscriptions {
         key.protocol == EMAIL && has_left(known, memory.bare.contains(&key.severity))
     }
 
-    fn topic(&self, severity: Severity) -> &str {
-        self.topics
-            .get(&severity)
-            .map(|(name, _)| name.as_str())
-            .unwrap_or_default()
+    fn topic(&self, severity: Severity) -> &String {
+        static NONE: String = String::new();
+        self.topics.get(&severity).map_or(&NONE, |(name, _)| name)
     }
 
     fn arn(&self, severity: Severity) -> &str {
@@ -498,10 +505,10 @@ impl Subscriptions {
 
     fn found(&self, observed: &Snapshot<ObservedTopic>, ids: &Ids) -> Seen<Self> {
         let made = self.made();
-        let mut seen = Seen::<Self>::new();
+        let mut seen = Seen::<Self>::default();
         for (severity, (name, arn)) in &self.topics {
             // Only topics that are there and ours.
-            if ids.get(Topics::NAME, name).is_none() {
+            if ids.get::<Topics>(name).is_none() {
                 continue;
             }
             let heard = observed.get(arn).into_iter();
@@ -544,18 +551,18 @@ impl Subscriptions {
 
     async fn subscribe(
         &self,
+        writer: &Writer<'_>,
         key: &SubscriptionKey,
         to: &Subscription,
         ids: &Ids,
-    ) -> Result<Applied> {
-        let topic = ids.need(Topics::NAME, self.topic(key.severity))?;
+    ) -> Result<()> {
+        let topic = ids.need::<Topics>(self.topic(key.severity))?;
         let before = {
             let mut memory = self.memory();
             let creating = SubscriptionState::Creating;
             memory.ledger.insert(key.clone(), creating)
         };
-        let account = &self.watch.account;
-        let subscribe = account
+        let subscribe = writer
             .sns()
             .subscribe()
             .topic_arn(topic)
@@ -566,7 +573,7 @@ impl Subscriptions {
             // Each repeat while it is pending sends another request for confirmation.
             .config_override(Config::builder().retry_config(RetryConfig::disabled()));
         let outcome = subscribe.send().await.map_err(|error| {
-            let error = classify(&account.write("sns", "Subscribe"), &error);
+            let error = writer.refusal(&error);
             if key.protocol == EMAIL {
                 return error;
             }
@@ -582,32 +589,33 @@ impl Subscriptions {
             Err(_) if before.is_none() => drop(self.memory().ledger.remove(key)),
             Err(_) => {}
         }
-        outcome.map(|_| Applied::ReconcileResult)
+        outcome.map(drop)
     }
 
-    async fn unsubscribe(&self, key: &SubscriptionKey, arn: &str) -> Result<()> {
-        let account = &self.watch.account;
-        let unsubscribe = account.sns().unsubscribe().subscription_arn(arn);
+    async fn unsubscribe(
+        &self,
+        writer: &Writer<'_>,
+        key: &SubscriptionKey,
+        arn: &str,
+    ) -> Result<()> {
+        let unsubscribe = writer.sns().unsubscribe().subscription_arn(arn);
         let outcome = unsubscribe.send().await;
         self.watch.topics.doubt(self.arn(key.severity));
-        outcome
-            .map(drop)
-            .map_err(|error| classify(&account.write("sns", "Unsubscribe"), &error))
+        outcome.map(drop).map_err(|error| writer.refusal(&error))
     }
 }
 
 impl Stage for Subscriptions {
     const NAME: &'static str = "subscription";
     const NEEDS: &'static [&'static str] = &[Topics::NAME];
-    const LEDGER: bool = true;
     type Key = SubscriptionKey;
     type Value = Subscription;
     /// `None` while it is pending: it has no name by which it could be removed.
     type Id = Option<String>;
     type Live = SubscriptionState;
 
-    fn scope(&self) -> &str {
-        &self.scope
+    fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     fn desired(&self) -> &Desired<SubscriptionKey, Subscription> {
@@ -617,9 +625,10 @@ impl Stage for Subscriptions {
     async fn observe(&self, ids: &Ids) -> Result<Seen<Self>> {
         let arns = self.topics.values().map(|(_, arn)| arn.clone()).collect();
         let observed = self.watch.topics.snapshot(&arns, &self.options).await?;
-        let bare = self.topics.iter().filter(|(_, (name, arn))| {
-            ids.is_new(Topics::NAME, name) || !observed.contains_key(arn)
-        });
+        let bare = self
+            .topics
+            .iter()
+            .filter(|(_, (name, arn))| ids.is_new::<Topics>(name) || !observed.contains_key(arn));
         let bare: Vec<_> = bare.map(|(severity, _)| *severity).collect();
         self.memory().bare.extend(bare);
         Ok(self.found(&observed, ids))
@@ -636,7 +645,7 @@ impl Stage for Subscriptions {
         }
         let known = keys.iter().filter(|key| {
             // A topic that this run has made was read when it was made.
-            !ids.is_new(Topics::NAME, self.topic(key.severity))
+            !ids.is_new::<Topics>(self.topic(key.severity))
         });
         let arns: BTreeSet<_> = known.map(|key| self.arn(key.severity).to_owned()).collect();
         if arns.is_empty() {
@@ -648,24 +657,23 @@ impl Stage for Subscriptions {
         Ok(Some(found))
     }
 
-    fn decide(&self, seen: &Seen<Self>) -> Vec<ChangeOf<Self>> {
+    fn decide(&self, seen: &Seen<Self>) -> PlanOf<Self> {
         let held: BTreeSet<_> = self.desired.held.keys().map(|key| key.severity).collect();
-        plan::diff(&self.desired, seen)
-            .into_iter()
-            .filter(|change| match change {
-                // One that somebody else made for the same endpoint does as well.
-                Change::Conflict { .. } => false,
-                // Without its Secret nobody can say which of them was the one that it asks for; a
-                // pending one cannot be removed; and those of a topic that goes, go with it.
-                Change::Delete { key, ours } => {
-                    !held.contains(&key.severity)
-                        && ours.id().is_some()
-                        && self.staying.contains(&key.severity)
-                }
-                Change::Create { key, .. } => !self.is_gone(key),
-                Change::Update { .. } => true,
-            })
-            .collect()
+        let mut plan = plan::diff(&self.desired, seen);
+        // One that somebody else made for the same endpoint does as well.
+        plan.conflicts.clear();
+        plan.changes.retain(|change| match change {
+            // Without its Secret nobody can say which of them was the one that it asks for; a
+            // pending one cannot be removed; and those of a topic that goes, go with it.
+            Change::Delete { key, ours } => {
+                !held.contains(&key.severity)
+                    && ours.id().is_some()
+                    && self.staying.contains(&key.severity)
+            }
+            Change::Create { key, .. } => !self.is_gone(key),
+            Change::Update { .. } => true,
+        });
+        plan
     }
 
     /// A pager is heard until the one that replaces it is: a new key may be mistyped, and nobody would know.
@@ -678,14 +686,32 @@ impl Stage for Subscriptions {
         key.protocol != EMAIL && self.desired.wanted.keys().any(waits)
     }
 
-    fn was_replaced(&self, key: &SubscriptionKey) -> bool {
-        let mut wanted = self.desired.wanted.keys();
-        let replaces = |it: &SubscriptionKey| it.protocol != EMAIL && it.severity == key.severity;
-        key.protocol != EMAIL && wanted.any(replaces)
+    fn intent(&self, key: &SubscriptionKey) -> Option<StatusEdit> {
+        let key = key.clone();
+        Some(StatusEdit::new(
+            move |status: &mut TenantObservabilityStatus| {
+                let SubscriptionKey {
+                    severity,
+                    protocol,
+                    endpoint,
+                } = key.clone();
+                let state = SubscriptionState::Creating;
+                let mut known = status.subscriptions.iter_mut();
+                match known.find(|entry| SubscriptionKey::from(&**entry) == key) {
+                    Some(entry) => entry.state = state,
+                    None => status.subscriptions.push(SubscriptionEntry {
+                        severity,
+                        protocol,
+                        endpoint,
+                        state,
+                    }),
+                }
+            },
+        ))
     }
 
     fn ready(&self, change: &ChangeOf<Self>, ids: &Ids) -> Result<()> {
-        ids.need(Topics::NAME, self.topic(change.key().severity))
+        ids.need::<Topics>(self.topic(change.key().severity))
             .map(drop)
     }
 
@@ -694,27 +720,27 @@ impl Stage for Subscriptions {
             Verb::Delete => "sns:Unsubscribe",
             _ => "sns:Subscribe",
         };
-        self.watch.account.operation(&self.scope, api)
+        self.watch.account.operation(&self.endpoint, api)
     }
 
-    async fn apply(&self, changes: &[ChangeOf<Self>], ids: &Ids) -> Vec<Result<Applied>> {
-        let mut outcomes = Vec::with_capacity(changes.len());
-        for change in changes {
-            outcomes.push(match change {
-                Change::Create { key, to } => self.subscribe(key, to, ids).await,
-                Change::Delete { key, ours } => match ours.id() {
-                    Some(arn) => self
-                        .unsubscribe(key, arn)
-                        .await
-                        .map(|()| Applied::ReconcileResult),
-                    None => Ok(Applied::ReconcileResult),
-                },
-                // A subscription has nothing to change.
-                Change::Update { .. } => Ok(Applied::ReconcileResult),
-                Change::Conflict { .. } => continue,
-            });
+    async fn apply(
+        &self,
+        permit: &WritePermit<'_>,
+        change: &ChangeOf<Self>,
+        ids: &Ids,
+    ) -> ResultOf<Self> {
+        let writer = self.watch.account.writer(permit);
+        match change {
+            Change::Create { key, to } => self.subscribe(&writer, key, to, ids).await?,
+            Change::Delete { key, ours } => {
+                if let Some(arn) = ours.id() {
+                    self.unsubscribe(&writer, key, arn).await?;
+                }
+            }
+            // A subscription has nothing to change.
+            Change::Update { .. } => {}
         }
-        outcomes
+        Ok(None)
     }
 }
 

@@ -3,8 +3,9 @@
 
 use crate::engine::{
     error::{Class, Error, Result},
+    gate::{Gate, Operation, StatusEdit, WritePermit},
     plan::{Change, Desired, Found, Owner, Step, Value, Verb},
-    stage::{Applied, ChangeOf, Gate, Ids, Operation, Report, Run, Seen, Stage, StageRun, drive},
+    stage::{ChangeOf, Ids, Report, ResultOf, Run, Seen, Stage, StageRun, drive},
 };
 use futures::{
     FutureExt,
@@ -205,7 +206,7 @@ impl State {
         stage: usize,
         change: &Change<String, Setting, u32>,
         on: Option<u32>,
-    ) -> Result<Applied> {
+    ) -> Result<Option<u32>> {
         let rejected = |message: &str| Err(Error::new(Class::Rejected, message));
         if let Some(on) = on {
             let Some(on) = self.things.get(&on) else {
@@ -224,7 +225,7 @@ impl State {
                     return rejected("it exists");
                 }
                 let id = self.put(stage, key, to.size, on, Owner::Us);
-                Ok(Applied::Id(id.to_string()))
+                Ok(Some(id))
             }
             Change::Update { key, ours, to, .. } => {
                 let Some(thing) = self.things.get_mut(ours.id()) else {
@@ -232,7 +233,7 @@ impl State {
                 };
                 assert_eq!(thing.owner, Owner::Us, "{key} is not ours to change");
                 (thing.size, thing.on) = (to.size, on);
-                Ok(Applied::ReconcileResult)
+                Ok(None)
             }
             Change::Delete { key, ours } => {
                 if self.things.values().any(|it| it.on == Some(*ours.id())) {
@@ -242,9 +243,8 @@ impl State {
                 if let Some(thing) = self.things.remove(ours.id()) {
                     assert_eq!(thing.owner, Owner::Us, "{key} is not ours to delete");
                 }
-                Ok(Applied::ReconcileResult)
+                Ok(None)
             }
-            Change::Conflict { key, .. } => panic!("{key} is in conflict and not to be written"),
         }
     }
 }
@@ -333,7 +333,7 @@ impl World {
 
     /// What a plan says, and that it says so without writing.
     pub fn plan(&self, spec: &Spec) -> Vec<String> {
-        let (report, _) = self.drive(spec, Run::plan()).unwrap();
+        let (report, _) = self.drive(spec, Run::new(None, "")).unwrap();
         assert_eq!(self.writes(), [""; 0]);
         assert_eq!((report.made.len(), report.untried), (0, 0));
         report.planned.iter().map(ToString::to_string).collect()
@@ -341,7 +341,7 @@ impl World {
 
     /// One run of a new process; `None` if it died.
     pub fn run(&self, spec: &Spec) -> Option<Report> {
-        let (report, held) = self.drive(spec, Run::through(self))?;
+        let (report, held) = self.drive(spec, Run::new(Some(self), ""))?;
         let failed = report.failed.iter().filter(|it| it.key.is_some()).count();
         let state = self.state();
         assert_eq!(state.answered, state.entered, "each call is answered once");
@@ -439,13 +439,12 @@ pub struct Part<'a, const N: usize>(&'a World, Desired<String, Setting>);
 impl<const N: usize> Stage for Part<'_, N> {
     const NAME: &'static str = STAGES[N];
     const NEEDS: &'static [&'static str] = NEEDS[N];
-    const LEDGER: bool = N == TARGET;
     type Key = String;
     type Value = Setting;
     type Id = u32;
     type Live = ();
 
-    fn scope(&self) -> &str {
+    fn endpoint(&self) -> &str {
         SCOPES[N]
     }
 
@@ -453,13 +452,9 @@ impl<const N: usize> Stage for Part<'_, N> {
         &self.1
     }
 
-    fn id_text(id: &u32) -> String {
-        id.to_string()
-    }
-
     fn operation(&self, _: &ChangeOf<Self>) -> Operation<'_> {
         Operation {
-            scope: SCOPES[N],
+            endpoint: SCOPES[N],
             account: "222233334444",
             region: "us-east-2",
             identity: "arn:aws:iam::222233334444:role/campanile",
@@ -467,8 +462,14 @@ impl<const N: usize> Stage for Part<'_, N> {
         }
     }
 
-    fn batch(&self, verb: Verb) -> usize {
-        match (Self::NAME, verb) {
+    fn intent(&self, key: &String) -> Option<StatusEdit> {
+        let key = key.clone();
+        let intent = move |ledger: &mut Vec<String>| ledger.push(key.clone());
+        (N == TARGET).then(|| StatusEdit::new(intent))
+    }
+
+    fn batch(&self, changes: &[ChangeOf<Self>]) -> usize {
+        match (Self::NAME, changes[0].verb()) {
             ("group", Verb::Delete) => 100,
             ("group", Verb::Update) => 2,
             _ => 1,
@@ -483,11 +484,20 @@ impl<const N: usize> Stage for Part<'_, N> {
         state.calls.push(call);
         match fault {
             Some((error, _)) => Err(error),
-            None => Ok(state.see(N)),
+            None => Ok(state.see(N).into_iter().collect()),
         }
     }
 
-    async fn apply(&self, changes: &[ChangeOf<Self>], ids: &Ids) -> Vec<Result<Applied>> {
+    async fn apply(&self, _: &WritePermit<'_>, _: &ChangeOf<Self>, _: &Ids) -> ResultOf<Self> {
+        unreachable!("all goes in batches")
+    }
+
+    async fn apply_batch(
+        &self,
+        _: &WritePermit<'_>,
+        changes: &[ChangeOf<Self>],
+        ids: &Ids,
+    ) -> Vec<ResultOf<Self>> {
         self.0.clock().await;
         let outcomes = self.write(changes, ids);
         self.0.clock().await;
@@ -496,7 +506,7 @@ impl<const N: usize> Stage for Part<'_, N> {
 }
 
 impl<const N: usize> Part<'_, N> {
-    fn write(&self, changes: &[ChangeOf<Self>], ids: &Ids) -> Vec<Result<Applied>> {
+    fn write(&self, changes: &[ChangeOf<Self>], ids: &Ids) -> Vec<ResultOf<Self>> {
         let mut state = self.0.state();
         let steps: Vec<_> = changes.iter().map(|it| Step::of(Self::NAME, it)).collect();
         // What a deletion loses is for the record alone.
@@ -510,15 +520,19 @@ impl<const N: usize> Part<'_, N> {
         let admitted: Vec<_> = admitted.collect();
         assert_eq!(admitted, steps, "every write has just passed the gate");
         let verb = changes[0].verb();
-        assert!(changes.len() <= self.batch(verb));
+        assert!(changes.len() <= self.batch(changes));
         assert!(changes.iter().all(|change| change.verb() == verb));
         let head = format!("{} {}", verb.sign(), Self::NAME);
         let ready = |change: &ChangeOf<Self>| match change {
             Change::Create { to, .. } | Change::Update { to, .. } => {
-                let on = to.on.as_ref().map(|on| ids.need(Self::NEEDS[0], on));
-                Ok(on.transpose()?.map(|id| id.parse().unwrap()))
+                let on = to.on.as_ref();
+                let on = on.map(|on| match N {
+                    1 => ids.need::<Part<'_, 0>>(on),
+                    _ => ids.need::<Part<'_, 1>>(on),
+                });
+                Ok(on.transpose()?.copied())
             }
-            Change::Delete { .. } | Change::Conflict { .. } => Ok(None),
+            Change::Delete { .. } => Ok(None),
         };
         let ready: Vec<Result<Option<u32>>> = changes.iter().map(ready).collect();
         let sent: Vec<_> = changes
@@ -561,7 +575,7 @@ impl<const N: usize> Part<'_, N> {
 
 /// The gate writes intents to status, and remembers what was refused.
 impl Gate for World {
-    fn record<'a>(&'a self, _: &'a Step, _: &'a str) -> BoxFuture<'a, ()> {
+    fn record<'a>(&'a self, _: &'a Step, _: &'a StatusEdit) -> BoxFuture<'a, ()> {
         Box::pin(async {})
     }
 
@@ -572,7 +586,7 @@ impl Gate for World {
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let mut state = self.state();
-            assert!(SCOPES.contains(&operation.scope));
+            assert!(SCOPES.contains(&operation.endpoint));
             if state.overtaken_after == Some(state.entered) {
                 return Err(Error::new(Class::Superseded, "edited meanwhile"));
             }
@@ -582,17 +596,19 @@ impl Gate for World {
         })
     }
 
-    fn intend<'a>(&'a self, step: &'a Step) -> BoxFuture<'a, Result<()>> {
+    fn intend<'a>(&'a self, intent: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            assert_eq!((step.stage, step.verb), (STAGES[TARGET], Verb::Create));
+            let mut named = Vec::<String>::new();
+            intent.apply(&mut named);
+            let name = named.remove(0);
             self.clock().await;
             {
                 let mut state = self.state();
-                let call = format!("intend {} {}", step.stage, step.key);
+                let call = format!("intend {} {name}", STAGES[TARGET]);
                 let fault = state.fault(&call);
                 state.calls.push(call);
                 if fault.as_ref().is_none_or(|(_, lands)| *lands == Lands::Now) {
-                    state.ledger.insert(step.key.clone());
+                    state.ledger.insert(name);
                 }
                 if let Some((error, _)) = fault {
                     return Err(error);
@@ -607,7 +623,7 @@ impl Gate for World {
         self.state().answered += 1;
     }
 
-    fn leave(&self, _: Operation<'_>, step: &Step, outcome: &Result<Applied>) {
+    fn leave(&self, _: Operation<'_>, step: &Step, outcome: Result<(), &Error>) {
         let mut state = self.state();
         let at = state.admitted.iter().position(|admitted| admitted == step);
         state

@@ -2,19 +2,21 @@
 
 use super::{Ground, Sighting};
 use crate::{
-    api::Visibility,
+    api::{Creating, SlackChannelStatus, Visibility},
     clients::slack::{self as client, api},
     engine::{
         error::{Class, Error, Result},
+        gate::{Operation, StatusEdit, WritePermit},
         informer::{Consistency, ReadOptions},
         plan::{Change, Desired, Found},
-        stage::{Applied, ChangeOf, Ids, Operation, Seen, Stage},
+        stage::{ChangeOf, Ids, ResultOf, Seen, Stage},
     },
     kinds::slack_channel::{
         desired::{self, Configuration},
         workspace::{id_key, name_key},
     },
 };
+use jiff::Timestamp;
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -50,7 +52,7 @@ impl Channel {
         wanted.cloned().unwrap_or_else(|| channel.name.clone())
     }
 
-    async fn create(&self, name: &str, to: &Configuration) -> Result<Applied> {
+    async fn create(&self, name: &str, to: &Configuration) -> Result<String> {
         let ground = &self.ground;
         let (sight, private) = (ground.sight()?, to.visibility == Visibility::Private);
         let made = sight.bot.create(name, private).await;
@@ -62,7 +64,7 @@ impl Channel {
                     is_member: true,
                     ..channel
                 });
-                Ok(Applied::Id(id))
+                Ok(id)
             }
             Err(refusal) if refusal.code == "name_taken" => {
                 let options = ReadOptions {
@@ -94,7 +96,7 @@ impl Channel {
         }
     }
 
-    async fn archive(&self, id: &str) -> Result<Applied> {
+    async fn archive(&self, id: &str) -> Result<()> {
         let ground = &self.ground;
         let archived = ground.sight()?.bot.archive(id).await;
         let archived = ground.note(id, api::ARCHIVE, archived, |channel| {
@@ -115,28 +117,24 @@ impl Channel {
 impl Stage for Channel {
     const NAME: &'static str = "channel";
     /// Slack makes no two of one name, but without its id we would not know ours again.
-    const LEDGER: bool = true;
     type Key = String;
     type Value = Configuration;
     type Id = String;
     type Live = ();
 
-    fn scope(&self) -> &str {
-        &self.ground.scope
+    fn endpoint(&self) -> &str {
+        &self.ground.endpoint
     }
 
     fn desired(&self) -> &Desired<String, Configuration> {
         &self.desired
     }
 
-    fn id_text(id: &String) -> String {
-        id.clone()
-    }
-
     async fn observe(&self, ids: &Ids) -> Result<Seen<Self>> {
         let wanted = self.desired.wanted.keys().next();
-        let made = wanted.filter(|name| ids.is_new(Self::NAME, name));
-        let made = made.and_then(|name| ids.get(Self::NAME, name));
+        let made = wanted.filter(|name| ids.is_new::<Self>(name));
+        let made = made.and_then(|name| ids.get::<Self>(name));
+        let made = made.map(String::as_str);
         let mut sighting = self.ground.look(made).await?;
         let counted = |sighting: &Sighting| {
             let channel = sighting.channel.as_ref();
@@ -150,7 +148,7 @@ impl Stage for Channel {
                 .await?;
             sighting = self.ground.look(made).await?;
         }
-        let mut seen = Seen::<Self>::new();
+        let mut seen = Seen::<Self>::default();
         if let Some(channel) = &sighting.channel {
             let value = Configuration::of(channel);
             // What is to go and cannot be written into any more has gone.
@@ -161,7 +159,7 @@ impl Stage for Channel {
                     owner: sighting.owner.clone(),
                     live: (),
                 };
-                seen.insert(self.key(channel), found);
+                seen.found.insert(self.key(channel), found);
             }
         }
         *self.sighting() = Some(sighting);
@@ -190,7 +188,7 @@ impl Stage for Channel {
     fn objection(&self, change: &ChangeOf<Self>) -> Option<Error> {
         match change {
             Change::Update { key, from, to, .. } => desired::objection(key, from, to),
-            Change::Create { .. } | Change::Delete { .. } | Change::Conflict { .. } => None,
+            Change::Create { .. } | Change::Delete { .. } => None,
         }
     }
 
@@ -199,23 +197,40 @@ impl Stage for Channel {
         self.ground.not_before(self.operation(change).api)
     }
 
+    fn intent(&self, name: &String) -> Option<StatusEdit> {
+        let name = name.clone();
+        Some(StatusEdit::new(move |status: &mut SlackChannelStatus| {
+            status.creating = Some(Creating {
+                channel: name.clone(),
+                since: Timestamp::now().as_second(),
+            });
+        }))
+    }
+
+    fn record(&self, name: &String, id: &String) -> Option<StatusEdit> {
+        let (name, id) = (name.clone(), id.clone());
+        Some(StatusEdit::new(move |status: &mut SlackChannelStatus| {
+            status.channel_id = Some(id.clone());
+            status.channel = Some(name.clone());
+            status.creating = None;
+            // Another channel: nobody has been invited to it yet.
+            status.invited.clear();
+        }))
+    }
+
     fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
         self.ground.operation(match change {
-            Change::Create { .. } | Change::Update { .. } | Change::Conflict { .. } => api::CREATE,
+            Change::Create { .. } | Change::Update { .. } => api::CREATE,
             Change::Delete { .. } => api::ARCHIVE,
         })
     }
 
-    async fn apply(&self, changes: &[ChangeOf<Self>], _: &Ids) -> Vec<Result<Applied>> {
-        let mut outcomes = Vec::with_capacity(changes.len());
-        for change in changes {
-            outcomes.push(match change {
-                Change::Create { key, to } => self.create(key, to).await,
-                Change::Delete { ours, .. } => self.archive(ours.id()).await,
-                // Nobody but a person can do that.
-                Change::Update { .. } | Change::Conflict { .. } => continue,
-            });
+    async fn apply(&self, _: &WritePermit<'_>, change: &ChangeOf<Self>, _: &Ids) -> ResultOf<Self> {
+        match change {
+            Change::Create { key, to } => self.create(key, to).await.map(Some),
+            Change::Delete { ours, .. } => self.archive(ours.id()).await.map(|()| None),
+            // Nobody but a person can do that.
+            Change::Update { .. } => Ok(None),
         }
-        outcomes
     }
 }

@@ -5,8 +5,9 @@ use crate::{
     clients::slack::api,
     engine::{
         error::Result,
+        gate::{Operation, WritePermit},
         plan::{Change, Desired},
-        stage::{Applied, ChangeOf, Ids, Operation, Seen, Stage},
+        stage::{ChangeOf, Ids, ResultOf, Seen, Stage},
     },
     kinds::slack_channel::desired::{Detail, Text},
 };
@@ -32,7 +33,7 @@ impl Details {
         Self { desired, channel }
     }
 
-    async fn set(&self, id: &str, detail: Detail, text: &Text) -> Result<Applied> {
+    async fn set(&self, id: &str, detail: Detail, text: &Text) -> Result<()> {
         let (ground, Text(text)) = (&self.channel.ground, text);
         let bot = &ground.sight()?.bot;
         let set = match detail {
@@ -59,8 +60,8 @@ impl Stage for Details {
     type Id = String;
     type Live = ();
 
-    fn scope(&self) -> &str {
-        &self.channel.ground.scope
+    fn endpoint(&self) -> &str {
+        &self.channel.ground.endpoint
     }
 
     fn desired(&self) -> &Desired<Detail, Text> {
@@ -68,26 +69,29 @@ impl Stage for Details {
     }
 
     async fn observe(&self, ids: &Ids) -> Result<Seen<Self>> {
-        let mut seen = Seen::<Self>::new();
+        let mut seen = Seen::<Self>::default();
         if self.desired.wanted.is_empty() {
             return Ok(seen);
         }
         let sighting = self.channel.look(ids).await?;
-        let id = sighting.ours().map(|channel| channel.id.clone());
-        let id = id.unwrap_or_default();
-        for (detail, wanted) in &self.desired.wanted {
-            let text = match (sighting.ours(), detail) {
-                // It gets its name when it is made, and what is archived is told already.
-                (None, Detail::Name) => wanted,
-                // Nor is anything done to what somebody else has, which is told as well.
-                (None, _) if sighting.is_anothers() => wanted,
+        for detail in self.desired.wanted.keys().copied() {
+            let (channel, text) = match (sighting.ours(), detail) {
+                // It gets its name when it is made; what is archived, or somebody else's, is told already.
+                (None, Detail::Name) => (None, None),
+                (None, _) if sighting.is_anothers() => (None, None),
                 (None, _) => continue,
-                (Some(channel), _) if channel.is_archived => wanted,
-                (Some(channel), Detail::Name) => &Text(channel.name.clone()),
-                (Some(channel), Detail::Topic) => &Text(channel.topic.clone()),
-                (Some(channel), Detail::Purpose) => &Text(channel.purpose.clone()),
+                (Some(channel), _) if channel.is_archived => (None, None),
+                (Some(channel), Detail::Name) => (Some(channel), Some(&channel.name)),
+                (Some(channel), Detail::Topic) => (Some(channel), Some(&channel.topic)),
+                (Some(channel), Detail::Purpose) => (Some(channel), Some(&channel.purpose)),
             };
-            seen.insert(*detail, ours(id.clone(), text.clone()));
+            match channel.zip(text) {
+                Some((channel, text)) => {
+                    let found = ours(channel.id.clone(), Text(text.clone()));
+                    seen.found.insert(detail, found);
+                }
+                None => drop(seen.unknown.insert(detail)),
+            }
         }
         Ok(seen)
     }
@@ -108,18 +112,17 @@ impl Stage for Details {
         self.channel.ground.operation(method(*change.key()))
     }
 
-    async fn apply(&self, changes: &[ChangeOf<Self>], ids: &Ids) -> Vec<Result<Applied>> {
-        let mut outcomes = Vec::with_capacity(changes.len());
-        for change in changes {
-            outcomes.push(match change {
-                Change::Create { key, to } => match self.channel.id(ids) {
-                    Ok(id) => self.set(id, *key, to).await,
-                    Err(error) => Err(error),
-                },
-                Change::Update { key, ours, to, .. } => self.set(ours.id(), *key, to).await,
-                Change::Delete { .. } | Change::Conflict { .. } => continue,
-            });
+    async fn apply(
+        &self,
+        _: &WritePermit<'_>,
+        change: &ChangeOf<Self>,
+        ids: &Ids,
+    ) -> ResultOf<Self> {
+        match change {
+            Change::Create { key, to } => self.set(self.channel.id(ids)?, *key, to).await?,
+            Change::Update { key, ours, to, .. } => self.set(ours.id(), *key, to).await?,
+            Change::Delete { .. } => {}
         }
-        outcomes
+        Ok(None)
     }
 }

@@ -8,8 +8,9 @@ use crate::{
     },
     engine::{
         error::{Class, Error, Result},
+        gate::{Operation, WritePermit},
         plan::{Change, Desired},
-        stage::{Applied, ChangeOf, Ids, Operation, Seen, Stage},
+        stage::{ChangeOf, Ids, ResultOf, Seen, Stage},
     },
     kinds::slack_channel::desired::Posting,
 };
@@ -77,7 +78,7 @@ impl Stage for IncomingWebhook {
     type Id = ();
     type Live = ();
 
-    fn scope(&self) -> &str {
+    fn endpoint(&self) -> &str {
         "slack webhooks"
     }
 
@@ -88,14 +89,16 @@ impl Stage for IncomingWebhook {
     async fn observe(&self, _: &Ids) -> Result<Seen<Self>> {
         let (Some((key, url)), Some(name)) = (&self.webhook, self.desired.wanted.keys().next())
         else {
-            return Ok(Seen::<Self>::new());
+            return Ok(Seen::<Self>::default());
         };
-        let posting = if self.is_known {
-            Posting(Ok(()))
-        } else {
-            self.ask(key, url).await?
-        };
-        Ok([(name.clone(), ours((), posting))].into())
+        if self.is_known {
+            return Ok(Seen::<Self> {
+                unknown: [name.clone()].into(),
+                ..Seen::<Self>::default()
+            });
+        }
+        let posting = self.ask(key, url).await?;
+        Ok([(name.clone(), ours((), posting))].into_iter().collect())
     }
 
     /// Nobody but a person makes a webhook.
@@ -114,8 +117,7 @@ impl Stage for IncomingWebhook {
         self.ground.operation(api::WEBHOOK)
     }
 
-    async fn apply(&self, changes: &[ChangeOf<Self>], _: &Ids) -> Vec<Result<Applied>> {
-        let refused = |_| Err(Error::failing("a webhook is made by people"));
-        changes.iter().map(refused).collect()
+    async fn apply(&self, _: &WritePermit<'_>, _: &ChangeOf<Self>, _: &Ids) -> ResultOf<Self> {
+        Err(Error::failing("a webhook is made by people"))
     }
 }

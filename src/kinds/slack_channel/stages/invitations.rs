@@ -5,8 +5,9 @@ use crate::{
     clients::slack::{self as client, api},
     engine::{
         error::{Class, Error, Result},
+        gate::{Operation, WritePermit},
         plan::Desired,
-        stage::{Applied, ChangeOf, Ids, Operation, Seen, Stage},
+        stage::{ChangeOf, Ids, ResultOf, Seen, Stage},
     },
     kinds::slack_channel::{
         desired::{Claim, Invited},
@@ -72,7 +73,7 @@ impl Invitations {
             .collect()
     }
 
-    async fn invite(&self, entry: &str, ids: &Ids) -> Result<Applied> {
+    async fn invite(&self, entry: &str, ids: &Ids) -> Result<()> {
         let (id, ground) = (self.channel.id(ids)?, &self.channel.ground);
         let Sight { bot, pauses, .. } = ground.sight()?;
         let user = if entry.contains('@') {
@@ -95,7 +96,7 @@ impl Invitations {
             ..error
         })?;
         self.ledger().now.insert(entry.to_owned());
-        Ok(Applied::ReconcileResult)
+        Ok(())
     }
 }
 
@@ -107,8 +108,8 @@ impl Stage for Invitations {
     type Id = ();
     type Live = ();
 
-    fn scope(&self) -> &str {
-        &self.channel.ground.scope
+    fn endpoint(&self) -> &str {
+        &self.channel.ground.endpoint
     }
 
     fn desired(&self) -> &Desired<String, Invited> {
@@ -117,17 +118,19 @@ impl Stage for Invitations {
 
     async fn observe(&self, ids: &Ids) -> Result<Seen<Self>> {
         if self.desired.wanted.is_empty() {
-            return Ok(Seen::<Self>::new());
+            return Ok(Seen::<Self>::default());
         }
         let sighting = self.channel.look(ids).await?;
-        let is_new = ids.is_new(Channel::NAME, &self.channel.name);
+        let is_new = ids.is_new::<Channel>(&self.channel.name);
         if is_new || sighting.ours().is_some_and(|it| self.is_another(it)) {
             self.ledger().before.clear();
         }
         if sighting.is_anothers() {
             // Nobody is invited to what somebody else has, which is told already.
-            let wanted = self.desired.wanted.keys().cloned();
-            return Ok(wanted.map(|entry| (entry, ours((), Invited))).collect());
+            return Ok(Seen::<Self> {
+                unknown: self.desired.wanted.keys().cloned().collect(),
+                ..Seen::<Self>::default()
+            });
         }
         let invited = self.invited().into_iter();
         Ok(invited.map(|entry| (entry, ours((), Invited))).collect())
@@ -148,11 +151,12 @@ impl Stage for Invitations {
         self.channel.ground.operation(api::INVITE)
     }
 
-    async fn apply(&self, changes: &[ChangeOf<Self>], ids: &Ids) -> Vec<Result<Applied>> {
-        let mut outcomes = Vec::with_capacity(changes.len());
-        for change in changes {
-            outcomes.push(self.invite(change.key(), ids).await);
-        }
-        outcomes
+    async fn apply(
+        &self,
+        _: &WritePermit<'_>,
+        change: &ChangeOf<Self>,
+        ids: &Ids,
+    ) -> ResultOf<Self> {
+        self.invite(change.key(), ids).await.map(|()| None)
     }
 }

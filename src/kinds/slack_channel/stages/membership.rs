@@ -5,8 +5,9 @@ use crate::{
     clients::slack::api,
     engine::{
         error::Result,
+        gate::{Operation, WritePermit},
         plan::{Change, Desired},
-        stage::{Applied, ChangeOf, Ids, Operation, Seen, Stage},
+        stage::{ChangeOf, Ids, ResultOf, Seen, Stage},
     },
     kinds::slack_channel::desired::Membership,
 };
@@ -32,7 +33,7 @@ impl Member {
         }
     }
 
-    async fn join(&self, id: &str) -> Result<Applied> {
+    async fn join(&self, id: &str) -> Result<()> {
         let ground = &self.channel.ground;
         let joined = ground.sight()?.bot.join(id).await;
         ground.note(id, api::JOIN, joined, |channel| channel.is_member = true)
@@ -47,8 +48,8 @@ impl Stage for Member {
     type Id = String;
     type Live = ();
 
-    fn scope(&self) -> &str {
-        &self.channel.ground.scope
+    fn endpoint(&self) -> &str {
+        &self.channel.ground.endpoint
     }
 
     fn desired(&self) -> &Desired<String, Membership> {
@@ -58,11 +59,16 @@ impl Stage for Member {
     async fn observe(&self, ids: &Ids) -> Result<Seen<Self>> {
         let sighting = self.channel.look(ids).await?;
         let channel = sighting.ours().filter(|channel| !channel.is_archived);
-        let id = channel.map(|channel| channel.id.clone());
-        // Who makes a channel is in it.
-        let membership = Membership(channel.is_none_or(|channel| channel.is_member));
-        let found = ours(id.unwrap_or_default(), membership);
-        Ok([(BOT.to_owned(), found)].into())
+        let mut seen = Seen::<Self>::default();
+        match channel {
+            Some(channel) => {
+                let found = ours(channel.id.clone(), Membership(channel.is_member));
+                seen.found.insert(BOT.to_owned(), found);
+            }
+            // Who makes a channel is in it.
+            None => drop(seen.unknown.insert(BOT.to_owned())),
+        }
+        Ok(seen)
     }
 
     fn ready(&self, change: &ChangeOf<Self>, _: &Ids) -> Result<()> {
@@ -75,13 +81,10 @@ impl Stage for Member {
         self.channel.ground.operation(api::JOIN)
     }
 
-    async fn apply(&self, changes: &[ChangeOf<Self>], _: &Ids) -> Vec<Result<Applied>> {
-        let mut outcomes = Vec::with_capacity(changes.len());
-        for change in changes {
-            if let Change::Update { ours, .. } = change {
-                outcomes.push(self.join(ours.id()).await);
-            }
+    async fn apply(&self, _: &WritePermit<'_>, change: &ChangeOf<Self>, _: &Ids) -> ResultOf<Self> {
+        if let Change::Update { ours, .. } = change {
+            self.join(ours.id()).await?;
         }
-        outcomes
+        Ok(None)
     }
 }

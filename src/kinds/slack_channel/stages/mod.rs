@@ -21,9 +21,10 @@ use crate::{
     clients::slack::{self as client, Refusal, add_scopes, missing_scopes},
     engine::{
         error::{Class, Error, On, Result},
+        gate::Operation,
         informer::{ReadOptions, Snapshot},
         plan::{Found, Owner},
-        stage::{Applied, Ids, Operation, Stage as _},
+        stage::Ids,
     },
 };
 use std::sync::Arc;
@@ -44,7 +45,7 @@ pub struct Ground {
     pub posts: bool,
     /// Why the token could not be read.
     unread: Option<Error>,
-    scope: String,
+    endpoint: String,
 }
 
 /// What is seen of the object's channel.
@@ -82,7 +83,7 @@ impl Ground {
     ) -> Self {
         Self {
             unread,
-            scope: format!("slack {}", watch.key),
+            endpoint: format!("slack {}", watch.key),
             watch,
             options,
             claim,
@@ -277,7 +278,7 @@ impl Ground {
 
     fn operation<'a>(&'a self, api: &'static str) -> Operation<'a> {
         Operation {
-            scope: &self.scope,
+            endpoint: &self.endpoint,
             account: &self.watch.key,
             region: "",
             identity: &self.identity,
@@ -309,7 +310,7 @@ impl Ground {
         api: &'static str,
         outcome: Result<T, Refusal>,
         now: impl FnOnce(&mut client::Channel),
-    ) -> Result<Applied> {
+    ) -> Result<()> {
         let Sight {
             channels, pauses, ..
         } = self.sight()?;
@@ -320,11 +321,11 @@ impl Ground {
                 let mut channel = (*known).clone();
                 now(&mut channel);
                 self.wrote(channel);
-                Ok(Applied::ReconcileResult)
+                Ok(())
             }
             (Ok(_), None) => {
                 channels.doubt(&key);
-                Ok(Applied::ReconcileResult)
+                Ok(())
             }
             (Err(refusal), known) => {
                 // What is refused was not as we thought.
@@ -369,12 +370,13 @@ pub struct Declared {
 impl Declared {
     /// The workspace and the channel there, which may have been made in this run.
     async fn look(&self, ids: &Ids) -> Result<Sighting> {
-        self.ground.look(ids.get(Channel::NAME, &self.name)).await
+        let made = ids.get::<Channel>(&self.name);
+        self.ground.look(made.map(String::as_str)).await
     }
 
     /// Slack's id of it, where nothing can be done without one.
     fn id<'a>(&self, ids: &'a Ids) -> Result<&'a str> {
-        ids.need(Channel::NAME, &self.name)
+        ids.need::<Channel>(&self.name).map(String::as_str)
     }
 
     /// Whether it is there and, as far as that is known, the bot in it.

@@ -502,7 +502,8 @@ fn desired<K, V>(adoption: AdoptionPolicy) -> Desired<K, V> {
     Desired {
         wanted: BTreeMap::new(),
         held: BTreeMap::new(),
-        adoption,
+        adoption: adoption.into(),
+        ..Desired::default()
     }
 }
 
@@ -684,7 +685,7 @@ mod tests {
         api::Severity,
         engine::{
             error::{Class, On},
-            plan::{Change, Found, Step, diff},
+            plan::{Change, Found, Observed, Step, diff},
         },
     };
 
@@ -1055,7 +1056,7 @@ mod tests {
                 wanted: [(key.clone(), wanted.targets.wanted[key].clone())].into(),
                 ..Desired::default()
             };
-            let changes = diff::<_, _, (), ()>(&desired, &BTreeMap::new());
+            let changes = diff::<_, _, (), ()>(&desired, &Observed::default()).changes;
             Step::of("rule target", &changes[0]).to_string()
         };
         let key = TargetKey {
@@ -1088,7 +1089,7 @@ mod tests {
             wanted: [(name.clone(), to)].into(),
             ..Desired::default()
         };
-        let changes = diff(&desired, &[(name.clone(), found)].into());
+        let changes = diff(&desired, &[(name.clone(), found)].into_iter().collect()).changes;
         assert!(matches!(changes[..], [Change::Update { .. }]));
         assert_eq!(
             Step::of("rule", &changes[0]).to_string(),

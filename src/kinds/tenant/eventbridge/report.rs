@@ -1,14 +1,14 @@
 //! What status says of the way into Slack, and whether alarms get there. Pure.
 
 use super::{
-    desired::{BOT_HEADER, CHANNEL, ENABLED, HEADER, ObservedConnection, PathKey, Wanted},
+    desired::{ENABLED, ObservedConnection, PathKey, Wanted},
     stages::{Connections, Destinations, Ledger, RuleTargets, Rules},
 };
 use crate::{
-    api::{SlackVia, TenantObservabilityStatus},
+    api::TenantObservabilityStatus,
     engine::{
         error::{Class, Error, On},
-        plan::{Desired, Owner, Step, Verb},
+        plan::{Desired, Owner},
         stage::{Failure, Seen, Stage as _},
     },
 };
@@ -77,29 +77,6 @@ pub enum Way {
     Unasked,
     /// What is in the way, a reason and a text each; nothing where they do.
     Known(Vec<(&'static str, String)>),
-}
-
-/// Notes in status that a connection is about to be made, and so the whole way.
-pub fn intend(status: &mut TenantObservabilityStatus, step: &Step) {
-    let field = |name: &str| {
-        let mut fields = step.fields.iter();
-        let found = fields.find(|field| field.name == name);
-        found.map(|field| field.to.as_str()).unwrap_or_default()
-    };
-    if step.verb != Verb::Create {
-        return;
-    }
-    let path = PathKey {
-        channel: field(CHANNEL).to_owned(),
-        via: match field(HEADER) {
-            BOT_HEADER => SlackVia::BotToken,
-            _ => SlackVia::Webhook,
-        },
-    };
-    let paths = &mut status.slack_paths;
-    // What a connection that is gone was given went with it.
-    paths.retain(|known| PathKey::from(known) != path);
-    paths.push(path.entry(None));
 }
 
 impl View<'_> {
@@ -406,10 +383,12 @@ mod tests {
             wanted,
             paths: [(path.clone(), hook.clone())].into(),
             ledger: [(hook, Some("hmac:1".into()))].into(),
-            connections: [(path.clone(), found(connection, live(AUTHORIZED)))].into(),
-            destinations: [(path, found(destination, true))].into(),
-            rules: [(name, found(rule, ()))].into(),
-            targets: [(key, found(target, ()))].into(),
+            connections: [(path.clone(), found(connection, live(AUTHORIZED)))]
+                .into_iter()
+                .collect(),
+            destinations: [(path, found(destination, true))].into_iter().collect(),
+            rules: [(name, found(rule, ()))].into_iter().collect(),
+            targets: [(key, found(target, ()))].into_iter().collect(),
         }
     }
 

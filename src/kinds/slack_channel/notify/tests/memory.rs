@@ -8,8 +8,8 @@ use crate::{
     },
     engine::{
         error::{Class, Error, Result},
+        gate::{Gate, Operation, StatusEdit},
         plan::Step,
-        stage::{Applied, Gate, Operation},
     },
     kinds::slack_channel::notify::{Ledger, Notifier, Posting, Way},
 };
@@ -170,7 +170,7 @@ impl Way for Memory {
 
     fn operation<'a>(&'a self, edits: bool, channel: &'a str) -> Operation<'a> {
         Operation {
-            scope: "slack",
+            endpoint: "slack",
             account: "key",
             region: channel,
             identity: "a test",
@@ -257,20 +257,18 @@ impl Gate for Memory {
         })
     }
 
-    fn intend<'a>(&'a self, _: &'a Step) -> BoxFuture<'a, Result<()>> {
+    fn intend<'a>(&'a self, _: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
         unreachable!("the ledger does that")
     }
 
-    fn record<'a>(&'a self, _: &'a Step, _: &'a str) -> BoxFuture<'a, ()> {
+    fn record<'a>(&'a self, _: &'a Step, _: &'a StatusEdit) -> BoxFuture<'a, ()> {
         unreachable!("the ledger does that")
     }
 
     fn answered(&self, _: Operation<'_>, _: bool) {}
 
-    fn leave(&self, operation: Operation<'_>, step: &Step, outcome: &Result<Applied>) {
-        let outcome = outcome
-            .as_ref()
-            .map_or_else(|error| error.class.label(), |_| "ok");
+    fn leave(&self, operation: Operation<'_>, step: &Step, outcome: Result<(), &Error>) {
+        let outcome = outcome.map_or_else(|error| error.class.label(), |_| "ok");
         let line = format!("leave {} {}: {outcome}", operation.api, step.key);
         self.place().record.push(line);
     }
@@ -288,17 +286,17 @@ impl Gate for Everything {
         Box::pin(async { Ok(()) })
     }
 
-    fn intend<'a>(&'a self, _: &'a Step) -> BoxFuture<'a, Result<()>> {
+    fn intend<'a>(&'a self, _: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
         Box::pin(async { Ok(()) })
     }
 
-    fn record<'a>(&'a self, _: &'a Step, _: &'a str) -> BoxFuture<'a, ()> {
+    fn record<'a>(&'a self, _: &'a Step, _: &'a StatusEdit) -> BoxFuture<'a, ()> {
         Box::pin(async {})
     }
 
     fn answered(&self, _: Operation<'_>, _: bool) {}
 
-    fn leave(&self, _: Operation<'_>, _: &Step, _: &Result<Applied>) {}
+    fn leave(&self, _: Operation<'_>, _: &Step, _: Result<(), &Error>) {}
 
     fn refused(&self, _: &str, step: &Step) -> Option<Error> {
         let refused = step.key.contains("refused");

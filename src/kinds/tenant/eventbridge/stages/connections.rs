@@ -1,17 +1,21 @@
 //! Connections: what EventBridge says to Slack of who it is.
 
-use super::{Ground, redacted};
+use super::{Ground, deleted, redacted, refused};
 use crate::{
-    api::SlackVia,
+    api::{SlackVia, TenantObservabilityStatus},
+    clients::aws::Writer,
     engine::{
         error::{Error, Result},
+        gate::{Operation, StatusEdit, WritePermit},
         informer::Snapshot,
-        plan::{Change, Desired, Found, Owner, Verb},
-        stage::{Applied, ChangeOf, Ids, Operation, Seen, Stage},
+        plan::{Change, Desired, Found, Owner},
+        stage::{ChangeOf, Ids, ResultOf, Seen, Stage},
     },
     kinds::tenant::eventbridge::{
         connection_state,
-        desired::{AUTHORIZED, BOT_HEADER, Connection, ObservedConnection, ObservedPath, owner},
+        desired::{
+            AUTHORIZED, BOT_HEADER, Connection, ObservedConnection, ObservedPath, PathKey, owner,
+        },
     },
 };
 use aws_sdk_eventbridge::types as sdk;
@@ -54,7 +58,7 @@ impl Connections {
                 *secret = None;
             }
         }
-        let mut seen = Seen::<Self>::new();
+        let mut seen = Seen::<Self>::default();
         for (name, path) in observed {
             let Some(connection) = &path.connection else {
                 continue;
@@ -128,7 +132,7 @@ impl Connections {
         }
     }
 
-    async fn create(&self, name: &str, to: &Connection) -> Result<Applied> {
+    async fn create(&self, writer: &Writer<'_>, name: &str, to: &Connection) -> Result<String> {
         let ground = &self.ground;
         let key = sdk::CreateConnectionApiKeyAuthRequestParameters::builder()
             .api_key_name(&to.header)
@@ -138,15 +142,14 @@ impl Connections {
         let key = sdk::CreateConnectionAuthRequestParameters::builder()
             .api_key_auth_parameters(key)
             .build();
-        let create = ground.eventbridge().create_connection();
+        let create = writer.eventbridge().create_connection();
         let create = create
             .name(name)
             .description(&to.description)
             .authorization_type(sdk::ConnectionAuthorizationType::ApiKey)
             .auth_parameters(key);
         let outcome = create.send().await;
-        let outcome =
-            outcome.map_err(|error| Self::redacted(ground.refused("CreateConnection", &error), to));
+        let outcome = outcome.map_err(|error| Self::redacted(refused(writer, &error), to));
         ground.remember_path(name, outcome.as_ref().map(drop), |now| {
             if let Ok(made) = &outcome {
                 let arn = made.connection_arn.clone().unwrap_or_default();
@@ -155,10 +158,16 @@ impl Connections {
         });
         let made = outcome?;
         self.given(name, to);
-        Ok(Applied::Id(made.connection_arn.unwrap_or_default()))
+        Ok(made.connection_arn.unwrap_or_default())
     }
 
-    async fn update(&self, name: &str, from: &Connection, to: &Connection) -> Result<Applied> {
+    async fn update(
+        &self,
+        writer: &Writer<'_>,
+        name: &str,
+        from: &Connection,
+        to: &Connection,
+    ) -> Result<()> {
         let ground = &self.ground;
         let key = sdk::UpdateConnectionApiKeyAuthRequestParameters::builder()
             .api_key_name(&to.header)
@@ -167,15 +176,14 @@ impl Connections {
         let key = sdk::UpdateConnectionAuthRequestParameters::builder()
             .api_key_auth_parameters(key)
             .build();
-        let update = ground.eventbridge().update_connection();
+        let update = writer.eventbridge().update_connection();
         let update = update
             .name(name)
             .description(&to.description)
             .authorization_type(sdk::ConnectionAuthorizationType::ApiKey)
             .auth_parameters(key);
         let outcome = update.send().await;
-        let outcome =
-            outcome.map_err(|error| Self::redacted(ground.refused("UpdateConnection", &error), to));
+        let outcome = outcome.map_err(|error| Self::redacted(refused(writer, &error), to));
         ground.remember_path(name, outcome.as_ref().map(drop), |now| {
             if let Ok(made) = &outcome {
                 let arn = made.connection_arn.clone().unwrap_or_default();
@@ -187,15 +195,15 @@ impl Connections {
             ground.watch.revived().insert(name.to_owned());
         }
         self.given(name, to);
-        Ok(Applied::ReconcileResult)
+        Ok(())
     }
 
-    async fn delete(&self, name: &str) -> Result<Applied> {
+    async fn delete(&self, writer: &Writer<'_>, name: &str) -> Result<()> {
         let ground = &self.ground;
-        let delete = ground.eventbridge().delete_connection().name(name);
-        let outcome = ground.deleted("DeleteConnection", delete.send().await);
+        let delete = writer.eventbridge().delete_connection().name(name);
+        let outcome = deleted(writer, delete.send().await);
         ground.remember_path(name, outcome.as_ref().copied(), |now| now.connection = None);
-        outcome.map(|()| Applied::ReconcileResult)
+        outcome
     }
 }
 
@@ -208,23 +216,18 @@ fn value(to: &Connection) -> &str {
 impl Stage for Connections {
     const NAME: &'static str = "connection";
     /// The whole way begins with it: without a note in status nobody would look for what was made.
-    const LEDGER: bool = true;
     type Key = String;
     type Value = Connection;
     /// Its ARN.
     type Id = String;
     type Live = ObservedConnection;
 
-    fn scope(&self) -> &str {
-        &self.ground.scope
+    fn endpoint(&self) -> &str {
+        &self.ground.endpoint
     }
 
     fn desired(&self) -> &Desired<String, Connection> {
         &self.desired
-    }
-
-    fn id_text(id: &String) -> String {
-        id.clone()
     }
 
     async fn observe(&self, _: &Ids) -> Result<Seen<Self>> {
@@ -257,29 +260,39 @@ impl Stage for Connections {
         ground.replaced.contains(name) && leads.unwrap_or_default()
     }
 
-    fn was_replaced(&self, name: &String) -> bool {
-        self.ground.replaced.contains(name)
+    fn intent(&self, name: &String) -> Option<StatusEdit> {
+        let path = self.ground.path(name);
+        Some(StatusEdit::new(
+            move |status: &mut TenantObservabilityStatus| {
+                let paths = &mut status.slack_paths;
+                // What a connection that is gone was given went with it.
+                paths.retain(|known| PathKey::from(known) != path);
+                paths.push(path.clone().entry(None));
+            },
+        ))
     }
 
     fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
-        let api = match change.verb() {
-            Verb::Create => "events:CreateConnection",
-            Verb::Update | Verb::Conflict => "events:UpdateConnection",
-            Verb::Delete => "events:DeleteConnection",
+        let api = match change {
+            Change::Create { .. } => "events:CreateConnection",
+            Change::Update { .. } => "events:UpdateConnection",
+            Change::Delete { .. } => "events:DeleteConnection",
         };
         self.ground.operation(api)
     }
 
-    async fn apply(&self, changes: &[ChangeOf<Self>], _: &Ids) -> Vec<Result<Applied>> {
-        let mut outcomes = Vec::with_capacity(changes.len());
-        for change in changes {
-            outcomes.push(match change {
-                Change::Create { key, to } => self.create(key, to).await,
-                Change::Update { key, from, to, .. } => self.update(key, from, to).await,
-                Change::Delete { key, .. } => self.delete(key).await,
-                Change::Conflict { .. } => continue,
-            });
+    async fn apply(
+        &self,
+        permit: &WritePermit<'_>,
+        change: &ChangeOf<Self>,
+        _: &Ids,
+    ) -> ResultOf<Self> {
+        let writer = &self.ground.writer(permit);
+        match change {
+            Change::Create { key, to } => return self.create(writer, key, to).await.map(Some),
+            Change::Update { key, from, to, .. } => self.update(writer, key, from, to).await?,
+            Change::Delete { key, .. } => self.delete(writer, key).await?,
         }
-        outcomes
+        Ok(None)
     }
 }

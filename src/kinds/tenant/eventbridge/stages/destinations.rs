@@ -1,14 +1,15 @@
 //! API destinations: where EventBridge posts.
 
-use super::{Connections, Ground, redacted};
+use super::{Connections, Ground, deleted, redacted, refused};
 use crate::{
     api::SlackVia,
-    clients::secret::Secret,
+    clients::{aws::Writer, secret::Secret},
     engine::{
         error::{Error, Result},
+        gate::{Operation, WritePermit},
         informer::Snapshot,
-        plan::{Change, Desired, Found, Owner, Verb},
-        stage::{Applied, ChangeOf, Ids, Operation, Seen, Stage},
+        plan::{Change, Desired, Found, Owner},
+        stage::{ChangeOf, Ids, ResultOf, Seen, Stage},
     },
     kinds::tenant::eventbridge::{
         desired::{ApiDestination, ObservedDestination, ObservedPath, owner, shown},
@@ -30,7 +31,7 @@ impl Destinations {
     fn found(&self, observed: &Snapshot<ObservedPath>, ids: &Ids) -> Seen<Self> {
         let ground = &self.ground;
         let mut ledger = ground.ledger();
-        let mut seen = Seen::<Self>::new();
+        let mut seen = Seen::<Self>::default();
         for (name, path) in observed {
             let Some(destination) = &path.destination else {
                 continue;
@@ -44,7 +45,7 @@ impl Destinations {
                     *secret = Some(endpoint.clone()).filter(|text| text.starts_with("hmac:"));
                 }
             }
-            let ours = ids.get(Connections::NAME, name) == Some(destination.connection.as_str());
+            let ours = ids.get::<Connections>(name) == Some(&destination.connection);
             let value = ApiDestination {
                 channel: key.channel,
                 endpoint,
@@ -96,10 +97,16 @@ impl Destinations {
         }
     }
 
-    async fn create(&self, name: &str, to: &ApiDestination, ids: &Ids) -> Result<Applied> {
+    async fn create(
+        &self,
+        writer: &Writer<'_>,
+        name: &str,
+        to: &ApiDestination,
+        ids: &Ids,
+    ) -> Result<String> {
         let ground = &self.ground;
-        let connection = ids.need(Connections::NAME, name)?;
-        let create = ground.eventbridge().create_api_destination();
+        let connection = ids.need::<Connections>(&name.to_owned())?;
+        let create = writer.eventbridge().create_api_destination();
         let create = create
             .name(name)
             .description(&to.description)
@@ -108,8 +115,7 @@ impl Destinations {
             .http_method(sdk::ApiDestinationHttpMethod::from(to.method.as_str()))
             .invocation_rate_limit_per_second(to.per_second);
         let outcome = create.send().await;
-        let outcome = outcome
-            .map_err(|error| Self::redacted(ground.refused("CreateApiDestination", &error), to));
+        let outcome = outcome.map_err(|error| Self::redacted(refused(writer, &error), to));
         ground.remember_path(name, outcome.as_ref().map(drop), |now| {
             if let Ok(made) = &outcome {
                 let arn = made.api_destination_arn.clone().unwrap_or_default();
@@ -117,15 +123,19 @@ impl Destinations {
                 now.destination = Some(Self::destination(to, arn, connection, state));
             }
         });
-        Ok(Applied::Id(
-            outcome?.api_destination_arn.unwrap_or_default(),
-        ))
+        Ok(outcome?.api_destination_arn.unwrap_or_default())
     }
 
-    async fn update(&self, name: &str, to: &ApiDestination, ids: &Ids) -> Result<Applied> {
+    async fn update(
+        &self,
+        writer: &Writer<'_>,
+        name: &str,
+        to: &ApiDestination,
+        ids: &Ids,
+    ) -> Result<()> {
         let ground = &self.ground;
-        let connection = ids.need(Connections::NAME, name)?;
-        let update = ground.eventbridge().update_api_destination();
+        let connection = ids.need::<Connections>(&name.to_owned())?;
+        let update = writer.eventbridge().update_api_destination();
         let update = update
             .name(name)
             .description(&to.description)
@@ -134,8 +144,7 @@ impl Destinations {
             .http_method(sdk::ApiDestinationHttpMethod::from(to.method.as_str()))
             .invocation_rate_limit_per_second(to.per_second);
         let outcome = update.send().await;
-        let outcome = outcome
-            .map_err(|error| Self::redacted(ground.refused("UpdateApiDestination", &error), to));
+        let outcome = outcome.map_err(|error| Self::redacted(refused(writer, &error), to));
         ground.remember_path(name, outcome.as_ref().map(drop), |now| {
             if let Ok(made) = &outcome {
                 let arn = made.api_destination_arn.clone().unwrap_or_default();
@@ -143,17 +152,17 @@ impl Destinations {
                 now.destination = Some(Self::destination(to, arn, connection, state));
             }
         });
-        outcome.map(|_| Applied::ReconcileResult)
+        outcome.map(drop)
     }
 
-    async fn delete(&self, name: &str) -> Result<Applied> {
+    async fn delete(&self, writer: &Writer<'_>, name: &str) -> Result<()> {
         let ground = &self.ground;
-        let delete = ground.eventbridge().delete_api_destination().name(name);
-        let outcome = ground.deleted("DeleteApiDestination", delete.send().await);
+        let delete = writer.eventbridge().delete_api_destination().name(name);
+        let outcome = deleted(writer, delete.send().await);
         ground.remember_path(name, outcome.as_ref().copied(), |now| {
             now.destination = None
         });
-        outcome.map(|()| Applied::ReconcileResult)
+        outcome
     }
 }
 
@@ -173,16 +182,12 @@ impl Stage for Destinations {
     /// Whether its connection lets it be called.
     type Live = bool;
 
-    fn scope(&self) -> &str {
-        &self.ground.scope
+    fn endpoint(&self) -> &str {
+        &self.ground.endpoint
     }
 
     fn desired(&self) -> &Desired<String, ApiDestination> {
         &self.desired
-    }
-
-    fn id_text(id: &String) -> String {
-        id.clone()
     }
 
     async fn observe(&self, ids: &Ids) -> Result<Seen<Self>> {
@@ -191,7 +196,7 @@ impl Stage for Destinations {
 
     async fn confirm(&self, keys: &BTreeSet<String>, ids: &Ids) -> Result<Option<Seen<Self>>> {
         // One whose connection this run has made was looked for when that was made.
-        if keys.iter().all(|name| ids.is_new(Connections::NAME, name)) {
+        if keys.iter().all(|name| ids.is_new::<Connections>(name)) {
             return Ok(None);
         }
         let observed = self
@@ -202,9 +207,11 @@ impl Stage for Destinations {
     }
 
     fn ready(&self, change: &ChangeOf<Self>, ids: &Ids) -> Result<()> {
-        match change.verb() {
-            Verb::Create | Verb::Update => ids.need(Connections::NAME, change.key()).map(drop),
-            Verb::Delete | Verb::Conflict => Ok(()),
+        match change {
+            Change::Create { .. } | Change::Update { .. } => {
+                ids.need::<Connections>(change.key()).map(drop)
+            }
+            Change::Delete { .. } => Ok(()),
         }
     }
 
@@ -213,29 +220,27 @@ impl Stage for Destinations {
         self.ground.drains(name)
     }
 
-    fn was_replaced(&self, name: &String) -> bool {
-        self.ground.replaced.contains(name)
-    }
-
     fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
-        let api = match change.verb() {
-            Verb::Create => "events:CreateApiDestination",
-            Verb::Update | Verb::Conflict => "events:UpdateApiDestination",
-            Verb::Delete => "events:DeleteApiDestination",
+        let api = match change {
+            Change::Create { .. } => "events:CreateApiDestination",
+            Change::Update { .. } => "events:UpdateApiDestination",
+            Change::Delete { .. } => "events:DeleteApiDestination",
         };
         self.ground.operation(api)
     }
 
-    async fn apply(&self, changes: &[ChangeOf<Self>], ids: &Ids) -> Vec<Result<Applied>> {
-        let mut outcomes = Vec::with_capacity(changes.len());
-        for change in changes {
-            outcomes.push(match change {
-                Change::Create { key, to } => self.create(key, to, ids).await,
-                Change::Update { key, to, .. } => self.update(key, to, ids).await,
-                Change::Delete { key, .. } => self.delete(key).await,
-                Change::Conflict { .. } => continue,
-            });
+    async fn apply(
+        &self,
+        permit: &WritePermit<'_>,
+        change: &ChangeOf<Self>,
+        ids: &Ids,
+    ) -> ResultOf<Self> {
+        let writer = &self.ground.writer(permit);
+        match change {
+            Change::Create { key, to } => return self.create(writer, key, to, ids).await.map(Some),
+            Change::Update { key, to, .. } => self.update(writer, key, to, ids).await?,
+            Change::Delete { key, .. } => self.delete(writer, key).await?,
         }
-        outcomes
+        Ok(None)
     }
 }

@@ -14,18 +14,18 @@ use super::desired::{MAX_AGE, ObservedPath, PathKey, Wanted, concerns, path_name
 use crate::{
     api::{TenantObservability, TenantObservabilityStatus},
     clients::{
-        aws::{Call, classify, reading::is_missing},
+        aws::{Writer, reading::is_missing},
         secret::redact,
     },
     engine::{
         error::{Error, Result},
+        gate::{Operation, WritePermit},
         informer::{Informer, ReadOptions, Snapshot, Source},
-        stage::{Operation, Seen},
+        stage::Seen,
     },
     kinds::{installation::Installation, mark::Mark, names, tenant::scope::TenantScope},
 };
 use aws_sdk_eventbridge::{
-    Client,
     config::http::HttpResponse,
     error::{ProvideErrorMetadata, SdkError},
 };
@@ -56,7 +56,7 @@ pub struct Ground {
     prefix: BTreeSet<String>,
     /// Whether anything is wanted there, or may have been made. Otherwise nothing is read.
     active: bool,
-    scope: String,
+    endpoint: String,
     installation: Installation,
     /// The ways by the names of their connections, whether they are wanted, were, or might have been.
     paths: Arc<BTreeMap<String, PathKey>>,
@@ -91,7 +91,7 @@ impl Ground {
             .map(|(name, _)| name.clone())
             .collect();
         Self {
-            scope: watch.account.identity.scope("events"),
+            endpoint: watch.account.identity.scope("events"),
             watch,
             options,
             mark: installation.mark(tenant),
@@ -153,17 +153,13 @@ impl Ground {
         left.min()
     }
 
-    fn eventbridge(&self) -> Client {
-        self.watch.account.eventbridge()
-    }
-
-    fn call(&self, operation: &'static str) -> Call<'_> {
-        self.watch.account.write("events", operation)
+    fn writer(&self, permit: &WritePermit<'_>) -> Writer<'_> {
+        self.watch.account.writer(permit)
     }
 
     /// The call that makes a change, as the gate sees it.
     fn operation(&self, api: &'static str) -> Operation<'_> {
-        self.watch.account.operation(&self.scope, api)
+        self.watch.account.operation(&self.endpoint, api)
     }
 
     /// What there is of the tenant's.
@@ -185,35 +181,6 @@ impl Ground {
         }
         outside.confirm(names, &self.options).await.map(Some)
     }
-
-    /// What a call's failure means. Where something is there, or is not, though it was seen otherwise, the next
-    /// look compares it.
-    fn refused<E>(&self, operation: &'static str, error: &SdkError<E, HttpResponse>) -> Error
-    where
-        E: ProvideErrorMetadata + StdError + 'static,
-    {
-        let refusal = classify(&self.call(operation), error);
-        if is_missing(error) || is_there(error) {
-            return Error::failing(refusal.message);
-        }
-        refusal
-    }
-
-    /// What became of a deletion: what is not there is deleted.
-    fn deleted<T, E>(
-        &self,
-        operation: &'static str,
-        outcome: Result<T, SdkError<E, HttpResponse>>,
-    ) -> Result<()>
-    where
-        E: ProvideErrorMetadata + StdError + 'static,
-    {
-        match outcome {
-            Err(error) if !is_missing(&error) => Err(classify(&self.call(operation), &error)),
-            _ => Ok(()),
-        }
-    }
-
     /// What a write to a connection or an API destination leaves behind, as far as it is known.
     fn remember_path(
         &self,
@@ -229,6 +196,29 @@ impl Ground {
             let there = now.connection.is_some() || now.destination.is_some();
             there.then_some(now)
         });
+    }
+}
+
+/// What a refusal means. What is missing, or there after all, is known better by the next look.
+fn refused<E>(writer: &Writer<'_>, error: &SdkError<E, HttpResponse>) -> Error
+where
+    E: ProvideErrorMetadata + StdError + 'static,
+{
+    let refusal = writer.refusal(error);
+    if is_missing(error) || is_there(error) {
+        return Error::failing(refusal.message);
+    }
+    refusal
+}
+
+/// What came of a deletion; what is gone already is deleted.
+fn deleted<T, E>(writer: &Writer<'_>, outcome: Result<T, SdkError<E, HttpResponse>>) -> Result<()>
+where
+    E: ProvideErrorMetadata + StdError + 'static,
+{
+    match outcome {
+        Err(error) if !is_missing(&error) => Err(writer.refusal(&error)),
+        _ => Ok(()),
     }
 }
 

@@ -1,13 +1,14 @@
 //! Rules: which events go to Slack.
 
-use super::{Destinations, Ground, remember};
+use super::{Destinations, Ground, deleted, remember};
 use crate::{
-    clients::aws::classify,
+    clients::aws::Writer,
     engine::{
         error::{Error, Result},
+        gate::{Operation, WritePermit},
         informer::Snapshot,
         plan::{Change, Desired, Found, Owner, Verb},
-        stage::{Applied, ChangeOf, Ids, Operation, Seen, Stage},
+        stage::{ChangeOf, Ids, ResultOf, Seen, Stage},
     },
     kinds::{
         mark::TAG,
@@ -45,9 +46,9 @@ impl Rules {
     }
 
     /// PutRule takes what is not said as taken back, and tags only where it makes a rule.
-    async fn put(&self, name: &str, to: &Rule, is_new: bool) -> Result<()> {
+    async fn put(&self, writer: &Writer<'_>, name: &str, to: &Rule, is_new: bool) -> Result<()> {
         let ground = &self.ground;
-        let put = ground.eventbridge().put_rule();
+        let put = writer.eventbridge().put_rule();
         let put = put
             .name(name)
             .event_pattern(to.pattern.to_string())
@@ -63,7 +64,7 @@ impl Rules {
             put
         };
         let outcome = put.send().await.map(drop);
-        let outcome = outcome.map_err(|error| classify(&ground.call("PutRule"), &error));
+        let outcome = outcome.map_err(|error| writer.refusal(&error));
         let known = ground.watch.rules.known(name).remove(name);
         let targets = match (&known, is_new) {
             (_, true) => Some(BTreeMap::new()),
@@ -85,10 +86,10 @@ impl Rules {
         outcome
     }
 
-    async fn delete(&self, name: &str) -> Result<()> {
+    async fn delete(&self, writer: &Writer<'_>, name: &str) -> Result<()> {
         let ground = &self.ground;
-        let delete = ground.eventbridge().delete_rule().name(name);
-        let outcome = ground.deleted("DeleteRule", delete.send().await);
+        let delete = writer.eventbridge().delete_rule().name(name);
+        let outcome = deleted(writer, delete.send().await);
         remember(&ground.watch.rules, name, outcome.as_ref().copied(), || {
             None
         });
@@ -104,8 +105,8 @@ impl Stage for Rules {
     type Id = ();
     type Live = ();
 
-    fn scope(&self) -> &str {
-        &self.ground.scope
+    fn endpoint(&self) -> &str {
+        &self.ground.endpoint
     }
 
     fn desired(&self) -> &Desired<String, Rule> {
@@ -129,44 +130,34 @@ impl Stage for Rules {
         if change.verb() != Verb::Create {
             return Ok(());
         }
-        let mut feeds = self.feeds.get(change.key()).into_iter().flatten();
-        let first = feeds.next();
-        let mut all = first.into_iter().chain(feeds);
-        if all.any(|name| ids.get(Destinations::NAME, name).is_some()) {
-            return Ok(());
+        let feeds = self.feeds.get(change.key());
+        let there = |name: &String| ids.get::<Destinations>(name).is_some();
+        let found = feeds.and_then(|feeds| feeds.iter().find(|name| there(name)));
+        match found.or_else(|| feeds?.first()) {
+            Some(name) => ids.need::<Destinations>(name).map(drop),
+            None => Ok(()),
         }
-        let name = first.map(String::as_str).unwrap_or_default();
-        ids.need(Destinations::NAME, name).map(drop)
     }
 
     fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
-        let api = match change.verb() {
-            Verb::Create | Verb::Update | Verb::Conflict => "events:PutRule",
-            Verb::Delete => "events:DeleteRule",
+        let api = match change {
+            Change::Create { .. } | Change::Update { .. } => "events:PutRule",
+            Change::Delete { .. } => "events:DeleteRule",
         };
         self.ground.operation(api)
     }
 
-    async fn apply(&self, changes: &[ChangeOf<Self>], _: &Ids) -> Vec<Result<Applied>> {
-        let mut outcomes = Vec::with_capacity(changes.len());
-        for change in changes {
-            let outcome = match change {
-                // Its targets ask whether it is there.
-                Change::Create { key, to } => {
-                    let made = self.put(key, to, true).await;
-                    made.map(|()| Applied::Id(key.clone()))
-                }
-                Change::Update { key, to, .. } => self
-                    .put(key, to, false)
-                    .await
-                    .map(|()| Applied::ReconcileResult),
-                Change::Delete { key, .. } => {
-                    self.delete(key).await.map(|()| Applied::ReconcileResult)
-                }
-                Change::Conflict { .. } => continue,
-            };
-            outcomes.push(outcome);
+    async fn apply(
+        &self,
+        permit: &WritePermit<'_>,
+        change: &ChangeOf<Self>,
+        _: &Ids,
+    ) -> ResultOf<Self> {
+        let writer = &self.ground.writer(permit);
+        match change {
+            Change::Create { key, to } => self.put(writer, key, to, true).await.map(Some),
+            Change::Update { key, to, .. } => self.put(writer, key, to, false).await.map(Some),
+            Change::Delete { key, .. } => self.delete(writer, key).await.map(|()| None),
         }
-        outcomes
     }
 }

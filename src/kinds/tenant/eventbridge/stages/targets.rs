@@ -1,13 +1,14 @@
 //! The targets of the tenant's rules: where the events go, and as what.
 
-use super::{Destinations, Ground, Rules, remember};
+use super::{Destinations, Ground, Rules, refused, remember};
 use crate::{
-    clients::aws::{Call, DISTRUSTS, classify, failed_entry, reading::is_missing},
+    clients::aws::{Call, DISTRUSTS, Writer, failed_entry, reading::is_missing},
     engine::{
         error::{Class, Error, Result},
+        gate::{Operation, WritePermit},
         informer::Snapshot,
-        plan::{Change, Desired, Found, Owner, Verb},
-        stage::{Applied, ChangeOf, Ids, Operation, Seen, Stage},
+        plan::{Change, Desired, Found, Owner},
+        stage::{ChangeOf, Ids, ResultOf, Seen, Stage},
     },
     kinds::tenant::eventbridge::{
         desired::{ObservedRule, RuleTarget, TargetKey},
@@ -28,13 +29,13 @@ impl RuleTargets {
     /// Only those of rules that are there and ours.
     fn found(&self, observed: &Snapshot<ObservedRule>, ids: &Ids) -> Result<Seen<Self>> {
         let destinations = self.ground.paths.keys().filter_map(|name| {
-            let arn = ids.get(Destinations::NAME, name)?;
+            let arn = ids.get::<Destinations>(name)?;
             Some((arn, name))
         });
         let destinations: BTreeMap<_, _> = destinations.collect();
-        let mut seen = Seen::<Self>::new();
+        let mut seen = Seen::<Self>::default();
         for (rule, observed) in observed {
-            if ids.get(Rules::NAME, rule).is_none() {
+            if ids.get::<Rules>(rule).is_none() {
                 continue;
             }
             let Some(targets) = &observed.targets else {
@@ -43,7 +44,7 @@ impl RuleTargets {
                 )));
             };
             for (id, target) in targets {
-                let ours = destinations.get(target.destination.as_str());
+                let ours = destinations.get(&target.destination);
                 let destination = ours.map_or(&target.destination, |name| *name).clone();
                 let key = TargetKey {
                     rule: rule.clone(),
@@ -90,17 +91,22 @@ impl RuleTargets {
         }
     }
 
-    async fn put(&self, key: &TargetKey, to: &RuleTarget, ids: &Ids) -> Result<()> {
-        let arn = ids.need(Destinations::NAME, &to.destination)?;
+    async fn put(
+        &self,
+        writer: &Writer<'_>,
+        key: &TargetKey,
+        to: &RuleTarget,
+        ids: &Ids,
+    ) -> Result<()> {
+        let arn = ids.need::<Destinations>(&to.destination)?;
         let target = target(&key.id, arn, to)
             .map_err(|error| Error::failing(format!("building the target of a rule: {error}")))?;
-        let call = self.ground.call("PutTargets");
-        let put = self.ground.eventbridge().put_targets().rule(&key.rule);
+        let put = writer.eventbridge().put_targets().rule(&key.rule);
         let outcome = match put.targets(target).send().await {
             Ok(answer) => {
                 let entries = answer.failed_entries();
                 let outcome = failed(
-                    &call,
+                    &writer.call,
                     answer.failed_entry_count,
                     entries.iter().map(|entry| {
                         (entry.target_id(), entry.error_code(), entry.error_message())
@@ -115,7 +121,7 @@ impl RuleTargets {
                     outcome
                 }
             }
-            Err(error) => Err(self.ground.refused("PutTargets", &error)),
+            Err(error) => Err(refused(writer, &error)),
         };
         let outcome = outcome.map_err(|error| passing(error, &to.role));
         self.remember(&key.rule, outcome.as_ref().copied(), |targets| {
@@ -128,12 +134,11 @@ impl RuleTargets {
         outcome
     }
 
-    async fn remove(&self, key: &TargetKey) -> Result<()> {
-        let call = self.ground.call("RemoveTargets");
-        let remove = self.ground.eventbridge().remove_targets().rule(&key.rule);
+    async fn remove(&self, writer: &Writer<'_>, key: &TargetKey) -> Result<()> {
+        let remove = writer.eventbridge().remove_targets().rule(&key.rule);
         let outcome = match remove.ids(&key.id).send().await {
             Ok(answer) => failed(
-                &call,
+                &writer.call,
                 answer.failed_entry_count,
                 answer
                     .failed_entries()
@@ -145,7 +150,7 @@ impl RuleTargets {
                 self.ground.watch.rules.doubt(&key.rule);
                 return Ok(());
             }
-            Err(error) => Err(classify(&call, &error)),
+            Err(error) => Err(writer.refusal(&error)),
         };
         self.remember(&key.rule, outcome.as_ref().copied(), |targets| {
             targets.remove(&key.id);
@@ -227,8 +232,8 @@ impl Stage for RuleTargets {
     type Id = ();
     type Live = ();
 
-    fn scope(&self) -> &str {
-        &self.ground.scope
+    fn endpoint(&self) -> &str {
+        &self.ground.endpoint
     }
 
     fn desired(&self) -> &Desired<TargetKey, RuleTarget> {
@@ -240,15 +245,16 @@ impl Stage for RuleTargets {
         let ground = &self.ground;
         let seen = self.found(&ground.observed(&ground.watch.rules).await?, ids)?;
         let used = seen.values().map(|found| found.value.destination.as_str());
-        let there = ground.paths.keys().map(String::as_str);
-        let there = there.filter(|name| ids.get(Destinations::NAME, name).is_some());
+        let there = ground.paths.keys();
+        let there = there.filter(|name| ids.get::<Destinations>(name).is_some());
+        let there = there.map(String::as_str);
         ground.retire(&there.collect(), &used.collect());
         Ok(seen)
     }
 
     async fn confirm(&self, keys: &BTreeSet<TargetKey>, ids: &Ids) -> Result<Option<Seen<Self>>> {
         // A rule that this run has made was looked for when it was made.
-        let is_new = |key: &TargetKey| ids.is_new(Rules::NAME, &key.rule);
+        let is_new = |key: &TargetKey| ids.is_new::<Rules>(&key.rule);
         if keys.iter().all(is_new) {
             return Ok(None);
         }
@@ -268,32 +274,33 @@ impl Stage for RuleTargets {
     fn ready(&self, change: &ChangeOf<Self>, ids: &Ids) -> Result<()> {
         let to = match change {
             Change::Create { to, .. } | Change::Update { to, .. } => to,
-            Change::Delete { .. } | Change::Conflict { .. } => return Ok(()),
+            Change::Delete { .. } => return Ok(()),
         };
-        ids.need(Rules::NAME, &change.key().rule)?;
-        ids.need(Destinations::NAME, &to.destination).map(drop)
+        ids.need::<Rules>(&change.key().rule)?;
+        ids.need::<Destinations>(&to.destination).map(drop)
     }
 
     fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
-        let api = match change.verb() {
-            Verb::Create | Verb::Update | Verb::Conflict => "events:PutTargets",
-            Verb::Delete => "events:RemoveTargets",
+        let api = match change {
+            Change::Create { .. } | Change::Update { .. } => "events:PutTargets",
+            Change::Delete { .. } => "events:RemoveTargets",
         };
         self.ground.operation(api)
     }
 
-    async fn apply(&self, changes: &[ChangeOf<Self>], ids: &Ids) -> Vec<Result<Applied>> {
-        let mut outcomes = Vec::with_capacity(changes.len());
-        for change in changes {
-            let outcome = match change {
-                Change::Create { key, to } | Change::Update { key, to, .. } => {
-                    self.put(key, to, ids).await
-                }
-                Change::Delete { key, .. } => self.remove(key).await,
-                Change::Conflict { .. } => continue,
-            };
-            outcomes.push(outcome.map(|()| Applied::ReconcileResult));
+    async fn apply(
+        &self,
+        permit: &WritePermit<'_>,
+        change: &ChangeOf<Self>,
+        ids: &Ids,
+    ) -> ResultOf<Self> {
+        let writer = &self.ground.writer(permit);
+        match change {
+            Change::Create { key, to } | Change::Update { key, to, .. } => {
+                self.put(writer, key, to, ids).await
+            }
+            Change::Delete { key, .. } => self.remove(writer, key).await,
         }
-        outcomes
+        .map(|()| None)
     }
 }

@@ -5,19 +5,24 @@ use crate::{
     api::DriftPolicy,
     clients::{aws::Account, secret::Secret},
     engine::{
+        applied::Applied,
         error::{Class, On},
+        gate::{Gate, Operation, StatusEdit},
         informer::Consistency,
         limits::Priority,
         plan::Step,
-        stage::{Applied, Gate, Origin, Run, StageRun, drive},
+        stage::{AppliedBefore, DynStage, Run, StageRun, applied_after, drive},
     },
     kinds::{
-        Kind,
         mark::TAG,
         slack_channel::way_in::{Entrance, WayIn},
-        tenant::eventbridge::{
-            desired::{Ways, wanted},
-            report::{Parts, View, Way},
+        system::System as _,
+        tenant::{
+            Aws,
+            eventbridge::{
+                desired::{Ways, wanted},
+                report::{Parts, View, Way},
+            },
         },
     },
 };
@@ -261,18 +266,18 @@ impl Gate for Open {
         Box::pin(async move { left.map(drop).map_err(over) })
     }
 
-    fn intend<'a>(&'a self, step: &'a Step) -> BoxFuture<'a, Result<()>> {
-        TenantObservability::intend(&mut self.status.lock().unwrap(), step);
+    fn intend<'a>(&'a self, intent: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
+        intent.apply(&mut *self.status.lock().unwrap());
         Box::pin(async { Ok(()) })
     }
 
-    fn record<'a>(&'a self, _: &'a Step, _: &'a str) -> BoxFuture<'a, ()> {
+    fn record<'a>(&'a self, _: &'a Step, _: &'a StatusEdit) -> BoxFuture<'a, ()> {
         Box::pin(async {})
     }
 
     fn answered(&self, _: Operation<'_>, _: bool) {}
 
-    fn leave(&self, _: Operation<'_>, _: &Step, _: &Result<Applied>) {}
+    fn leave(&self, _: Operation<'_>, _: &Step, _: Result<(), &Error>) {}
 
     fn refused(&self, _: &str, _: &Step) -> Option<Error> {
         None
@@ -291,8 +296,10 @@ struct World {
     tenant: TenantObservability,
     ways: Ways,
     installation: Installation,
-    /// Where differences come from.
-    origin: Origin,
+    /// What was applied before.
+    applied: Applied,
+    /// What is done about what came about outside; `None` where all is applied anew.
+    drift: Option<DriftPolicy>,
 }
 
 /// What came of a run.
@@ -335,7 +342,8 @@ impl World {
             tenant,
             ways: ways.collect(),
             installation: Installation::sample(),
-            origin: Origin::Edit,
+            applied: Applied::default(),
+            drift: None,
         }
     }
 
@@ -355,7 +363,8 @@ impl World {
     }
 
     async fn run_for(&mut self, calls: usize, consistency: Consistency) -> Ran {
-        let target = self.tenant.target(
+        let target = Aws::target(
+            &self.tenant,
             &crate::kinds::tenant::Inputs {
                 keys: Default::default(),
                 ways: Ways::new(),
@@ -396,8 +405,12 @@ impl World {
             status: Mutex::new(status),
             left: AtomicUsize::new(calls),
         };
-        let mut run = Run::through(&gate);
-        run.origin = self.origin;
+        let applied = self.applied.clone();
+        let before = self.drift.map(|drift| AppliedBefore {
+            applied: &applied,
+            drift,
+        });
+        let mut run = Run::new(Some(&gate), "").since(before);
         drive(
             &mut [
                 &mut connections,
@@ -408,7 +421,16 @@ impl World {
             &mut run,
         )
         .await;
-        let report = run.report;
+        let report = std::mem::take(&mut run.report);
+        let all: [&mut dyn DynStage; 4] = [
+            &mut connections,
+            &mut destinations,
+            &mut rules,
+            &mut targets,
+        ];
+        let now = applied_after(&all, "", &applied);
+        drop(run);
+        self.applied = now;
         let mut status = gate.status.into_inner().unwrap();
         let view = View {
             wanted: Parts {
@@ -730,7 +752,7 @@ async fn the_hour_of_a_way_that_was_replaced_hides_no_drift() {
         "it is applied"
     );
     world.eventbridge.calls();
-    world.origin = Origin::Informer(DriftPolicy::Report);
+    world.drift = Some(DriftPolicy::Report);
     let ran = world.run(Consistency::Now).await;
     assert_eq!((ran.drift.len(), ran.untried), (0, 0));
     let rule = {

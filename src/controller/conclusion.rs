@@ -1,0 +1,341 @@
+//! The end of a reconcile: from what came of an object to its status and to what is to be done. Pure.
+
+use super::{
+    drift::{self, Drift},
+    events::{self, Happened, Note},
+    status::{Before, Keep, Phase, Sum, conditions, decisive},
+};
+use crate::{
+    api::AppliedEntry,
+    engine::{
+        error::{Class, On},
+        plan::Step,
+    },
+    kinds::{
+        Clock, ConditionUpdate, Kind, Outcome, Status, StatusUpdate, TargetView,
+        installation::Installation, spec_digest, system::VisitReport,
+    },
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use std::{collections::HashSet, time::Duration};
+
+/// What came of an object, and what this process remembers of it.
+pub struct RunEnd<'a, K: Kind> {
+    /// The object as it was read.
+    pub object: &'a K,
+    /// What came of it.
+    pub outcome: &'a Outcome<K>,
+    /// The status as it was last written, intents included.
+    pub written: &'a K::Status,
+    /// The annotation that asks for a reconcile.
+    pub requested: Option<String>,
+    /// This installation.
+    pub installation: &'a Installation,
+    /// The time.
+    pub clock: Clock,
+    /// For how long it has been failing for what passes by itself.
+    pub failing_for: Duration,
+    /// The drift that was told before, by stage and thing.
+    pub told: &'a HashSet<(&'static str, String)>,
+}
+
+/// What is to be done.
+pub enum Conclusion<K: Kind> {
+    /// A newer edit is waiting: nothing is written, since what is wrong will be seen by its run.
+    Superseded {
+        /// What was made all the same.
+        note: Option<Note>,
+    },
+    /// Nothing holds the object any more.
+    RemoveFinalizer {
+        /// What was made.
+        note: Option<Note>,
+        /// What stays outside and why, where nobody could clean up.
+        abandoned: Option<(String, String)>,
+    },
+    /// Status says what was found.
+    Report(Box<Reported<K>>),
+}
+
+/// What status says, and what is to be done beside that.
+pub struct Reported<K: Kind> {
+    /// The status.
+    pub status: K::Status,
+    /// An Event.
+    pub note: Option<Note>,
+    /// What decided, if anything failed.
+    pub failure: Option<(Class, String)>,
+    /// When the kind wants to look again.
+    pub requeue_after: Option<Duration>,
+    /// How many alarms are in which state; `None` where that is not known anew.
+    pub alarms: Option<Vec<(&'static str, i64)>>,
+    /// The reason of `Ready`.
+    pub ready: String,
+    /// The drift that is told now, by stage and thing; `None` where it is not known anew.
+    pub told: Option<HashSet<(&'static str, String)>>,
+    /// How many differences are told for the first time or were repaired, and how many were repaired.
+    pub drifted: (usize, usize),
+    /// Whether anything was made outside.
+    pub progress: bool,
+}
+
+/// Concludes a reconcile.
+pub fn conclude<K: Kind>(end: &RunEnd<'_, K>) -> Conclusion<K> {
+    let RunEnd {
+        object,
+        outcome,
+        written,
+        installation,
+        clock,
+        ..
+    } = end;
+    let deleting = object.meta().deletion_timestamp.is_some();
+    let made: Vec<Step> = outcome
+        .reports()
+        .flat_map(|it| it.report.made.clone())
+        .collect();
+    let repairs = |visit: &VisitReport| {
+        let mut made = visit.report.made.iter();
+        made.any(|step| visit.report.drift.contains(step))
+    };
+    let drift = outcome.current().any(repairs);
+    let happened = Happened {
+        made: &made,
+        drift,
+        ready_before: None,
+        ready_after: None,
+        reported: &[],
+    };
+    if outcome.is_superseded() {
+        let note = events::note(&happened);
+        return Conclusion::Superseded { note };
+    }
+    let failure = decisive(outcome);
+    let mut status = K::Status::clone(written);
+    for visited in K::visited(&outcome.visits) {
+        visited.drop_left_targets(&mut status);
+    }
+    if deleting {
+        let note = || events::note(&happened);
+        let left = status.places();
+        match &failure {
+            None if left.is_empty() => {
+                return Conclusion::RemoveFinalizer {
+                    note: note(),
+                    abandoned: None,
+                };
+            }
+            Some((class, why)) if is_out_of_reach(*object, *class, clock.now, installation) => {
+                return Conclusion::RemoveFinalizer {
+                    note: None,
+                    abandoned: Some((list(&left), why.clone())),
+                };
+            }
+            _ => {}
+        }
+    }
+    let update = if deleting {
+        StatusUpdate::default()
+    } else {
+        object.set_spec_status(&mut status, installation);
+        object.report(outcome, &mut status, *clock)
+    };
+    let StatusUpdate {
+        conditions: mut own,
+        summary,
+        unknown: mut keep,
+        progress,
+        requeue_after,
+        alarms,
+    } = update;
+    let phase = if deleting {
+        let why = failure.as_ref().map(|(_, message)| message.as_str());
+        let places = list(&status.places());
+        Phase::Deleting(format!(
+            "cleaning up in {places}: {}",
+            why.unwrap_or_default()
+        ))
+    } else {
+        Phase::Ran(Sum {
+            failure: failure.clone(),
+            failing_for: end.failing_for,
+            summary,
+            progress,
+        })
+    };
+    let found = (!deleting).then(|| find_drift(end, &mut status)).flatten();
+    match &found {
+        Some(found) => {
+            if found.condition.is_none() {
+                keep.push("Drifted");
+            }
+            own.extend(found.condition.clone());
+        }
+        None => keep.push("Drifted"),
+    }
+    if !deleting {
+        remember_applied(end, &mut status, failure.is_none());
+    }
+    let known = status.conditions().clone();
+    let before = Before {
+        conditions: &known,
+        generation: object.meta().generation,
+        now: clock.now,
+    };
+    let keep = match &outcome.inputs {
+        Some(Ok(_)) => Keep::These(keep),
+        _ => Keep::All,
+    };
+    *status.conditions() = conditions(&before, &phase, own, &keep);
+    let common = status.common();
+    *common.observed_generation = object.meta().generation;
+    *common.last_handled_reconcile_at = end.requested.clone();
+
+    let mut previous = object.status().cloned().unwrap_or_default();
+    let was = ready(previous.conditions());
+    let is = ready(status.conditions());
+    let reported = found.as_ref().map_or(&[][..], |found| &found.new);
+    let note = events::note(&Happened {
+        ready_before: was.map(|ready| (ready.status.as_str(), ready.reason.as_str())),
+        ready_after: is.map(|ready| (&*ready.status, &*ready.reason, &*ready.message)),
+        reported,
+        ..happened
+    });
+    let ready = is.map_or_else(String::new, |ready| ready.reason.clone());
+    Conclusion::Report(Box::new(Reported {
+        note,
+        failure,
+        requeue_after,
+        alarms: (deleting || !alarms.is_empty()).then_some(alarms),
+        ready,
+        drifted: found
+            .as_ref()
+            .map_or((0, 0), |it| (it.new.len() + it.repaired, it.repaired)),
+        told: found.map(|found| found.told),
+        progress: !made.is_empty(),
+        status,
+    }))
+}
+
+/// Whether an object has been going for so long, and for want of a way to what it made, that it is let go.
+/// What fails or is throttled is not gone.
+fn is_out_of_reach<K: Kind>(
+    object: &K,
+    class: Class,
+    now: Timestamp,
+    installation: &Installation,
+) -> bool {
+    let gone = match class {
+        Class::Denied => true,
+        Class::Waiting(on) => on != On::Prerequisite,
+        _ => false,
+    };
+    let since = object.meta().deletion_timestamp.as_ref();
+    gone && since.is_some_and(|since| {
+        let going = Duration::try_from(now.duration_since(since.0));
+        going.is_ok_and(|going| going >= installation.release_after)
+    })
+}
+
+/// What came about outside.
+struct FoundDrift {
+    /// The condition `Drifted`, if it moves.
+    condition: Option<ConditionUpdate>,
+    /// What is told for the first time.
+    new: Vec<Step>,
+    /// All that is told.
+    told: HashSet<(&'static str, String)>,
+    /// How much was repaired.
+    repaired: usize,
+}
+
+/// Writes what came about outside into status. `None` where not all could be looked at.
+fn find_drift<K: Kind>(end: &RunEnd<'_, K>, status: &mut K::Status) -> Option<FoundDrift> {
+    let mut current = end.outcome.current().peekable();
+    current.peek()?;
+    let visits: Vec<_> = current.collect();
+    if !visits.iter().all(|visit| visit.is_seen()) {
+        return None;
+    }
+    let left: Vec<_> = visits
+        .iter()
+        .flat_map(|visit| &visit.report.reported)
+        .collect();
+    let repaired = visits.iter().flat_map(|visit| {
+        let made = &visit.report.made;
+        visit.report.drift.iter().filter(|step| made.contains(step))
+    });
+    let repaired: Vec<_> = repaired.collect();
+    let common = status.common();
+    let complete = visits.iter().all(|visit| visit.is_applied());
+    let things = common.applied.as_ref().map(|before| &before.things);
+    let edited = complete && (end.outcome.edited || things != Some(&end.outcome.applied));
+    let all = drift::entries(&left, common.drift, end.clock.now);
+    // Status lists only the first of them, and this process remembers the others.
+    let known = |step: &Step| {
+        let mut listed = common.drift.iter();
+        end.told.contains(&(step.stage, step.key.clone()))
+            || listed.any(|entry| entry.resource == step.stage && entry.name == step.key)
+    };
+    let new = left.iter().filter(|step| !known(step));
+    let new = new.map(|step| (*step).clone()).collect();
+    (*common.drift, *common.drift_count) = drift::listed(all);
+    let mut conditions = common.conditions.iter();
+    let stands = conditions.any(|one| one.type_ == "Drifted" && one.status == "False");
+    let told = left
+        .iter()
+        .map(|step| (step.stage, step.key.clone()))
+        .collect();
+    let count = repaired.len();
+    let drift = Drift {
+        left,
+        repaired,
+        edited,
+    };
+    Some(FoundDrift {
+        condition: drift::verdict(&drift, stands, end.clock.now),
+        new,
+        told,
+        repaired: count,
+    })
+}
+
+/// Writes what is applied now into status.
+fn remember_applied<K: Kind>(end: &RunEnd<'_, K>, status: &mut K::Status, well: bool) {
+    let (object, outcome) = (end.object, end.outcome);
+    if !matches!(outcome.inputs, Some(Ok(_))) {
+        return;
+    }
+    let mut current = outcome.current().peekable();
+    let nowhere = current.peek().is_none();
+    let complete = if nowhere {
+        well
+    } else {
+        current.all(VisitReport::is_applied)
+    };
+    let (common, spec) = (status.common(), spec_digest(object));
+    if complete {
+        *common.applied_digest = Some(spec.clone());
+    } else if outcome.edited {
+        // Half of what was applied before may be gone.
+        *common.applied_digest = None;
+    }
+    if nowhere || outcome.current().any(|visit| visit.applied.is_some()) {
+        let things = outcome.applied.clone();
+        *common.applied = Some(AppliedEntry { spec, things });
+    }
+}
+
+/// The condition `Ready`.
+pub fn ready(conditions: &[Condition]) -> Option<&Condition> {
+    conditions
+        .iter()
+        .find(|condition| condition.type_ == "Ready")
+}
+
+/// Places, for people.
+pub fn list(places: &[TargetView]) -> String {
+    let texts: Vec<_> = places.iter().map(|place| place.text.as_str()).collect();
+    texts.join("; ")
+}

@@ -1,0 +1,577 @@
+//! How an object acts in one outside system: an AWS account and Region, a Slack workspace. Each has its targets in
+//! status, its credentials, its stages, and fails alone.
+
+use super::{
+    Kind, TargetView,
+    cluster_view::{ClusterView, Purpose},
+    installation::Installation,
+};
+use crate::{
+    api::{ACCOUNT_BINDING, AwsTarget},
+    clients::Clients,
+    engine::{
+        applied::Applied,
+        error::{Class, Error, On, Result},
+        gate::{Gate, Operation, StatusEdit},
+        informer::{PollIntervals, ReadOptions, Subscriber, Waker},
+        plan::Step,
+        scope_pool::{Ages, Scope, ScopePool},
+        stage::{AppliedBefore, DynStage, Failure, Report, Run, applied_after, drive},
+    },
+};
+use futures::future::BoxFuture;
+use kube::ResourceExt;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    fmt::{Debug, Display},
+    sync::Arc,
+};
+
+/// Where an object acts in a system, as its status records it. It holds no secret.
+pub trait Target: Clone + Debug + Display + PartialEq + Send + Sync + 'static {
+    /// What tells places apart, whatever the way there.
+    fn place(&self) -> String;
+    /// The AWS account, where it is in one.
+    fn account(&self) -> Option<&str> {
+        None
+    }
+    /// The Region, where it is in one.
+    fn region(&self) -> Option<&str> {
+        None
+    }
+    /// Whether both mean the same place; the way there may be another.
+    fn same_place(&self, other: &Self) -> bool {
+        self.place() == other.place()
+    }
+    /// For people.
+    fn view(&self) -> TargetView {
+        TargetView {
+            text: self.to_string(),
+            account: self.account().map(str::to_owned),
+            region: self.region().map(str::to_owned),
+        }
+    }
+}
+
+impl Target for AwsTarget {
+    fn place(&self) -> String {
+        format!("{}/{}/{}", self.account_id, self.region, self.prefix)
+    }
+
+    fn account(&self) -> Option<&str> {
+        Some(&self.account_id)
+    }
+
+    fn region(&self) -> Option<&str> {
+        Some(&self.region)
+    }
+}
+
+/// The stages of a system, in order.
+pub trait Stages: Send + Sync {
+    /// As the engine runs them.
+    fn all(&mut self) -> Vec<&mut dyn DynStage>;
+}
+
+/// One outside system as a kind uses it.
+pub trait System<K: Kind>: Sized + Send + Sync + 'static {
+    /// What it is called in logs; no two systems of a kind share it.
+    const NAME: &'static str;
+    /// Where an object acts in it.
+    type Target: Target;
+    /// What is watched of it with one set of credentials.
+    type Scope: Scope;
+    /// What the object has there.
+    type Stages: Stages;
+
+    /// What is watched of it by this process.
+    fn pool(systems: &Systems) -> &ScopePool<Self::Scope>;
+    /// Where things were made.
+    fn targets(status: &mut K::Status) -> &mut Vec<Self::Target>;
+    /// Where the object acts; `None` if nowhere.
+    fn target(object: &K, inputs: &K::Inputs, installation: &Installation) -> Option<Self::Target>;
+    /// What opens the way there. Without the inputs, where the object is being deleted and they are gone.
+    fn credentials(
+        object: &K,
+        target: &Self::Target,
+        inputs: Result<&K::Inputs, &Error>,
+        installation: &Installation,
+    ) -> Result<CredentialsOf<K, Self>>;
+    /// What the keys begin with that the object wants to know of there.
+    fn watched_keys(
+        object: &K,
+        target: &Self::Target,
+        installation: &Installation,
+    ) -> BTreeSet<String>;
+    /// The stages of an object in one place.
+    fn stages(object: &K, context: &StageContext<'_, K, Self>) -> Self::Stages;
+    /// Whether nothing is known of an object while this is so: a stage that cannot look.
+    fn is_vital(_failure: &Failure) -> bool {
+        true
+    }
+}
+
+/// What opens the way into a system.
+pub type CredentialsOf<K, S> = <<S as System<K>>::Scope as Scope>::Credentials;
+
+/// What is watched of all systems.
+pub struct Systems {
+    /// AWS accounts, for AlarmSets.
+    pub alarms: ScopePool<super::alarm_set::cloudwatch::AlarmScope>,
+    /// AWS accounts, for tenants.
+    pub tenants: ScopePool<super::tenant::scope::TenantScope>,
+    /// Slack workspaces.
+    pub slack: ScopePool<super::slack_channel::workspace::SlackScope>,
+}
+
+impl Systems {
+    /// No scope is open yet. Without intervals nobody polls: a plan looks once.
+    pub fn new(
+        clients: &Clients,
+        installation: &Installation,
+        intervals: Option<PollIntervals>,
+        waker: &Waker,
+    ) -> Self {
+        fn pool<S: Scope>(
+            clients: &Clients,
+            installation: &Installation,
+            intervals: Option<PollIntervals>,
+            waker: &Waker,
+        ) -> ScopePool<S> {
+            ScopePool::new(
+                clients.clone(),
+                installation.clone(),
+                intervals,
+                waker.clone(),
+            )
+        }
+        Self {
+            alarms: pool(clients, installation, intervals, waker),
+            tenants: pool(clients, installation, intervals, waker),
+            slack: pool(clients, installation, intervals, waker),
+        }
+    }
+
+    /// The object does not want to know of anything any more.
+    pub fn unsubscribe(&self, uid: &str) {
+        self.alarms.unsubscribe(uid, None);
+        self.tenants.unsubscribe(uid, None);
+        self.slack.unsubscribe(uid, None);
+    }
+
+    /// The object is gone.
+    pub fn forget(&self, uid: &str) {
+        self.alarms.forget(uid);
+        self.tenants.forget(uid);
+        self.slack.forget(uid);
+    }
+
+    /// Forgets all objects but these. Their deletion may have been missed.
+    pub fn keep(&self, uids: &HashSet<String>) {
+        self.alarms.keep(uids);
+        self.tenants.keep(uids);
+        self.slack.keep(uids);
+    }
+
+    /// How old what is known is.
+    pub fn ages(&self) -> Ages {
+        let all = [self.alarms.ages(), self.tenants.ages(), self.slack.ages()];
+        all.into_iter().fold(Ages::default(), |all, one| Ages {
+            open: all.open + one.open,
+            failing: all.failing + one.failing,
+            polled: all.polled.max(one.polled),
+            slow: all.slow.max(one.slow),
+        })
+    }
+}
+
+/// Where the stages of an object are run, and with what.
+pub struct StageContext<'a, K: Kind, S: System<K>> {
+    /// The place.
+    pub target: &'a S::Target,
+    /// What is watched there, and clients that act there.
+    pub scope: Arc<S::Scope>,
+    /// Who asks, and how fresh the answers must be.
+    pub options: &'a ReadOptions,
+    /// What the object refers to; `None` where nothing is wanted any more.
+    pub inputs: Option<&'a K::Inputs>,
+    /// This installation.
+    pub installation: &'a Installation,
+    /// What was recorded before this run.
+    pub status: &'a K::Status,
+}
+
+/// A gate that is told of a place before the first write there.
+pub trait TargetGate: Gate {
+    /// Records in status that this place is about to be written to. It has been reached, so what is
+    /// made there can be cleaned up by the same way.
+    fn record_target<'a>(&'a self, target: &'a StatusEdit) -> BoxFuture<'a, Result<()>>;
+}
+
+/// What an object is carried out with.
+pub struct RunContext<'a> {
+    /// What is watched, and clients.
+    pub systems: &'a Systems,
+    /// The cluster.
+    pub cluster: &'a ClusterView<'a>,
+    /// What every write passes; without it nothing is written.
+    pub gate: Option<&'a dyn TargetGate>,
+    /// Who asks, and how fresh the answers must be.
+    pub options: ReadOptions,
+    /// The systems that failed lately and whose time has not come, with what they said: nothing is written there.
+    pub held_back: BTreeMap<&'static str, Error>,
+}
+
+/// Visits the systems of one object.
+pub struct Visitor<'a, K: Kind> {
+    /// The object.
+    pub object: &'a K,
+    /// What was recorded before this run.
+    pub status: &'a K::Status,
+    /// What the object refers to.
+    pub read: Result<&'a K::Inputs, &'a Error>,
+    pub(super) deleting: bool,
+    /// Whether status was lost.
+    pub(super) wiped: bool,
+    pub(super) edited: bool,
+    pub(super) applied: Applied,
+    pub(super) context: RunContext<'a>,
+}
+
+/// What came of one place, without the types of its system.
+#[derive(Debug)]
+pub struct VisitReport {
+    /// The system.
+    pub system: &'static str,
+    /// Where.
+    pub place: TargetView,
+    /// Whether this is where the object belongs now, and not a place that it left.
+    pub current: bool,
+    /// Whether one could get there.
+    pub reached: Result<()>,
+    /// Whether all that is vital could be looked at.
+    pub observed: bool,
+    /// What was planned and what came of it.
+    pub report: Report,
+    /// What is applied there now, thing by thing; `None` if one could not even get there.
+    pub applied: Option<Applied>,
+}
+
+impl VisitReport {
+    /// Whether all that can be made of what is wanted is there now. What is held back by the spec's own
+    /// fault is not wanted until that is mended.
+    pub fn is_applied(&self) -> bool {
+        let Report {
+            untried,
+            failed,
+            reported,
+            ..
+        } = &self.report;
+        let failed = failed.iter().any(|failure| !failure.held);
+        self.reached.is_ok() && *untried == 0 && !failed && reported.is_empty()
+    }
+
+    /// Whether every stage could be looked at.
+    pub fn is_seen(&self) -> bool {
+        let mut failed = self.report.failed.iter();
+        self.reached.is_ok() && failed.all(|failure| failure.key.is_some())
+    }
+
+    /// Everything that failed, in order.
+    pub fn failures(&self) -> impl Iterator<Item = (Option<&str>, &Error)> {
+        let unreachable = self.reached.as_ref().err().map(|error| (None, error));
+        let failed = self.report.failed.iter();
+        let failed = failed.map(|failure| (failure.key.as_deref(), &failure.error));
+        unreachable.into_iter().chain(failed)
+    }
+}
+
+/// What came of one place.
+pub struct Visit<K: Kind, S: System<K>> {
+    /// Where.
+    pub target: S::Target,
+    /// What came of it.
+    pub report: VisitReport,
+    /// Its stages as they were at the end; `None` if one could not even get there.
+    pub stages: Option<S::Stages>,
+}
+
+/// What came of a system: every place where the object acts or has acted.
+pub struct SystemVisits<K: Kind, S: System<K>>(pub Vec<Visit<K, S>>);
+
+impl<K: Kind, S: System<K>> SystemVisits<K, S> {
+    /// The place where the object belongs now.
+    pub fn current(&self) -> Option<&Visit<K, S>> {
+        self.0.iter().find(|visit| visit.report.current)
+    }
+}
+
+/// What came of a system, without its types.
+pub trait Visited<K: Kind>: Send + Sync {
+    /// What came of each place.
+    fn reports(&self) -> Vec<&VisitReport>;
+    /// Takes the places out of status where nothing of ours is left and the object does not belong any more.
+    fn drop_left_targets(&self, status: &mut K::Status);
+}
+
+impl<K: Kind, S: System<K>> Visited<K> for SystemVisits<K, S> {
+    fn reports(&self) -> Vec<&VisitReport> {
+        self.0.iter().map(|visit| &visit.report).collect()
+    }
+
+    fn drop_left_targets(&self, status: &mut K::Status) {
+        let left = |visit: &&Visit<K, S>| {
+            let report = &visit.report;
+            !report.current && report.reached.is_ok() && report.report.is_settled()
+        };
+        let left: Vec<_> = self.0.iter().filter(left).collect();
+        S::targets(status).retain(|target| !left.iter().any(|it| it.target.same_place(target)));
+    }
+}
+
+/// A place to go to.
+struct Destination<K: Kind, S: System<K>> {
+    /// Where, by the role that the object or its tenant names now.
+    target: S::Target,
+    /// The same place by the role that led there before, for cleaning up where the new one does not.
+    before: Option<S::Target>,
+    /// Whether the object belongs there now.
+    current: bool,
+}
+
+/// Refuses every write in a system whose time has not come.
+struct HeldBack<'a>(&'a Error, &'a dyn TargetGate);
+
+impl Gate for HeldBack<'_> {
+    fn enter<'a>(&'a self, _: Operation<'a>, _: &'a [Step]) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async { Err(self.0.clone()) })
+    }
+
+    fn intend<'a>(&'a self, _: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async { Err(self.0.clone()) })
+    }
+
+    fn record<'a>(&'a self, step: &'a Step, edit: &'a StatusEdit) -> BoxFuture<'a, ()> {
+        self.1.record(step, edit)
+    }
+
+    fn answered(&self, _: Operation<'_>, _: bool) {}
+
+    fn leave(&self, _: Operation<'_>, _: &Step, _: Result<(), &Error>) {}
+
+    fn refused(&self, _: &str, _: &Step) -> Option<Error> {
+        Some(self.0.clone())
+    }
+}
+
+impl<K: Kind> Visitor<'_, K> {
+    /// Visits one system: every place there where the object acts or has acted.
+    pub async fn visit<S: System<K>>(&self) -> SystemVisits<K, S> {
+        let mut visits = Vec::new();
+        for destination in self.destinations::<S>() {
+            visits.push(self.visit_place::<S>(destination).await);
+        }
+        // Where it may not go, or cannot, nothing is watched for it either.
+        if self.context.gate.is_some() {
+            let current = visits.iter().find(|(visit, _)| visit.report.current);
+            let reached = current.and_then(|(_, credentials)| credentials.as_ref());
+            let pool = S::pool(self.context.systems);
+            pool.unsubscribe(&self.context.options.uid, reached);
+        }
+        SystemVisits(visits.into_iter().map(|(visit, _)| visit).collect())
+    }
+
+    /// Where to go: where the object belongs, and where it has been.
+    fn destinations<S: System<K>>(&self) -> Vec<Destination<K, S>> {
+        let recorded = S::targets(&mut self.status.clone()).clone();
+        let installation = self.context.cluster.installation;
+        let inputs = self.read.ok();
+        let belongs = inputs.and_then(|inputs| S::target(self.object, inputs, installation));
+        let go = |target: S::Target, before: Option<S::Target>, current: bool| Destination {
+            target,
+            before,
+            current,
+        };
+        let mut all = Vec::new();
+        let here = belongs.clone().filter(|_| !self.deleting || self.wiped);
+        all.extend(here.map(|target| go(target, None, !self.deleting)));
+        for known in recorded {
+            match &belongs {
+                // The role may have been changed to one that works, or to one that does not.
+                Some(target) if target.same_place(&known) => {
+                    if self.deleting {
+                        let before = (*target != known).then_some(known);
+                        all.push(go(target.clone(), before, false));
+                    }
+                }
+                // Without the tenant nobody can say that the object does not belong there any more.
+                None if !self.deleting && self.read.is_err() => {}
+                _ => all.push(go(known, None, false)),
+            }
+        }
+        all
+    }
+
+    async fn visit_place<S: System<K>>(
+        &self,
+        destination: Destination<K, S>,
+    ) -> (Visit<K, S>, Option<CredentialsOf<K, S>>) {
+        let RunContext {
+            systems,
+            cluster,
+            gate,
+            options,
+            held_back,
+        } = &self.context;
+        let current = destination.current;
+        let (target, reached) = self.reach::<S>(destination).await;
+        let place = target.place();
+        let held = held_back.get(S::NAME).zip(*gate);
+        let held = held.map(|(error, gate)| HeldBack(error, gate));
+        let passes = match &held {
+            Some(held) => Some(held as &dyn Gate),
+            None => gate.map(|gate| gate as &dyn Gate),
+        };
+        let before = AppliedBefore {
+            applied: &self.applied,
+            drift: self.object.policies().drift,
+        };
+        let before = Some(before).filter(|_| current && !self.edited);
+        let mut run = Run::new(passes, &place).since(before);
+        let mut applied = None;
+        let mut opened = None;
+        let stages = async {
+            let (credentials, mut scope) = reached?;
+            if let Some(gate) = gate {
+                gate.record_target(&record_target::<K, S>(&target)).await?;
+            }
+            if current {
+                let subscriber = Subscriber {
+                    namespace: self.object.namespace().unwrap_or_default(),
+                    name: self.object.name_any(),
+                    watched_keys: S::watched_keys(self.object, &target, cluster.installation),
+                };
+                let pool = S::pool(systems);
+                scope = pool.subscribe(&credentials, scope, &options.uid, &subscriber);
+            }
+            opened = Some(credentials);
+            let mut stages = S::stages(
+                self.object,
+                &StageContext {
+                    target: &target,
+                    scope,
+                    options,
+                    inputs: self.read.ok().filter(|_| current),
+                    installation: cluster.installation,
+                    status: self.status,
+                },
+            );
+            let mut all = stages.all();
+            drive(&mut all, &mut run).await;
+            applied = Some(applied_after(&all, &place, &self.applied));
+            Ok(stages)
+        }
+        .await;
+        let report = run.report;
+        let blind = |failure: &Failure| failure.key.is_none() && S::is_vital(failure);
+        let (stages, reached) = match stages {
+            Ok(stages) => (Some(stages), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        let report = VisitReport {
+            system: S::NAME,
+            place: target.view(),
+            current,
+            observed: reached.is_ok() && !report.failed.iter().any(blind),
+            reached,
+            report,
+            applied,
+        };
+        let visit = Visit {
+            target,
+            report,
+            stages,
+        };
+        (visit, opened)
+    }
+
+    /// Whether a namespace may act in an account at all. What a tenant writes into its spec does not say that.
+    async fn admit(&self, target: &impl Target) -> Result<()> {
+        let cluster = self.context.cluster;
+        let bound = cluster.installation.require_account_binding;
+        let Some(account) = target.account().filter(|_| bound) else {
+            return Ok(());
+        };
+        let namespace = self.object.namespace().unwrap_or_default();
+        let Some(found) = cluster.namespace(&namespace).await? else {
+            // What is planned for a namespace that is not there yet is judged when it is.
+            return match cluster.purpose {
+                Purpose::Plan => Ok(()),
+                Purpose::Act => Err(Error::failing(format!("Namespace {namespace} is gone"))),
+            };
+        };
+        let bound = found.annotations().get(ACCOUNT_BINDING);
+        if bound.is_some_and(|bound| bound == account) {
+            return Ok(());
+        }
+        let bound = bound.map_or("no account".to_owned(), |bound| {
+            format!("account {bound:?}")
+        });
+        Err(Error::new(
+            Class::Denied,
+            format!(
+                "Namespace {namespace} is bound to {bound}, not to {account}: nothing is done there. If it is to be, the platform team annotates the Namespace with {ACCOUNT_BINDING}={account}"
+            ),
+        ))
+    }
+
+    /// What is watched in a place, by whichever way leads there; and that place, with that way.
+    async fn reach<S: System<K>>(&self, destination: Destination<K, S>) -> Reached<K, S> {
+        let Destination {
+            target,
+            before,
+            current,
+        } = destination;
+        let reached = self.open::<S>(&target, current).await;
+        if let (Err(_), Some(before)) = (&reached, before)
+            && let Ok(reached) = self.open::<S>(&before, current).await
+        {
+            return (before, Ok(reached));
+        }
+        (target, reached)
+    }
+
+    async fn open<S: System<K>>(&self, target: &S::Target, current: bool) -> Opened<K, S> {
+        self.admit(target).await?;
+        let (pool, options) = (S::pool(self.context.systems), &self.context.options);
+        let installation = self.context.cluster.installation;
+        let credentials = match S::credentials(self.object, target, self.read, installation) {
+            Ok(credentials) => credentials,
+            // What is to be cleaned up may outlive the Secret by which it was made, but no right to use it.
+            Err(error) => {
+                let outlived = error.class.passes() || error.class == Class::Waiting(On::Secret);
+                let known = pool.remembered(&options.uid);
+                known.filter(|_| !current && outlived).ok_or(error)?
+            }
+        };
+        let scope = pool.reach(&credentials).await?;
+        Ok((credentials, scope))
+    }
+}
+
+/// The way into a place, and what is watched there.
+type Opened<K, S> = Result<(CredentialsOf<K, S>, Arc<<S as System<K>>::Scope>)>;
+
+/// A place, with the way that leads there.
+type Reached<K, S> = (<S as System<K>>::Target, Opened<K, S>);
+
+fn record_target<K: Kind, S: System<K>>(target: &S::Target) -> StatusEdit {
+    let target = target.clone();
+    StatusEdit::new(move |status: &mut K::Status| {
+        let targets = S::targets(status);
+        match targets.iter_mut().find(|known| known.same_place(&target)) {
+            Some(known) => *known = target.clone(),
+            None => targets.push(target.clone()),
+        }
+    })
+}
