@@ -95,7 +95,7 @@ pub fn reply(detail: &str, redact: &Redact) -> Post {
     let detail = clean(detail, redact);
     Post {
         text: escape(&detail, TEXT),
-        blocks: Some(json!([section(&detail)])),
+        blocks: json!([section(&detail)]),
         ..Post::default()
     }
 }
@@ -124,7 +124,7 @@ fn composed(run: &Run, reason: Option<&str>, redact: &Redact) -> Post {
     };
     Post {
         text: escape(&text, TEXT),
-        blocks: Some(Json::Array(blocks)),
+        blocks: Json::Array(blocks),
         ..Post::default()
     }
 }
@@ -331,7 +331,7 @@ mod tests {
             found.push((part("type"), part("text"), limit));
         }
         let mut found = vec![("text".to_owned(), post.text.clone(), 40_000)];
-        let blocks = post.blocks.as_ref().unwrap().as_array().unwrap();
+        let blocks = post.blocks.as_array().unwrap();
         assert!((1..=50).contains(&blocks.len()));
         for block in blocks {
             match block["type"].as_str().unwrap() {

@@ -35,7 +35,6 @@ use crate::{
 use futures::future::BoxFuture;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use std::{collections::BTreeSet, fmt, future::Future, slice, time::Duration};
 use tokio::{
     sync::watch,
@@ -423,15 +422,7 @@ impl Way for Door {
     async fn post(&self, channel: &str, post: &Post) -> Result<Option<Posted>, Refusal> {
         match &self.by {
             By::Bot { bot, .. } => bot.post(channel, post).await.map(Some),
-            By::Webhook { slack, url, .. } => {
-                let message = json!({
-                    "text": post.text,
-                    "blocks": post.blocks,
-                    "unfurl_links": false,
-                    "unfurl_media": false,
-                });
-                slack.post_webhook(url, &message).await.map(|()| None)
-            }
+            By::Webhook { slack, url, .. } => slack.post_webhook(url, post).await.map(|()| None),
             By::Nothing => Ok(None),
         }
     }

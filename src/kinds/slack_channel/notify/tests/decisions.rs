@@ -1,7 +1,7 @@
 //! What is decided without a call: what is to be done next, and which way leads into a channel.
 
 use super::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What [`next`] is asked.
 struct Case<'a> {

@@ -171,7 +171,7 @@ async fn a_webhook_hears_of_the_start_and_of_the_end_with_its_reason() {
     let run = run(Phase::Failed, "", &["a", "canary-url does not answer"]);
     let redact = Redact::new(memory.secret());
     let says = message::message_without_thread(&run, &redact);
-    let says = says.blocks.unwrap().to_string();
+    let says = says.blocks.to_string();
     assert!(
         says.contains("… does not answer") && !says.contains("canary"),
         "{says}"
