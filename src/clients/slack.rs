@@ -1,16 +1,17 @@
 //! Slack: what a bot may do by the Web API, incoming webhooks, and what Slack's refusals mean.
 //!
 //! Every method is a POST of a form, which all of them take; JSON is for some of them only. What reads
-//! waits for Slack's quota; what writes has passed the gate, which has waited for it
-//! ([`Bot::quota`] says whose). A secret is in the requests alone: no error, log or metric has it.
+//! waits for Slack's quota; what writes has passed the gate, which has waited for it. A secret is in the requests alone: no error, log or metric has it.
 
 mod credential;
 mod refusal;
 #[cfg(test)]
 mod tests;
+mod text;
 
 pub use credential::{bot_token, missing_scopes, webhook_url};
 pub use refusal::{Refusal, add_scopes};
+pub use text::{clip, escape, plain};
 
 use super::{
     aws::{Observer, Request},
@@ -21,7 +22,6 @@ use crate::{
     engine::limits::{Limiter, Priority},
 };
 use refusal::Call;
-use regex_lite::{Captures, Regex};
 use reqwest::{Client, RequestBuilder};
 use schemars::JsonSchema;
 use serde::{
@@ -33,7 +33,7 @@ use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeSet, HashSet},
     fmt,
-    sync::{Arc, LazyLock},
+    sync::Arc,
     time::Instant,
 };
 
@@ -105,8 +105,8 @@ impl Slack {
         }
     }
 
-    /// Slack as this bot. `key` stands for the token wherever it must not be seen: whose quota a call
-    /// counts against, and what logs say. A digest, so the same for the same token alone.
+    /// Slack as this bot. `key` stands for the token wherever it must not be seen: as the account whose quota a
+    /// call counts against, and in what logs say. A digest, so the same for the same token alone.
     pub fn bot(&self, token: Secret, key: String) -> Bot {
         Bot {
             slack: self.clone(),
@@ -474,9 +474,8 @@ impl Bot {
         form: &[(&str, &str)],
         priority: Priority,
     ) -> Result<(T, Answer)> {
-        let (account, part) = self.quota(api, "");
         let limiter = &self.slack.limiter;
-        limiter.take(account, part, api, priority).await;
+        limiter.take(&self.key, "", api, priority).await;
         self.call(call(api, about, false), form).await
     }
 
@@ -524,25 +523,4 @@ fn scopes_of(text: &str) -> BTreeSet<String> {
     let scopes = text.split(',').map(str::trim);
     let scopes = scopes.filter(|scope| !scope.is_empty());
     scopes.map(str::to_owned).collect()
-}
-
-/// An address in Slack's markup, and the text that is shown in its place.
-#[expect(clippy::expect_used, reason = "a constant")]
-static LINK: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"<((?:https?://|mailto:)[^>|]*)(?:\|([^>]*))?>").expect("a pattern")
-});
-
-/// Text as people wrote it. Slack gives `&`, `<` and `>` back as `&amp;`, `&lt;` and `&gt;`, and addresses as
-/// `<https://…>` or `<http://…|…>`. To compare, make both sides plain.
-pub fn plain(text: &str) -> String {
-    let shown = |link: &Captures<'_>| {
-        let shown = link.get(2).or(link.get(1));
-        shown.map_or("", |shown| shown.as_str()).to_owned()
-    };
-    let plain = LINK.replace_all(text, shown);
-    // The last of them last: what it leaves is not looked at again.
-    plain
-        .replace("&lt;", "<")
-        .replace("&gt;", ">")
-        .replace("&amp;", "&")
 }

@@ -4,8 +4,8 @@ pub mod desired;
 pub mod message;
 pub mod notify;
 pub mod report;
+pub mod route;
 pub mod stages;
-pub mod way_in;
 pub mod workspace;
 
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
         installation::Installation,
     },
 };
-use desired::Claim;
+use desired::Selector;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use kube::ResourceExt;
@@ -265,7 +265,7 @@ impl Kind for SlackChannel {
     fn stages(&self, place: &StageContext<'_, Self>) -> SlackChannelStages {
         let namespace = self.namespace().unwrap_or_default();
         let (status, inputs) = (place.status, place.inputs);
-        let claim = Claim {
+        let selector = Selector {
             name: inputs.and_then(|_| self.spec.channel.clone()),
             id: status.channel_id.clone(),
             created: status.channel_created,
@@ -277,9 +277,9 @@ impl Kind for SlackChannel {
             private: self.spec.visibility == Visibility::Private,
         };
         // What is going is not missed.
-        let claim = Claim {
-            private: claim.private && claim.name.is_some(),
-            ..claim
+        let selector = Selector {
+            private: selector.private && selector.name.is_some(),
+            ..selector
         };
         let token = inputs.and_then(|inputs| inputs.token.as_ref());
         let unread = token.and_then(|token| token.as_ref().err());
@@ -287,7 +287,7 @@ impl Kind for SlackChannel {
         let ground = Arc::new(Ground::new(
             place.watch.clone(),
             place.options.clone(),
-            claim,
+            selector,
             status.workspace.as_ref().map(|known| known.team_id.clone()),
             place.target.token.clone(),
             self.spec.webhook_secret_ref.is_none(),

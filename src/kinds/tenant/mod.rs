@@ -23,7 +23,7 @@ use crate::{
     kinds::{
         Clock, Common, ConditionUpdate, Kind, Outcome, Policies, StageContext, Stages, Status,
         StatusUpdate, cluster_view::ClusterView, installation::Installation, names,
-        slack_channel::way_in::way_in,
+        slack_channel::route::route,
     },
 };
 use desired::{IntegrationKeys, SubscriptionKey};
@@ -156,7 +156,7 @@ impl Kind for TenantObservability {
             .collect();
         let mut ways = Ways::new();
         for channel in channels(self) {
-            let way = way_in(channel, &namespace, cluster).await;
+            let way = route(channel, &namespace, cluster).await;
             ways.insert(channel.to_owned(), way);
         }
         Ok(Inputs {
