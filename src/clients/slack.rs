@@ -302,18 +302,6 @@ struct One {
 }
 
 impl Bot {
-    /// What stands for the token: see [`Slack::bot`].
-    pub fn key(&self) -> &str {
-        &self.key
-    }
-
-    /// Whose quota a call counts against, as account and Region of the limiter: Slack counts by app,
-    /// workspace and method, and what is posted by channel as well. `channel` is its id.
-    pub fn quota<'a>(&'a self, api: &str, channel: &'a str) -> (&'a str, &'a str) {
-        let part = if api == api::POST { channel } else { "" };
-        (&self.key, part)
-    }
-
     /// Whose the token is, and what it may do.
     pub async fn auth_test(&self, priority: Priority) -> Result<Workspace> {
         let (workspace, answer) = self.read(api::AUTH_TEST, "", &[], priority).await?;
