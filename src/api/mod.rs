@@ -5,11 +5,11 @@ mod common;
 mod slack_channel;
 mod tenant_observability;
 
+pub use crate::engine::policy::{AdoptionPolicy, DeletionPolicy, DriftPolicy};
 pub use alarm_set::{
     Alarm, AlarmCounts, AlarmEntry, AlarmSet, AlarmSetSpec, AlarmSetStatus, AlarmState,
     ComparisonOperator, TreatMissingData,
 };
-pub use crate::engine::policy::{AdoptionPolicy, DeletionPolicy, DriftPolicy};
 pub use common::{AwsTarget, DriftChange, DriftEntry, KeyRef, NameRef, Severity};
 pub use slack_channel::{
     Creating, SlackChannel, SlackChannelSpec, SlackChannelStatus, SlackTarget, Visibility,

@@ -188,7 +188,7 @@ impl Call<'_> {
             }
             _ if code.is_empty() => return Err(self.strange(status)),
             _ => {
-                // What else a code means to a bot, this is one message that is refused.
+                // Whatever a code means to a bot, here it refuses one message.
                 let this = || Some((Rejected, meaning(code, MEANINGS)?.1));
                 let meant = meaning(code, DEAD_WEBHOOK).or_else(this);
                 let (class, advice) = meant.unwrap_or((Rejected, ""));
@@ -244,7 +244,7 @@ fn meaning(code: &str, of: Meanings) -> Option<(Class, &'static str)> {
     known.map(|(_, class, advice)| (*class, *advice))
 }
 
-/// What refuses one thing with a code that says it all is not here. From the lists of errors of the methods' pages
+/// A code that refuses one thing, and needs no words, is not listed. From the lists of errors of the methods' pages
 /// (<https://docs.slack.dev/reference/methods>).
 #[rustfmt::skip]
 const MEANINGS: Meanings = &[

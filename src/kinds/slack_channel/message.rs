@@ -141,7 +141,7 @@ fn clean(text: &str, redact: &Redact) -> String {
 }
 
 /// What looks like an incoming webhook, on Slack's own host or with such a path; and what looks like a token:
-/// `xoxb-…` and its like, and `xapp-…`. What ends a clause is none of a webhook's.
+/// `xoxb-…` and its like, and `xapp-…`. Punctuation after a URL is not part of it.
 #[expect(clippy::expect_used, reason = "a constant")]
 static SECRET: LazyLock<Regex> = LazyLock::new(|| {
     let outside = r#"\s"'`<>|(){}\[\],;"#;

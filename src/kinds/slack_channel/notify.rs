@@ -16,7 +16,7 @@ use super::{
     Token,
     message::{Phase, Redact, Run, message, reply},
     report::{CHANNEL_READY, WEBHOOK_READY},
-    route::{SlackRoute, existing},
+    route::{SlackRoute, condition, existing},
 };
 use crate::{
     api::{KeyRef, SlackChannel},
@@ -206,7 +206,7 @@ pub async fn sender(
     let channel = existing(found.as_ref(), name, namespace)?;
     let (bot, webhook, wanting) = ready(channel);
     let waiting = |message| Error::new(Class::Waiting(On::Channel), message);
-    let mut found = Err(waiting(wanting));
+    let mut found = Err(waiting(wanting.to_owned()));
     if let Some((declared, id)) = bot {
         let token = channel.token(declared, namespace, cluster).await;
         found = token.map(|Token { secret, source }| {
@@ -236,32 +236,24 @@ pub async fn sender(
 
 /// What may carry messages into a channel, as its object says: the channel's name in the spec and its id, for a bot;
 /// the webhook; and what is wanting where there is neither.
-fn ready(channel: &SlackChannel) -> (Option<(&str, &str)>, Option<&KeyRef>, String) {
+fn ready(channel: &SlackChannel) -> (Option<(&str, &str)>, Option<&KeyRef>, &str) {
     if channel.metadata.deletion_timestamp.is_some() {
-        return (None, None, "it is being deleted".into());
+        return (None, None, "it is being deleted");
     }
-    let status = channel.status.as_ref();
-    let condition = |type_: &str| {
-        let mut all = status.into_iter().flat_map(|status| &status.conditions);
-        all.find(|one| one.type_ == type_)
-    };
     // One that nobody could look at lately is as good as it was.
-    let is_ready = |type_| condition(type_).is_some_and(|one| one.status != "False");
-    let id = status.and_then(|status| status.channel_id.as_deref());
+    let is_ready = |type_| condition(channel, type_).is_some_and(|one| one.status != "False");
+    let id = channel.status.as_ref();
+    let id = id.and_then(|status| status.channel_id.as_deref());
     let bot = channel.spec.channel.as_deref().zip(id);
     let webhook = channel.spec.webhook_secret_ref.as_ref();
-    let said = [CHANNEL_READY, WEBHOOK_READY, "Ready"].map(condition);
-    let said = said
-        .into_iter()
-        .flatten()
-        .filter(|one| one.status == "False");
-    let said = said
-        .map(|one| one.message.clone())
-        .find(|said| !said.is_empty());
+    let said = [CHANNEL_READY, WEBHOOK_READY, "Ready"].into_iter();
+    let said = said.filter_map(|type_| condition(channel, type_));
+    let mut said = said.filter(|one| one.status == "False" && !one.message.is_empty());
     (
         bot.filter(|_| is_ready(CHANNEL_READY)),
         webhook.filter(|_| is_ready(WEBHOOK_READY)),
-        said.unwrap_or_else(|| "nothing is known of it yet".into()),
+        said.next()
+            .map_or("nothing is known of it yet", |one| &one.message),
     )
 }
 

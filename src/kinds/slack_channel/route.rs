@@ -14,6 +14,7 @@ use crate::{
         installation::Installation,
     },
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
 /// How messages get into a channel, with the secret that this takes, or where that is.
@@ -84,14 +85,18 @@ fn blocked(channel: &SlackChannel, route: &SlackRoute<KeyRef>) -> Option<String>
         SlackRoute::Webhook(_) => WEBHOOK_READY,
         SlackRoute::BotToken { .. } => CHANNEL_READY,
     };
-    let status = channel.status.as_ref()?;
-    let mut conditions = status.conditions.iter();
-    let told = conditions.find(|told| told.type_ == type_ && told.status == "False")?;
+    let told = condition(channel, type_).filter(|told| told.status == "False")?;
     let (namespace, name) = (channel.namespace().unwrap_or_default(), channel.name_any());
     Some(format!(
         "alarms do not get through SlackChannel {namespace}/{name}: {}",
         told.message
     ))
+}
+
+/// What a SlackChannel says of itself by a condition of this type.
+pub(super) fn condition<'a>(channel: &'a SlackChannel, type_: &str) -> Option<&'a Condition> {
+    let mut conditions = channel.status.as_ref()?.conditions.iter();
+    conditions.find(|one| one.type_ == type_)
 }
 
 fn waiting(message: String) -> Error {

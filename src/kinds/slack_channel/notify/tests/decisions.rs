@@ -147,7 +147,7 @@ fn which_transport_leads_into_a_channel() {
         assert!(says.starts_with(wanting), "{says}");
     }
     let going = channel(&both, Some("C1"), &all_ready, true);
-    assert_eq!(ready(&going), (None, None, "it is being deleted".into()));
+    assert_eq!(ready(&going), (None, None, "it is being deleted"));
 }
 
 #[test]
