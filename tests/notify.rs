@@ -24,7 +24,8 @@ use campanile::{
         mark::Cluster,
         slack_channel::{
             message::{Phase, Run},
-            notify::{Door, Ledger, Notifier, Posting, Told, door},
+            notify::{Notifier, Record, Records, Sender, sender},
+            route::SlackRoute,
         },
     },
 };
@@ -40,10 +41,10 @@ use tokio::sync::watch;
 
 const ALL: [Phase; 3] = [Phase::Started, Phase::Completed, Phase::Failed];
 const POST: &str = "chat.postMessage";
+const RUN: &str = "rebuild-1";
 
 fn run(phase: Phase, progress: &str, details: &[&str]) -> Run {
     Run {
-        id: "rebuild-1".into(),
         title: "Rebuild of idx_embeddings".into(),
         object: "IndexMaintenancePolicy vsu/knowledge-base".into(),
         phase,
@@ -53,20 +54,15 @@ fn run(phase: Phase, progress: &str, details: &[&str]) -> Run {
     }
 }
 
-/// The status of somebody who tells of a run, as it would be in the cluster.
+/// The status of somebody who tells of runs, as it would be in the cluster.
 #[derive(Default)]
-struct Book(BTreeMap<(String, String), String>);
+struct Status(BTreeMap<String, String>);
 
-impl Ledger for Book {
-    fn known(&self, run: &str, channel: &str) -> Option<Posting> {
-        let saved = self.0.get(&(run.to_owned(), channel.to_owned()))?;
-        Some(serde_json::from_str(saved).unwrap())
-    }
-
-    fn save<'a>(&'a mut self, posting: &'a Posting) -> BoxFuture<'a, Result<()>> {
+impl Records for Status {
+    fn save<'a>(&'a mut self, record: &'a Record) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let key = (posting.run().to_owned(), posting.channel().to_owned());
-            self.0.insert(key, serde_json::to_string(posting).unwrap());
+            let saved = serde_json::to_string(record).unwrap();
+            self.0.insert(record.run.clone(), saved);
             Ok(())
         })
     }
@@ -128,7 +124,7 @@ struct Teller<'a> {
     installation: Installation,
     clients: Clients,
     gate: Open,
-    book: Book,
+    status: Status,
 }
 
 impl<'a> Teller<'a> {
@@ -158,12 +154,12 @@ impl<'a> Teller<'a> {
                 limiter,
                 said: Mutex::default(),
             },
-            book: Book::default(),
+            status: Status::default(),
         }
     }
 
-    /// The way into the channel of a SlackChannel.
-    async fn door(&self, channel: Option<&str>) -> Result<Door> {
+    /// What carries messages into the channel of a SlackChannel.
+    async fn sender(&self, channel: &str) -> Result<Sender> {
         let Self {
             tenant,
             installation,
@@ -171,29 +167,52 @@ impl<'a> Teller<'a> {
             ..
         } = self;
         let around = ClusterView::new(&tenant.client, installation, Purpose::Act);
-        door(channel, &tenant.namespace, &around, clients).await
+        sender(channel, &tenant.namespace, &around, &clients.slack).await
     }
 
-    /// The way into a channel by a token, without a SlackChannel.
-    fn bot(&self, slack: &Workspace, token: &str, channel: &str) -> Door {
-        let id = slack.channel(channel).unwrap().id;
-        let bot = bot_token(token).unwrap();
-        let bot = self
-            .clients
-            .slack
-            .bot(bot, format!("key of {}", slack.id()));
-        Door::bot(bot, id, "a test".into())
+    /// The same by a token, without a SlackChannel.
+    fn bot(&self, slack: &Workspace, token: &str, channel: &str) -> Sender {
+        let route = SlackRoute::BotToken {
+            token: bot_token(token).unwrap(),
+            channel_id: slack.channel(channel).unwrap().id,
+        };
+        self.by(route)
     }
 
-    async fn tell(&mut self, notifier: &mut Notifier, door: &Door, run: &Run) -> Result<Told> {
-        notifier.tell(door, run, &mut self.book, &self.gate).await
+    fn by(&self, route: SlackRoute) -> Sender {
+        let (slack, digester) = (&self.clients.slack, &self.installation.digester);
+        Sender::new(slack.clone(), route, digester, "a test".into())
+    }
+
+    /// A process that begins, and knows what status says of a run.
+    fn notifier(&self, run: &str) -> Notifier {
+        let saved = self.status.0.get(run);
+        let record = saved.map(|saved| serde_json::from_str(saved).unwrap());
+        let record = record.unwrap_or_else(|| Record::new(run, "runs"));
+        Notifier::new(record, ALL, [])
+    }
+
+    async fn tell(
+        &mut self,
+        notifier: &mut Notifier,
+        sender: &Sender,
+        run: &Run,
+    ) -> Result<Option<Duration>> {
+        let status = &mut self.status;
+        notifier.tell(sender, run, status, &self.gate).await
+    }
+
+    /// The same, by a process that begins.
+    async fn tell_anew(&mut self, sender: &Sender, run: &Run) -> Result<Option<Duration>> {
+        let mut notifier = self.notifier(RUN);
+        self.tell(&mut notifier, sender, run).await
     }
 
     /// The same; where somebody else has just used what Slack lets through, as the operator does that asks whether a
     /// webhook lives, it is told again when Slack says.
-    async fn tell_in_time(&mut self, door: &Door, run: &Run) -> Result<Told> {
+    async fn tell_in_time(&mut self, sender: &Sender, run: &Run) -> Result<Option<Duration>> {
         loop {
-            match self.tell(&mut notifier(), door, run).await {
+            match self.tell_anew(sender, run).await {
                 Err(error) if error.class == Class::Throttled => {
                     tokio::time::sleep(error.wait.unwrap()).await;
                 }
@@ -205,12 +224,8 @@ impl<'a> Teller<'a> {
     /// All that is kept or logged.
     fn traces(&self) -> String {
         let said = self.gate.said.lock().unwrap();
-        format!("{:?} {said:?}", self.book.0)
+        format!("{:?} {said:?}", self.status.0)
     }
-}
-
-fn notifier() -> Notifier {
-    Notifier::new("runs", ALL, [])
 }
 
 /// What people see of a message: its text, and all texts of its blocks.
@@ -243,9 +258,9 @@ fn a_run_is_one_message_that_is_edited_and_answered() {
             .await;
         tenant.ready::<SlackChannel>("runs", "Applied").await;
         let mut teller = Teller::new(&tenant).await;
-        let door = teller.door(Some("runs")).await.unwrap();
-        assert!(!format!("{door:?}").contains(&token));
-        // Each by a process of its own, which knows what the ledger knows.
+        let sender = teller.sender("runs").await.unwrap();
+        assert!(!format!("{sender:?}").contains(&token));
+        // Each by a process of its own, which knows what status says.
         for now in [
             run(Phase::Started, "", &[]),
             run(Phase::Started, "1 of 2", &["idx_a: <!here> done & dusted"]),
@@ -256,8 +271,8 @@ fn a_run_is_one_message_that_is_edited_and_answered() {
             ),
         ] {
             for _ in 0..2 {
-                let told = teller.tell(&mut notifier(), &door, &now).await;
-                assert_eq!(told, Ok(Told::All));
+                let told = teller.tell_anew(&sender, &now).await;
+                assert_eq!(told, Ok(None));
             }
         }
         assert_eq!(
@@ -301,27 +316,30 @@ fn a_post_whose_answer_is_lost_is_not_made_again() {
             slack.create_channel(channel);
             slack.invite(channel, &slack.bot_user(&token));
             let mut teller = Teller::new(&tenant).await;
-            let door = teller.bot(&slack, &token, channel);
+            let sender = teller.bot(&slack, &token, channel);
             slack.trouble_in(channel, POST, trouble, 1);
-            let mut first = notifier();
+            let mut first = teller.notifier(RUN);
             let started = run(Phase::Started, "", &[]);
-            let lost = teller.tell(&mut first, &door, &started).await.unwrap_err();
+            let lost = teller
+                .tell(&mut first, &sender, &started)
+                .await
+                .unwrap_err();
             assert_eq!(lost.class, Class::Cut, "{lost}");
             let start = "▶️ Started · Rebuild of idx_embeddings".to_owned();
             let left = Vec::from_iter(there.then_some(start));
             // Neither by this process nor by the next.
-            for mut notifier in [first, notifier()] {
+            for mut notifier in [first, teller.notifier(RUN)] {
                 for progress in ["", "1 of 2"] {
                     let now = run(Phase::Started, progress, &["vacuumed"]);
-                    let told = teller.tell(&mut notifier, &door, &now).await;
-                    assert_eq!(told, Ok(Told::All));
+                    let told = teller.tell(&mut notifier, &sender, &now).await;
+                    assert_eq!(told, Ok(None));
                     assert_eq!(seen(&slack, channel), left);
                 }
             }
             let over = run(Phase::Completed, "", &["vacuumed"]);
             for _ in 0..2 {
-                let told = teller.tell(&mut notifier(), &door, &over).await;
-                assert_eq!(told, Ok(Told::All));
+                let told = teller.tell_anew(&sender, &over).await;
+                assert_eq!(told, Ok(None));
                 let end = ["✅ Completed · Rebuild of idx_embeddings", "  vacuumed"];
                 let expected = [left.clone(), end.map(str::to_owned).into()].concat();
                 assert_eq!(seen(&slack, channel), expected);
@@ -339,16 +357,16 @@ fn slack_says_how_long_to_wait_and_nothing_is_lost() {
         slack.create_channel("runs");
         slack.invite("runs", &slack.bot_user(&token));
         let mut teller = Teller::new(&tenant).await;
-        let door = teller.bot(&slack, &token, "runs");
+        let sender = teller.bot(&slack, &token, "runs");
         let limited = || slack.trouble(POST, Trouble::RateLimited { retry_after: 2 }, 1);
         limited();
-        let mut teller_of_all = notifier();
+        let mut notifier = teller.notifier(RUN);
         let started = run(Phase::Started, "", &[]);
-        let refused = teller.tell(&mut teller_of_all, &door, &started).await;
+        let refused = teller.tell(&mut notifier, &sender, &started).await;
         let refused = refused.unwrap_err();
         assert_eq!(refused.class, Class::Throttled);
         assert_eq!(refused.wait, Some(Duration::from_secs(2)));
-        let again = teller.tell(&mut teller_of_all, &door, &started).await;
+        let again = teller.tell(&mut notifier, &sender, &started).await;
         assert_eq!(again.unwrap_err().class, Class::Throttled);
         assert_eq!(slack.calls(POST).len(), 1, "Slack wants to be left alone");
         assert_eq!(seen(&slack, "runs"), Vec::<String>::new());
@@ -356,10 +374,9 @@ fn slack_says_how_long_to_wait_and_nothing_is_lost() {
         limited();
         let (_says, mut runs) = watch::channel(run(Phase::Completed, "", &["vacuumed"]));
         let began = Instant::now();
-        let followed = notifier()
-            .follow(&door, &mut runs, &mut teller.book, &teller.gate)
-            .await;
-        assert_eq!(followed, Ok(()));
+        let (mut notifier, status) = (teller.notifier(RUN), &mut teller.status);
+        let followed = notifier.follow(&sender, &mut runs, status, &teller.gate);
+        assert_eq!(followed.await, Ok(()));
         assert!(began.elapsed() >= Duration::from_secs(2));
         assert_eq!(
             seen(&slack, "runs"),
@@ -377,20 +394,20 @@ fn a_token_that_is_revoked_and_restored_loses_nothing() {
         slack.create_channel("runs");
         slack.invite("runs", &slack.bot_user(&token));
         let mut teller = Teller::new(&tenant).await;
-        let door = teller.bot(&slack, &token, "runs");
-        let mut notifier = notifier();
+        let sender = teller.bot(&slack, &token, "runs");
+        let mut notifier = teller.notifier(RUN);
         for now in [
             run(Phase::Started, "", &[]),
             run(Phase::Failed, "", &["lock timeout"]),
         ] {
             slack.revoke(&token);
-            let refused = teller.tell(&mut notifier, &door, &now).await.unwrap_err();
+            let refused = teller.tell(&mut notifier, &sender, &now).await.unwrap_err();
             assert_eq!(refused.class, Class::Denied);
             assert!(refused.message.contains("token_revoked"), "{refused}");
             assert!(!refused.message.contains(&token));
             slack.restore(&token);
-            let told = teller.tell(&mut notifier, &door, &now).await;
-            assert_eq!(told, Ok(Told::All));
+            let told = teller.tell(&mut notifier, &sender, &now).await;
+            assert_eq!(told, Ok(None));
         }
         assert_eq!(
             seen(&slack, "runs"),
@@ -398,16 +415,16 @@ fn a_token_that_is_revoked_and_restored_loses_nothing() {
         );
         // The bot is thrown out, and comes back.
         slack.kick("runs", &slack.bot_user(&token));
-        let other = Run {
-            id: "rebuild-2".into(),
-            ..run(Phase::Completed, "", &[])
-        };
-        let refused = teller.tell(&mut notifier, &door, &other).await.unwrap_err();
+        let (mut notifier, other) = (teller.notifier("rebuild-2"), run(Phase::Completed, "", &[]));
+        let refused = teller
+            .tell(&mut notifier, &sender, &other)
+            .await
+            .unwrap_err();
         assert_eq!(refused.class, Class::Rejected);
         assert!(refused.message.contains("/invite"), "{refused}");
         slack.invite("runs", &slack.bot_user(&token));
-        let told = teller.tell(&mut notifier, &door, &other).await;
-        assert_eq!(told, Ok(Told::All));
+        let told = teller.tell(&mut notifier, &sender, &other).await;
+        assert_eq!(told, Ok(None));
         assert_eq!(seen(&slack, "runs").len(), 3);
         by_the_rules(&slack);
     });
@@ -426,9 +443,9 @@ fn a_webhook_hears_of_the_start_and_of_the_end() {
         tenant.apply::<SlackChannel>("runs", hook).await;
         tenant.ready::<SlackChannel>("runs", "Applied").await;
         let mut teller = Teller::new(&tenant).await;
-        let door = teller.door(Some("runs")).await.unwrap();
+        let sender = teller.sender("runs").await.unwrap();
         let secret = url.rsplit('/').next().unwrap();
-        assert!(!format!("{door:?}").contains(secret));
+        assert!(!format!("{sender:?}").contains(secret));
         let reason = format!("POST {url}: <!channel> & more");
         let told = [
             run(Phase::Started, "", &[]),
@@ -436,17 +453,17 @@ fn a_webhook_hears_of_the_start_and_of_the_end() {
             run(Phase::Failed, "after 3 min", &["vacuumed", &reason]),
         ];
         for now in &told[..2] {
-            let told = teller.tell_in_time(&door, now).await;
-            assert_eq!(told, Ok(Told::All));
+            let told = teller.tell_in_time(&sender, now).await;
+            assert_eq!(told, Ok(None));
         }
         slack.disable_webhook(&url);
-        let refused = teller.tell_in_time(&door, &told[2]).await.unwrap_err();
+        let refused = teller.tell_in_time(&sender, &told[2]).await.unwrap_err();
         assert_eq!(refused.class, Class::Denied);
         assert!(!refused.message.contains(secret), "{refused}");
         slack.restore_webhook(&url);
         for _ in 0..2 {
-            let told = teller.tell_in_time(&door, &told[2]).await;
-            assert_eq!(told, Ok(Told::All));
+            let told = teller.tell_in_time(&sender, &told[2]).await;
+            assert_eq!(told, Ok(None));
         }
         let messages = slack.messages("alerts");
         assert_eq!(
@@ -468,17 +485,14 @@ fn a_webhook_hears_of_the_start_and_of_the_end() {
 }
 
 #[test]
-fn where_no_channel_is_named_or_ready_nothing_happens() {
+fn where_no_channel_is_ready_nothing_happens() {
     test(|world| async move {
         let tenant = Tenant::new(world, "notify-nowhere").await;
         let (slack, token) = workspace(&tenant, &SCOPES).await;
         let mut teller = Teller::new(&tenant).await;
         let started = run(Phase::Started, "", &[]);
-        let nowhere = teller.door(None).await.unwrap();
-        let told = teller.tell(&mut notifier(), &nowhere, &started).await;
-        assert_eq!(told, Ok(Told::All));
         let waits = async |teller: &Teller<'_>, says: &str| {
-            let error = teller.door(Some("runs")).await.unwrap_err();
+            let error = teller.sender("runs").await.unwrap_err();
             assert_eq!(error.class, Class::Waiting(On::Channel));
             assert!(
                 error.message.contains("SlackChannel notify-nowhere/runs"),
@@ -496,7 +510,7 @@ fn where_no_channel_is_named_or_ready_nothing_happens() {
         // A channel that was ready and is not any more; one that comes back needs nobody's restart.
         let _operator = tenant.operator().await;
         tenant.ready::<SlackChannel>("runs", "Applied").await;
-        assert!(teller.door(Some("runs")).await.is_ok());
+        assert!(teller.sender("runs").await.is_ok());
         slack.archive("vsu_runs");
         let status = async |wanted: &'static str| {
             tenant
@@ -512,9 +526,9 @@ fn where_no_channel_is_named_or_ready_nothing_happens() {
         slack.unarchive("vsu_runs");
         slack.invite("vsu_runs", &slack.bot_user(&token));
         status("True").await;
-        let door = teller.door(Some("runs")).await.unwrap();
-        let told = teller.tell(&mut notifier(), &door, &started).await;
-        assert_eq!(told, Ok(Told::All));
+        let sender = teller.sender("runs").await.unwrap();
+        let told = teller.tell_anew(&sender, &started).await;
+        assert_eq!(told, Ok(None));
         assert_eq!(seen(&slack, "vsu_runs").len(), 1);
         by_the_rules(&slack);
     });
@@ -540,7 +554,7 @@ fn the_bot_goes_before_the_webhook() {
         let status = json!({"channelId": channel, "conditions": conditions});
         tenant.patch_status::<SlackChannel>("runs", status).await;
         let teller = Teller::new(&tenant).await;
-        let error = teller.door(Some("runs")).await.unwrap_err();
+        let error = teller.sender("runs").await.unwrap_err();
         assert_eq!(error.class, Class::Waiting(On::Channel));
         assert!(error.message.contains("Secret notify-ways/hook"), "{error}");
         for (secret, key, value) in [
@@ -548,10 +562,13 @@ fn the_bot_goes_before_the_webhook() {
             ("slack", "token", slack.bot(&SCOPES)),
         ] {
             tenant.secret(secret, key, &value).await;
-            let door = format!("{:?}", teller.door(Some("runs")).await.unwrap());
+            let sender = format!("{:?}", teller.sender("runs").await.unwrap());
             let identity = format!("Secret notify-ways/{secret}, key {key}");
-            assert!(door.contains(&identity), "{door}");
-            assert!(!door.contains(value.rsplit('/').next().unwrap()), "{door}");
+            assert!(sender.contains(&identity), "{sender}");
+            assert!(
+                !sender.contains(value.rsplit('/').next().unwrap()),
+                "{sender}"
+            );
         }
     });
 }
@@ -567,14 +584,11 @@ fn no_secret_is_said_or_kept() {
         let known = Secret::new("postgres://app:canary@db/app\n".into());
         let says = format!("{} {token} {url} {}", known.reveal(), known.reveal().trim());
         let teller = Teller::new(&tenant).await;
-        let key = "key of the webhook".to_owned();
-        let hook = Secret::new(url.clone());
-        for door in [
-            teller.bot(&slack, &token, "runs"),
-            Door::webhook(teller.clients.slack.clone(), hook, key, "a test".into()),
-        ] {
+        let hook = SlackRoute::Webhook(Secret::new(url.clone()));
+        for sender in [teller.bot(&slack, &token, "runs"), teller.by(hook)] {
             let mut teller = Teller::new(&tenant).await;
-            let mut notifier = Notifier::new("runs", ALL, [&known]);
+            let record = Record::new(RUN, "runs");
+            let mut notifier = Notifier::new(record, ALL, [&known]);
             for phase in [Phase::Started, Phase::Failed] {
                 let now = Run {
                     title: says.clone(),
@@ -582,8 +596,8 @@ fn no_secret_is_said_or_kept() {
                     facts: vec![(says.clone(), says.clone())],
                     ..run(phase, &says, &[&says])
                 };
-                let told = teller.tell(&mut notifier, &door, &now).await;
-                assert_eq!(told, Ok(Told::All));
+                let told = teller.tell(&mut notifier, &sender, &now).await;
+                assert_eq!(told, Ok(None));
             }
             let traces = teller.traces();
             let secret = url.rsplit('/').next().unwrap();

@@ -41,66 +41,53 @@ pub fn bot_token(text: &str) -> Result<Secret, String> {
 /// The URL of an incoming webhook, in its normal form. Only Slack's own, unless `allow_private` says that
 /// there are others. The error says what is wrong and never quotes the text.
 pub fn webhook_url(text: &str, allow_private: bool) -> Result<Secret, String> {
-    let said = |wrong| {
-        Err(format!(
-            "this is no URL of an incoming webhook of Slack: {wrong}; it looks like https://hooks.slack.com/services/T…/B…/…"
-        ))
-    };
     let text = text.trim();
-    if text.is_empty() {
-        return said("it is empty");
-    }
-    if text.len() > LONGEST {
-        return said("it is longer than 500 characters");
-    }
-    // What a URL's parser would quietly drop, or read otherwise than the next one does.
-    if !text.bytes().all(|byte| byte.is_ascii_graphic()) || text.contains('\\') {
-        return said("it has characters in it that no URL has: spaces, line breaks, backslashes");
-    }
-    let Ok(url) = Url::parse(text) else {
-        return said("it is no URL");
+    let url = Url::parse(text);
+    let wrong = match &url {
+        _ if text.is_empty() => "it is empty",
+        _ if text.len() > LONGEST => "it is longer than 500 characters",
+        // What a URL's parser would quietly drop, or read otherwise than the next one does.
+        _ if !text.bytes().all(|byte| byte.is_ascii_graphic()) || text.contains('\\') => {
+            "it has characters in it that no URL has: spaces, line breaks, backslashes"
+        }
+        Err(_) => "it is no URL",
+        Ok(url) => match wrong_with(url, allow_private) {
+            Some(wrong) => wrong,
+            None => return Ok(Secret::new(url.to_string())),
+        },
     };
+    Err(format!(
+        "this is no URL of an incoming webhook of Slack: {wrong}; it looks like https://hooks.slack.com/services/T…/B…/…"
+    ))
+}
+
+fn wrong_with(url: &Url, allow_private: bool) -> Option<&'static str> {
     let Some(host) = url.host_str() else {
-        return said("it names no host");
+        return Some("it names no host");
     };
-    if !url.username().is_empty() || url.password().is_some() {
-        return said("it has a user or a password before its host");
-    }
-    if !HOSTS.contains(&host.trim_end_matches('.')) {
-        return match url.scheme() {
-            "http" | "https" if allow_private => Ok(Secret::new(url.into())),
-            "http" | "https" => said("its host is not hooks.slack.com"),
-            _ => said("it does not begin with https://"),
-        };
-    }
-    if url.scheme() != "https" {
-        return said("it does not begin with https://");
-    }
-    if host.ends_with('.') {
-        return said("its host ends in a dot");
-    }
-    if url.port().is_some() {
-        return said("it names a port");
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return said("something follows its path");
-    }
-    let path: Vec<_> = url
-        .path_segments()
-        .map(Iterator::collect)
-        .unwrap_or_default();
+    let is_slacks = HOSTS.contains(&host.trim_end_matches('.'));
+    let path: Vec<_> = url.path().split('/').skip(1).collect();
     let is_part =
         |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    match path[..] {
-        ["services", ref parts @ ..] if parts.len() == 3 && parts.iter().all(is_part) => {
-            Ok(Secret::new(url.into()))
+    Some(match (url.scheme(), &path[..]) {
+        _ if !url.username().is_empty() || url.password().is_some() => {
+            "it has a user or a password before its host"
         }
-        ["workflows" | "triggers", ..] => said(
-            "it starts a workflow, which takes the variables of that workflow and no messages: add an incoming webhook to an app instead",
-        ),
-        ["services", ..] => said("after /services/ come three parts of letters and digits"),
-        _ => said("its path does not begin with /services/"),
-    }
+        ("http" | "https", _) if !is_slacks && allow_private => return None,
+        ("http" | "https", _) if !is_slacks => "its host is not hooks.slack.com",
+        (scheme, _) if scheme != "https" => "it does not begin with https://",
+        _ if host.ends_with('.') => "its host ends in a dot",
+        _ if url.port().is_some() => "it names a port",
+        _ if url.query().is_some() || url.fragment().is_some() => "something follows its path",
+        (_, ["services", parts @ ..]) if parts.len() == 3 && parts.iter().all(is_part) => {
+            return None;
+        }
+        (_, ["workflows" | "triggers", ..]) => {
+            "it starts a workflow, which takes the variables of that workflow and no messages: add an incoming webhook to an app instead"
+        }
+        (_, ["services", ..]) => "after /services/ come three parts of letters and digits",
+        _ => "its path does not begin with /services/",
+    })
 }
 
 /// The scopes to ask for so that all is granted that is needed: each need is met by any one of its scopes,

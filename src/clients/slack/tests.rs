@@ -43,7 +43,7 @@ struct Fake {
 impl Fake {
     /// So that no test waits, whatever Slack's own rates are.
     fn at(url: String, record: Arc<Mutex<Record>>) -> Self {
-        let fast = [api::PERMALINK, api::WEBHOOK, api::LIST, api::INFO];
+        let fast = [api::WEBHOOK, api::LIST, api::INFO];
         let fast = fast.map(|api| (api.to_owned(), 1000.0)).into();
         Self::paced(url, record, &fast)
     }
@@ -223,12 +223,6 @@ async fn lists_are_read_to_their_end() {
         let (.., form) = fake.asked().remove(0);
         assert_eq!(form["types"], "public_channel,private_channel");
     }
-
-    fake.says([
-        json!({"ok": true, "members": ["U1", "U2"], "response_metadata": {"next_cursor": ""}}),
-    ]);
-    let members = fake.bot().members("C1", EDIT).await.unwrap();
-    assert_eq!(members, ["U1", "U2"]);
 }
 
 #[tokio::test]
@@ -337,55 +331,37 @@ async fn writes_say_what_slack_reads() {
     let expected = expected.map(|(method, form)| (format!("/api/conversations.{method}"), form));
     assert_eq!(asked, expected);
 
-    fake.says([json!({"ok": true, "channel": "C1", "ts": "1.2", "text": "hi", "message": {}, "permalink": "https://x"})]);
+    fake.says([json!({"ok": true, "channel": "C1", "ts": "1.2", "text": "hi", "message": {}})]);
     let posted = Posted {
         channel: "C1".into(),
         ts: "1.2".into(),
     };
-    let bare = Post {
+    let post = Post {
         text: "hi".into(),
-        ..Post::default()
+        blocks: json!([{"type": "divider"}]),
+        thread_ts: None,
     };
-    let full = Post {
-        text: "hi".into(),
-        blocks: Some(json!([{"type": "divider"}])),
-        attachments: Some(json!([{"color": "#fff"}])),
+    let reply = Post {
         thread_ts: Some("1.1".into()),
+        ..post.clone()
     };
-    for post in [&bare, &full] {
-        assert_eq!(bot.post("C1", post).await.unwrap(), posted);
-    }
-    for post in [&bare, &full] {
-        assert_eq!(bot.update("C1", "1.2", post).await.unwrap(), posted);
-    }
-    assert_eq!(bot.permalink("C1", "1.2", EDIT).await.unwrap(), "https://x");
+    assert_eq!(bot.post("C1", &post).await.unwrap(), posted);
+    assert_eq!(bot.post("C1", &reply).await.unwrap(), posted);
+    assert_eq!(bot.update("C1", "1.2", &post).await.unwrap(), posted);
     let asked: Vec<_> = fake
         .asked()
         .into_iter()
         .map(|(path, _, form)| (path, form))
         .collect();
-    let (blocks, attachments) = (r#"[{"type":"divider"}]"#, r##"[{"color":"#fff"}]"##);
+    let blocks = r#"[{"type":"divider"}]"#;
+    let post = json!({"channel": "C1", "text": "hi", "blocks": blocks, "unfurl_links": "false", "unfurl_media": "false"});
+    let mut reply = post.clone();
+    reply["thread_ts"] = "1.1".into();
+    let update = json!({"channel": "C1", "ts": "1.2", "text": "hi", "blocks": blocks});
     let expected = [
-        (
-            "postMessage",
-            json!({"channel": "C1", "text": "hi", "unfurl_links": "false", "unfurl_media": "false"}),
-        ),
-        (
-            "postMessage",
-            json!({"channel": "C1", "text": "hi", "unfurl_links": "false", "unfurl_media": "false", "blocks": blocks, "attachments": attachments, "thread_ts": "1.1"}),
-        ),
-        (
-            "update",
-            json!({"channel": "C1", "ts": "1.2", "text": "hi", "blocks": "[]", "attachments": "[]"}),
-        ),
-        (
-            "update",
-            json!({"channel": "C1", "ts": "1.2", "text": "hi", "blocks": blocks, "attachments": attachments}),
-        ),
-        (
-            "getPermalink",
-            json!({"channel": "C1", "message_ts": "1.2"}),
-        ),
+        ("postMessage", post),
+        ("postMessage", reply),
+        ("update", update),
     ];
     let expected = expected.map(|(method, form)| (format!("/api/chat.{method}"), form));
     assert_eq!(asked, expected);
@@ -419,36 +395,18 @@ async fn refusals_are_told_apart() {
     let html = || "<html>upstream</html>".to_owned();
     for (status, body, read, write, says) in [
         (200, code("invalid_auth"), Denied, Denied, "invalid_auth: the token is none of Slack's"),
-        (200, code("not_authed"), Denied, Denied, "no token"),
-        (200, code("account_inactive"), Denied, Denied, "install the app"),
         (200, code("token_revoked"), Denied, Denied, "new bot token into the Secret"),
-        (200, code("token_expired"), Denied, Denied, "rotation"),
-        (200, code("not_allowed_token_type"), Denied, Denied, "xoxb-"),
-        (200, code("team_access_not_granted"), Denied, Denied, "workspace"),
-        (200, code("no_permission"), Denied, Denied, "may not"),
-        (200, code("access_denied"), Denied, Denied, "denies"),
-        (200, code("ekm_access_denied"), Denied, Denied, "keys"),
-        (403, code("accesslimited"), Denied, Denied, "network"),
         (200, code("missing_scope"), Denied, Denied, "add the scope that this method needs"),
         (200, json!({"ok": false, "error": "missing_scope", "needed": "groups:write", "provided": "chat:write"}).to_string(), Denied, Denied, "add the scope groups:write to the app"),
         (200, json!({"ok": false, "error": "missing_scope", "needed": "<script>"}).to_string(), Denied, Denied, "add the scope that this method needs"),
-        (
-            200,
-            json!({"ok": false, "error": "missing_scope", "needed": "groups:read,channels:read"}).to_string(),
-            Denied,
-            Denied,
-            "add the scope groups:read or channels:read to the app",
-        ),
+        (200, json!({"ok": false, "error": "missing_scope", "needed": "groups:read,channels:read"}).to_string(), Denied, Denied, "add the scope groups:read or channels:read to the app"),
         (200, code("ratelimited"), Throttled, Throttled, "throttled: Slack: "),
         (429, code("ratelimited"), Throttled, Throttled, "throttled: Slack: "),
         (429, html(), Throttled, Throttled, "throttled: Slack: "),
         (429, String::new(), Throttled, Throttled, "throttled: Slack: "),
         (200, code("rate_limited"), Throttled, Throttled, "rate_limited"),
-        (200, code("message_limit_exceeded"), Throttled, Throttled, "message_limit_exceeded"),
         (200, code("internal_error"), Failing, Cut, "internal_error"),
-        (200, code("fatal_error"), Failing, Cut, "fatal_error"),
         (503, code("service_unavailable"), Failing, Cut, "service_unavailable"),
-        (200, code("request_timeout"), Failing, Cut, "request_timeout"),
         (500, code("name_taken"), Failing, Cut, "name_taken"),
         (200, code("team_added_to_org"), Failing, Failing, "this passes"),
         (500, html(), Failing, Cut, "HTTP 500"),
@@ -463,9 +421,7 @@ async fn refusals_are_told_apart() {
         (404, html(), Failing, Failing, "is that Slack"),
         (403, html(), Failing, Failing, "let through to Slack"),
         (200, code("is_archived"), Rejected, Rejected, "unarchive it"),
-        (200, code("not_in_channel"), Rejected, Rejected, "/invite"),
         (200, code("name_taken"), Rejected, Rejected, "private or archived"),
-        (200, code("restricted_action"), Rejected, Rejected, "admin"),
         (200, code("invalid_name_specials"), Rejected, Rejected, "a-z"),
         (200, code("a_code_of_tomorrow"), Rejected, Rejected, "a_code_of_tomorrow"),
         (400, code("a_code_of_tomorrow"), Rejected, Rejected, "a_code_of_tomorrow"),
@@ -473,7 +429,7 @@ async fn refusals_are_told_apart() {
     ] {
         fake.answers(status, &[], body.clone());
         let refusals = [
-            (bot.permalink("C7", "1.2", EDIT).await.unwrap_err(), read, "chat.getPermalink of C7"),
+            (bot.channel("C7", EDIT).await.unwrap_err(), read, "conversations.info of C7"),
             (bot.join("C7").await.unwrap_err(), write, "conversations.join of C7"),
         ];
         for (refusal, class, place) in refusals {
@@ -509,7 +465,10 @@ async fn the_time_to_stay_away_is_handed_on() {
         assert_eq!(refusal.error.wait, half_a_minute, "{status} {body}");
     }
     fake.answers(429, &[("retry-after", "30")], "");
-    let refusal = fake.slack.post_webhook(&fake.hook(), &json!({})).await;
+    let refusal = fake
+        .slack
+        .post_webhook(&fake.hook(), &Post::default())
+        .await;
     assert_eq!(refusal.unwrap_err().error.wait, half_a_minute);
 }
 
@@ -519,21 +478,14 @@ async fn what_never_got_there_is_told_from_what_got_no_answer() {
     let refused = Fake::at(nowhere().await, Arc::default());
     let cut = Fake::at(hanging_up().await, Arc::default());
     for (fake, write) in [(&refused, Class::Failing), (&cut, Class::Cut)] {
-        let (bot, hook) = (fake.bot(), fake.hook());
-        let post = Post::default();
+        let (slack, bot, hook, post) = (&fake.slack, fake.bot(), fake.hook(), Post::default());
         for (refusal, class) in [
             (bot.channel("C1", EDIT).await.unwrap_err(), Class::Failing),
             (bot.create("runs", false).await.unwrap_err(), write),
             (bot.post("C1", &post).await.unwrap_err(), write),
+            (slack.post_webhook(&hook, &post).await.unwrap_err(), write),
             (
-                fake.slack
-                    .post_webhook(&hook, &json!({}))
-                    .await
-                    .unwrap_err(),
-                write,
-            ),
-            (
-                fake.slack.probe_webhook(&hook, EDIT).await.unwrap_err(),
+                slack.probe_webhook(&hook, EDIT).await.unwrap_err(),
                 Class::Failing,
             ),
         ] {
@@ -556,38 +508,28 @@ async fn what_never_got_there_is_told_from_what_got_no_answer() {
 async fn webhooks_answer_in_words() {
     use Class::{Cut, Denied, Failing, Rejected, Throttled};
     let fake = Fake::start().await;
-    let message = json!({"text": "hi"});
+    let post = Post {
+        text: "hi".into(),
+        ..Post::default()
+    };
     fake.answers(200, &[], "ok");
-    fake.slack
-        .post_webhook(&fake.hook(), &message)
-        .await
-        .unwrap();
-    let asked = (HOOK.into(), "application/json".into(), message.clone());
+    fake.slack.post_webhook(&fake.hook(), &post).await.unwrap();
+    let message =
+        json!({"text": "hi", "blocks": null, "unfurl_links": false, "unfurl_media": false});
+    let asked = (HOOK.into(), "application/json".into(), message);
     assert_eq!(fake.asked(), [asked]);
     assert_eq!(fake.observed(), [("webhook".into(), "ok".into())]);
     /// What a probe finds: it lives, it does not, or nobody knows.
     const LIVES: Option<bool> = Some(true);
     const DEAD: Option<bool> = Some(false);
+    let missing = "missing_text_or_fallback_or_attachments";
     for (status, body, class, says, probe) in [
         (400, "no_text", Rejected, "empty", LIVES),
         (400, "invalid_payload", Rejected, "invalid_payload", LIVES),
         (400, "invalid_blocks\n", Rejected, "Block Kit", LIVES),
-        (
-            500,
-            "missing_text_or_fallback_or_attachments",
-            Rejected,
-            "empty",
-            LIVES,
-        ),
-        (
-            403,
-            "invalid_token",
-            Denied,
-            "its URL into the Secret",
-            DEAD,
-        ),
-        (404, "no_service", Denied, "its URL into the Secret", DEAD),
-        (404, "no_team", Denied, "its URL into the Secret", DEAD),
+        (500, missing, Rejected, "empty", LIVES),
+        (403, "invalid_token", Denied, "URL into the Secret", DEAD),
+        (404, "no_team", Denied, "URL into the Secret", DEAD),
         (403, "action_prohibited", Rejected, "admin", DEAD),
         (404, "channel_not_found", Rejected, "no longer there", DEAD),
         (410, "channel_is_archived", Rejected, "archived", DEAD),
@@ -602,7 +544,7 @@ async fn webhooks_answer_in_words() {
         (404, "<html>", Failing, "is that Slack", None),
     ] {
         fake.answers(status, &[], body);
-        let posted = fake.slack.post_webhook(&fake.hook(), &message).await;
+        let posted = fake.slack.post_webhook(&fake.hook(), &post).await;
         let Error {
             class: found,
             message,
@@ -658,7 +600,10 @@ async fn secrets_are_in_requests_alone() {
         (302, fake.hook().reveal().to_owned()),
     ] {
         fake.answers(status, &[("location", "http://canary.example/")], body);
-        let posted = fake.slack.post_webhook(&fake.hook(), &json!({})).await;
+        let posted = fake
+            .slack
+            .post_webhook(&fake.hook(), &Post::default())
+            .await;
         let probed = fake.slack.probe_webhook(&fake.hook(), EDIT).await;
         shown += &format!("{posted:?} {probed:?}");
     }
@@ -675,36 +620,17 @@ async fn secrets_are_in_requests_alone() {
 async fn reads_wait_for_the_quota_and_writes_have_waited() {
     let fake = Fake::start().await;
     // One in a thousand seconds, give or take the limiter's margin.
-    let seldom = [api::PERMALINK, api::SET_TOPIC].map(|api| (api.to_owned(), 0.001));
+    let seldom = [api::INFO, api::SET_TOPIC].map(|api| (api.to_owned(), 0.001));
     let fake = Fake::paced(fake.url, fake.record, &seldom.into());
     let bot = fake.bot();
-    fake.says([json!({"ok": true, "permalink": ""})]);
-    let take = |bot: &Bot, api, channel| {
-        let (account, part) = bot.quota(api, channel);
-        fake.limiter.try_take(account, part, api, EDIT)
-    };
-    let go_by = async |seconds| {
-        tokio::time::pause();
-        tokio::time::advance(Duration::from_secs(seconds)).await;
-        tokio::time::resume();
-    };
-    bot.permalink("C1", "1.2", EDIT).await.unwrap();
-    assert!(!take(&bot, api::PERMALINK, "C1"), "the read took it");
-    // Other bots have quotas of their own, even by the same token.
-    let other = fake.slack.bot(Secret::new(TOKEN.into()), "hmac:2".into());
-    assert!(take(&other, api::PERMALINK, "C1"));
-
+    fake.says([json!({"ok": true, "channel": channel("C1")})]);
+    let take = |key, api| fake.limiter.try_take(key, "", api, EDIT);
+    bot.channel("C1", EDIT).await.unwrap();
+    assert!(!take("hmac:1", api::INFO), "the read took it");
+    // Other bots have quotas of their own.
+    assert!(take("hmac:2", api::INFO));
     bot.set_topic("C1", "").await.unwrap();
-    assert!(take(&bot, api::SET_TOPIC, "C1"), "the gate takes it");
-    go_by(1100).await;
-    assert!(take(&bot, api::SET_TOPIC, "C2"));
-
-    // What is posted counts by channel, what is edited does not.
-    for (api, by_channel) in [(api::POST, true), (api::UPDATE, false)] {
-        assert!(take(&bot, api, "C1"));
-        assert!(!take(&bot, api, "C1"), "{api}");
-        assert_eq!(take(&bot, api, "C2"), by_channel, "{api}");
-    }
+    assert!(take("hmac:1", api::SET_TOPIC), "the gate takes it");
 }
 
 #[test]
@@ -735,6 +661,36 @@ fn plain_text_is_what_people_wrote() {
         ("ü<https://é>ß", "ühttps://éß"),
     ] {
         assert_eq!(plain(given), text, "{given}");
+    }
+}
+
+#[test]
+fn escaped_text_is_no_markup() {
+    for (text, escaped) in [
+        ("<!here> <@U012AB3CD>", "&lt;!here&gt; &lt;@U012AB3CD&gt;"),
+        ("a && b", "a &amp;&amp; b"),
+        ("&lt;!here&gt;", "&amp;lt;!here&amp;gt;"),
+        ("@channel *b* _i_ `c` ~s~", "@channel *b* _i_ `c` ~s~"),
+    ] {
+        assert_eq!(escape(text), escaped);
+        assert_eq!(plain(escaped), text);
+    }
+}
+
+#[test]
+fn what_is_too_long_is_cut_at_a_character() {
+    for (text, limit, clipped) in [
+        ("", 5, ""),
+        ("12345", 5, "12345"),
+        ("123456", 5, "1234…"),
+        ("éééééé", 5, "éééé…"),
+        // Each is two of JavaScript's characters.
+        ("🔥🔥", 4, "🔥🔥"),
+        ("🔥🔥🔥", 5, "🔥🔥…"),
+        ("🔥🔥🔥", 4, "🔥…"),
+        ("🔥x", 2, "…"),
+    ] {
+        assert_eq!(clip(text, limit), clipped, "{text} {limit}");
     }
 }
 
@@ -779,188 +735,82 @@ fn only_bot_tokens_are_bot_tokens() {
     }
 }
 
+/// Slack's own, with a path that follows the host; what is wrong with all others, and what others are if allowed.
 #[test]
 fn only_webhooks_of_slack_are_webhooks_of_slack() {
     const GOOD: &str = "https://hooks.slack.com/services/T1/B1/canary";
     let long = format!("{GOOD}{}", "1".repeat(500));
-    // What is wrong with it; and with others allowed than Slack's.
-    for (text, strict, lax) in [
-        (GOOD, Ok(GOOD), Ok(GOOD)),
-        (
-            " https://hooks.slack.com/services/T1/B1/canary\n",
-            Ok(GOOD),
-            Ok(GOOD),
-        ),
-        (
-            "HTTPS://HOOKS.Slack.COM:443/services/T1/B1/canary",
-            Ok(GOOD),
-            Ok(GOOD),
-        ),
+    let slacks = |rest: &str| format!("https://hooks.slack.com{rest}");
+    let mut cases = Vec::new();
+    for (text, url) in [
+        (GOOD, GOOD),
+        (&format!(" {GOOD}\n"), GOOD),
+        ("HTTPS://HOOKS.Slack.COM:443/services/T1/B1/canary", GOOD),
         (
             "https://hooks.slack-gov.com/services/T1/B1/canary",
-            Ok("https://hooks.slack-gov.com/services/T1/B1/canary"),
-            Ok("https://hooks.slack-gov.com/services/T1/B1/canary"),
+            "https://hooks.slack-gov.com/services/T1/B1/canary",
         ),
-        ("", Err("empty"), Err("empty")),
-        (&long, Err("longer"), Err("longer")),
-        ("canary", Err("no URL"), Err("no URL")),
-        (
-            "hooks.slack.com/services/T1/B1/canary",
-            Err("no URL"),
-            Err("no URL"),
-        ),
-        ("https://", Err("no URL"), Err("no URL")),
-        ("mailto:canary@slack.com", Err("no host"), Err("no host")),
-        (
-            "ftp://hooks.slack.com/services/T1/B1/canary",
-            Err("https://"),
-            Err("https://"),
-        ),
-        ("ftp://canary.example/", Err("https://"), Err("https://")),
-        (
-            "http://hooks.slack.com/services/T1/B1/canary",
-            Err("https://"),
-            Err("https://"),
-        ),
-        (
-            "https://hooks.slack.com:8443/services/T1/B1/canary",
-            Err("port"),
-            Err("port"),
-        ),
-        (
-            "https://canary@hooks.slack.com/services/T1/B1/canary",
-            Err("user"),
-            Err("user"),
-        ),
-        (
-            "https://:canary@hooks.slack.com/services/T1/B1/canary",
-            Err("user"),
-            Err("user"),
-        ),
-        (
-            "https://hooks.slack.com@canary.example/services/T1/B1/canary",
-            Err("user"),
-            Err("user"),
-        ),
-        (
-            "https://hooks.slack.com\\@canary.example/services/T1/B1/X1",
-            Err("backslashes"),
-            Err("backslashes"),
-        ),
-        (
-            "https://hooks.slack.com/services/T1/B1/can ary",
-            Err("spaces"),
-            Err("spaces"),
-        ),
-        (
-            "https://hooks.sl\tack.com/services/T1/B1/canary",
-            Err("spaces"),
-            Err("spaces"),
-        ),
-        (
-            "https://hooks.sl\u{e4}ck.com/services/T1/B1/canary",
-            Err("characters"),
-            Err("characters"),
-        ),
-        (
-            "https://hooks.slack.com/services/T1/B1/canary?x=1",
-            Err("follows"),
-            Err("follows"),
-        ),
-        (
-            "https://hooks.slack.com/services/T1/B1/canary?",
-            Err("follows"),
-            Err("follows"),
-        ),
-        (
-            "https://hooks.slack.com/services/T1/B1/canary#x",
-            Err("follows"),
-            Err("follows"),
-        ),
-        (
-            "https://hooks.slack.com/services/T1/B1/canary/",
-            Err("three parts"),
-            Err("three parts"),
-        ),
-        (
-            "https://hooks.slack.com/services/T1/B1",
-            Err("three parts"),
-            Err("three parts"),
-        ),
-        (
-            "https://hooks.slack.com/services/T1//canary",
-            Err("three parts"),
-            Err("three parts"),
-        ),
-        (
-            "https://hooks.slack.com/services/T1/B1/%63anary",
-            Err("three parts"),
-            Err("three parts"),
-        ),
-        (
-            "https://hooks.slack.com/services/../T1/B1/canary",
-            Err("/services/"),
-            Err("/services/"),
-        ),
-        (
-            "https://hooks.slack.com/",
-            Err("/services/"),
-            Err("/services/"),
-        ),
-        (
-            "https://hooks.slack.com/workflows/T1/A1/1/canary",
-            Err("workflow"),
-            Err("workflow"),
-        ),
-        (
-            "https://hooks.slack.com/triggers/T1/1/canary",
-            Err("workflow"),
-            Err("workflow"),
-        ),
-        (
-            "https://hooks.slack.com./services/T1/B1/canary",
-            Err("ends in a dot"),
-            Err("ends in a dot"),
-        ),
-        (
-            "https://hooks.slack.com.canary.example/services/T1/B1/X1",
-            Err("host"),
-            Ok("https://hooks.slack.com.canary.example/services/T1/B1/X1"),
-        ),
-        (
-            "https://canary.slack.com/services/T1/B1/X1",
-            Err("host"),
-            Ok("https://canary.slack.com/services/T1/B1/X1"),
-        ),
-        (
-            "https://169.254.169.254/services/T1/B1/canary",
-            Err("host"),
-            Ok("https://169.254.169.254/services/T1/B1/canary"),
-        ),
-        (
-            "https://0x7f.1/services/T1/B1/canary",
-            Err("host"),
-            Ok("https://127.0.0.1/services/T1/B1/canary"),
-        ),
-        (
-            "http://[::1]:80/services/T1/B1/canary",
-            Err("host"),
-            Ok("http://[::1]/services/T1/B1/canary"),
-        ),
-        (
-            "http://127.0.0.1:8080/services/T1/B1/canary",
-            Err("host"),
-            Ok("http://127.0.0.1:8080/services/T1/B1/canary"),
-        ),
-        (
-            "http://chat.internal/hooks/canary?x=1",
-            Err("host"),
-            Ok("http://chat.internal/hooks/canary?x=1"),
-        ),
-        ("http://canary@chat.internal/", Err("user"), Err("user")),
     ] {
+        cases.push((text.to_owned(), Ok(url.to_owned()), Ok(url.to_owned())));
+    }
+    for (text, wrong) in [
+        ("", "empty"),
+        (&long, "longer"),
+        ("canary", "no URL"),
+        ("hooks.slack.com/services/T1/B1/canary", "no URL"),
+        ("https://", "no URL"),
+        ("mailto:canary@slack.com", "no host"),
+        ("ftp://hooks.slack.com/services/T1/B1/canary", "https://"),
+        ("ftp://canary.example/", "https://"),
+        ("http://hooks.slack.com/services/T1/B1/canary", "https://"),
+        ("https://canary@hooks.slack.com/services/T1/B1/X1", "user"),
+        ("https://:canary@hooks.slack.com/services/T1/B1/X1", "user"),
+        ("https://hooks.slack.com@canary.example/", "user"),
+        ("https://hooks.slack.com\\@canary.example/", "backslashes"),
+        ("https://hooks.sl\tack.com/services/T1/B1/X1", "spaces"),
+        (
+            "https://hooks.sl\u{e4}ck.com/services/T1/B1/X1",
+            "characters",
+        ),
+        (
+            "https://hooks.slack.com./services/T1/B1/X1",
+            "ends in a dot",
+        ),
+        ("http://canary@chat.internal/", "user"),
+    ] {
+        cases.push((text.to_owned(), Err(wrong), Err(wrong)));
+    }
+    for (rest, wrong) in [
+        ("/services/T1/B1/can ary", "spaces"),
+        (":8443/services/T1/B1/canary", "port"),
+        ("/services/T1/B1/canary?x=1", "follows"),
+        ("/services/T1/B1/canary?", "follows"),
+        ("/services/T1/B1/canary#x", "follows"),
+        ("/services/T1/B1/canary/", "three parts"),
+        ("/services/T1/B1", "three parts"),
+        ("/services/T1//canary", "three parts"),
+        ("/services/T1/B1/%63anary", "three parts"),
+        ("/services/../T1/B1/canary", "/services/"),
+        ("/", "/services/"),
+        ("/workflows/T1/A1/1/canary", "workflow"),
+        ("/triggers/T1/1/canary", "workflow"),
+    ] {
+        cases.push((slacks(rest), Err(wrong), Err(wrong)));
+    }
+    for (text, url) in [
+        ("https://hooks.slack.com.canary.example/", None),
+        ("https://canary.slack.com/services/T1/B1/X1", None),
+        ("https://169.254.169.254/services/canary", None),
+        ("https://0x7f.1/canary", Some("https://127.0.0.1/canary")),
+        ("http://[::1]:80/canary", Some("http://[::1]/canary")),
+        ("http://chat.internal:8080/hooks/canary?x=1", None),
+    ] {
+        let url = url.unwrap_or(text).to_owned();
+        cases.push((text.to_owned(), Err("host"), Ok(url)));
+    }
+    for (text, strict, lax) in cases {
         for (allow_private, expected) in [(false, strict), (true, lax)] {
-            match (webhook_url(text, allow_private), expected) {
+            match (webhook_url(&text, allow_private), expected) {
                 (Ok(url), Ok(expected)) => assert_eq!(url.reveal(), expected, "{text}"),
                 (Err(error), Err(expected)) => {
                     assert!(error.contains(expected), "{text}: {error}");

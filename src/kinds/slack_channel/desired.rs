@@ -8,7 +8,8 @@ use crate::{
         plan::{Desired, Value},
     },
 };
-use std::{collections::BTreeMap, fmt};
+use regex::Regex;
+use std::{collections::BTreeMap, fmt, sync::LazyLock};
 
 /// A channel's configuration, as far as the bot need not be in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,10 +41,8 @@ impl Value for Configuration {
 
     fn fields(&self) -> Vec<(&'static str, String)> {
         let archived = if self.archived { "yes" } else { "" };
-        vec![
-            ("visibility", format!("{:?}", self.visibility)),
-            ("archived", archived.into()),
-        ]
+        let visibility = format!("{:?}", self.visibility);
+        vec![("visibility", visibility), ("archived", archived.into())]
     }
 }
 
@@ -87,61 +86,30 @@ impl fmt::Display for Detail {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text(pub String);
 
-impl Text {
-    /// What is left of it where emoji are written out or are not: Slack turns a 🔥 into `:fire:`.
-    fn without_emoji(&self) -> String {
-        let mut plain = String::new();
-        let mut rest = self.0.as_str();
-        while let Some(at) = rest.find(':') {
-            let (before, from) = rest.split_at(at);
-            plain.push_str(before);
-            let name = from[1..].find(':').map(|end| &from[1..=end]);
-            let is_name = |name: &&str| {
-                let fits =
-                    |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_+-".contains(c);
-                !name.is_empty()
-                    && name.chars().all(fits)
-                    && !name.chars().all(|c| c.is_ascii_digit())
-            };
-            match name.filter(is_name) {
-                Some(name) => rest = &from[name.len() + 2..],
-                None => {
-                    plain.push(':');
-                    rest = &from[1..];
-                }
-            }
-        }
-        plain.push_str(rest);
-        // Symbols, their variants and what joins them; letters of all languages stay.
-        let is_emoji = |c: char| matches!(c, '\u{200d}' | '\u{2190}'..='\u{2bff}' | '\u{fe0f}' | '\u{1f000}'..='\u{1faff}');
-        let words: Vec<_> = plain
-            .split(|c: char| is_emoji(c) || c.is_whitespace())
-            .collect();
-        let words = words.into_iter().filter(|word| !word.is_empty());
-        words.collect::<Vec<_>>().join(" ")
-    }
+/// An emoji, as it is or written out: Slack turns a 🔥 into `:fire:`. Symbols, their variants and what joins them;
+/// letters of all languages are none.
+#[expect(clippy::expect_used, reason = "a constant")]
+static EMOJI: LazyLock<Regex> = LazyLock::new(|| {
+    let emoji =
+        ":[0-9]*[a-z_+-][a-z0-9_+-]*:|[\u{200d}\u{2190}-\u{2bff}\u{fe0f}\u{1f000}-\u{1faff}]";
+    Regex::new(emoji).expect("a pattern")
+});
+
+/// A text, but for how its words are spaced.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 impl Value for Text {
     fn covers(&self, seen: &Self) -> bool {
         // Slack takes what looks like an address for one, and answers with markup.
-        let read = |text: &str| {
-            let text = plain(text);
-            Self(text.split_whitespace().collect::<Vec<_>>().join(" "))
-        };
-        let (wanted, seen) = (read(&self.0), read(&seen.0));
-        wanted == seen || wanted.has_emoji() && wanted.without_emoji() == seen.without_emoji()
+        let (wanted, seen) = (words(&plain(&self.0)), words(&plain(&seen.0)));
+        let spoken = |text: &str| words(&EMOJI.replace_all(text, " "));
+        wanted == seen || spoken(&wanted) != wanted && spoken(&wanted) == spoken(&seen)
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![("text", self.0.clone())]
-    }
-}
-
-impl Text {
-    /// Whether Slack may write it otherwise than we do.
-    fn has_emoji(&self) -> bool {
-        self.without_emoji() != self.0.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -176,17 +144,13 @@ impl Value for Posting {
 
 /// The channel that a spec asks for, by its name.
 pub fn channel(object: &SlackChannel) -> Desired<String, Configuration> {
-    let name = object.spec.channel.iter();
-    let wanted = name.map(|name| {
-        let configuration = Configuration {
-            visibility: object.spec.visibility,
-            archived: false,
-        };
-        (name.clone(), configuration)
-    });
+    let configuration = Configuration {
+        visibility: object.spec.visibility,
+        archived: false,
+    };
+    let name = object.spec.channel.clone();
     Desired {
-        wanted: wanted.collect(),
-        held: BTreeMap::new(),
+        wanted: name.map(|name| (name, configuration)).into_iter().collect(),
         adoption: object.spec.adoption_policy.into(),
         ..Desired::default()
     }
@@ -217,9 +181,9 @@ pub fn invitations(object: &SlackChannel) -> Desired<String, Invited> {
     }
 }
 
-/// By what an object knows its channel.
+/// By what an object selects its channel.
 #[derive(Clone, Debug, Default)]
-pub struct Claim {
+pub struct Selector {
     /// What the spec calls it; `None` where the object is being deleted.
     pub name: Option<String>,
     /// Slack's id of it, if it has been made or found.
@@ -238,7 +202,7 @@ pub struct Claim {
 
 /// Which channel is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pick<'a> {
+pub enum Selection<'a> {
     /// This one, and it is ours to look after.
     Ours(&'a Channel),
     /// This one has the name, and it is not ours.
@@ -252,27 +216,27 @@ pub enum Pick<'a> {
 /// How far the clocks of Slack and of this cluster may be apart.
 const SKEW: i64 = 300;
 
-impl Claim {
+impl Selector {
     /// The names by which it is looked for: as the spec has it, and as it was about to be made.
-    pub fn sought(&self) -> impl Iterator<Item = &str> {
+    pub fn names(&self) -> impl Iterator<Item = &str> {
         let creating = self.creating.as_ref().map(|creating| &creating.channel);
         let names = self.name.iter().chain(creating);
         names.map(String::as_str)
     }
 
     /// Which channel is meant, of the one with the id and those with the names. `bot` is who we are in Slack.
-    pub fn pick<'a>(
+    pub fn select<'a>(
         &self,
         bot: &str,
         by_id: Option<&'a Channel>,
         by_name: &[&'a Channel],
-    ) -> Pick<'a> {
+    ) -> Selection<'a> {
         // Once archived it keeps its name, and nobody can rename it: another name asks for another channel.
         let left_behind = |channel: &Channel| {
             channel.is_archived && self.name.as_ref().is_some_and(|name| *name != channel.name)
         };
         if let Some(channel) = by_id.filter(|channel| !left_behind(channel)) {
-            return Pick::Ours(channel);
+            return Selection::Ours(channel);
         }
         let elsewhere = |channel: &Channel| self.elsewhere.contains_key(&channel.id);
         // Slack gives a channel another id when it changes what it is, and keeps when it was made.
@@ -289,22 +253,22 @@ impl Claim {
         };
         let mut ours = by_name.iter().filter(|named| !elsewhere(named));
         if let Some(named) = ours.find(|named| renumbered(named) || made(named)) {
-            return Pick::Ours(named);
+            return Selection::Ours(named);
         }
         let mut named = by_name.iter();
         let Some(named) = named.find(|named| self.name.as_ref() == Some(&named.name)) else {
             // Nothing is wanted, or nothing has the name.
             let lost = self.id.is_some() && by_id.is_none();
             return if lost && self.private {
-                Pick::Lost
+                Selection::Lost
             } else {
-                Pick::None
+                Selection::None
             };
         };
         if self.adoption != AdoptionPolicy::Never && !elsewhere(named) {
-            Pick::Ours(named)
+            Selection::Ours(named)
         } else {
-            Pick::Taken(named)
+            Selection::Taken(named)
         }
     }
 }
@@ -345,10 +309,10 @@ mod tests {
         }
     }
 
-    fn claim() -> Claim {
-        Claim {
+    fn selector() -> Selector {
+        Selector {
             name: Some("alerts".into()),
-            ..Claim::default()
+            ..Selector::default()
         }
     }
 
@@ -366,94 +330,106 @@ mod tests {
             ..seen("C2", "alerts")
         };
         let moved = seen("C3", "alerts");
-        let known = Claim {
+        let known = Selector {
             id: Some("C1".into()),
             created: Some(1000),
-            ..claim()
+            ..selector()
         };
-        let private = Claim {
+        let private = Selector {
             private: true,
             ..known.clone()
         };
-        let adopting = Claim {
+        let adopting = Selector {
             adoption: AdoptionPolicy::IfExists,
-            ..claim()
+            ..selector()
         };
-        let taken = Claim {
+        let taken = Selector {
             elsewhere: [("C2".to_owned(), "SlackChannel ns/b".to_owned())].into(),
             ..adopting.clone()
         };
-        let going = Claim {
+        let going = Selector {
             name: None,
             ..known.clone()
         };
-        for (what, claim, by_id, by_name, pick) in [
+        for (what, selector, by_id, by_name, expected) in [
             (
                 "by its id",
                 &known,
                 Some(&mine),
                 Some(&mine),
-                Pick::Ours(&mine),
+                Selection::Ours(&mine),
             ),
             (
                 "renamed by a person",
                 &known,
                 Some(&renamed),
                 None,
-                Pick::Ours(&renamed),
+                Selection::Ours(&renamed),
             ),
             (
                 "archived, and another is asked for",
                 &known,
                 Some(&archived),
                 None,
-                Pick::None,
+                Selection::None,
             ),
             (
                 "archived, and another takes the name",
                 &known,
                 Some(&archived),
                 Some(&other),
-                Pick::Taken(&other),
+                Selection::Taken(&other),
             ),
             (
                 "with another id",
                 &known,
                 None,
                 Some(&moved),
-                Pick::Ours(&moved),
+                Selection::Ours(&moved),
             ),
             (
                 "deleted, and its name taken",
                 &known,
                 None,
                 Some(&other),
-                Pick::Taken(&other),
+                Selection::Taken(&other),
             ),
-            ("deleted", &known, None, None, Pick::None),
-            ("private and out of sight", &private, None, None, Pick::Lost),
-            ("new", &claim(), None, None, Pick::None),
+            ("deleted", &known, None, None, Selection::None),
+            (
+                "private and out of sight",
+                &private,
+                None,
+                None,
+                Selection::Lost,
+            ),
+            ("new", &selector(), None, None, Selection::None),
             (
                 "somebody's",
-                &claim(),
+                &selector(),
                 None,
                 Some(&other),
-                Pick::Taken(&other),
+                Selection::Taken(&other),
             ),
-            ("adopted", &adopting, None, Some(&other), Pick::Ours(&other)),
+            (
+                "adopted",
+                &adopting,
+                None,
+                Some(&other),
+                Selection::Ours(&other),
+            ),
             (
                 "another object's",
                 &taken,
                 None,
                 Some(&other),
-                Pick::Taken(&other),
+                Selection::Taken(&other),
             ),
-            ("going", &going, Some(&mine), None, Pick::Ours(&mine)),
-            ("gone", &going, None, Some(&other), Pick::None),
+            ("going", &going, Some(&mine), None, Selection::Ours(&mine)),
+            ("gone", &going, None, Some(&other), Selection::None),
         ] {
             assert_eq!(
-                claim.pick("UBOT", by_id, by_name.as_slice()),
-                pick,
+                selector.select("UBOT", by_id, by_name.as_slice()),
+                expected,
                 "{what}"
             );
         }
@@ -462,12 +438,12 @@ mod tests {
     /// The answer to a create may be lost; by what was noted before it the channel is known again.
     #[test]
     fn what_we_were_about_to_make_is_ours_and_nothing_else() {
-        let creating = |since: i64| Claim {
+        let creating = |since: i64| Selector {
             creating: Some(Creating {
                 channel: "alerts".into(),
                 since,
             }),
-            ..claim()
+            ..selector()
         };
         let mine = seen("C1", "alerts");
         let by_hand = Channel {
@@ -475,35 +451,45 @@ mod tests {
             ..mine.clone()
         };
         let other = seen("C1", "other");
-        for (claim, named, ours) in [
+        for (selector, named, ours) in [
             (creating(1000), &mine, true),
             (creating(1000 + SKEW), &mine, true),
             (creating(1001 + SKEW), &mine, false),
             (creating(1000), &by_hand, false),
             (creating(1000), &other, false),
         ] {
-            let pick = claim.pick("UBOT", None, &[named]);
-            assert_eq!(pick == Pick::Ours(named), ours, "{claim:?} {named:?}");
+            let selection = selector.select("UBOT", None, &[named]);
+            assert_eq!(
+                selection == Selection::Ours(named),
+                ours,
+                "{selector:?} {named:?}"
+            );
         }
-        let taken = Claim {
+        let taken = Selector {
             elsewhere: [("C1".to_owned(), "SlackChannel ns/b".to_owned())].into(),
             ..creating(1000)
         };
-        assert_eq!(taken.pick("UBOT", None, &[&mine]), Pick::Taken(&mine));
+        assert_eq!(
+            taken.select("UBOT", None, &[&mine]),
+            Selection::Taken(&mine)
+        );
         // Another name was asked for before anybody knew what had become of the first.
-        let renamed = Claim {
+        let renamed = Selector {
             name: Some("alarms".into()),
             ..creating(1000)
         };
-        assert_eq!(renamed.sought().collect::<Vec<_>>(), ["alarms", "alerts"]);
-        assert_eq!(renamed.pick("UBOT", None, &[&mine]), Pick::Ours(&mine));
-        assert_eq!(renamed.pick("UBOT", None, &[&by_hand]), Pick::None);
-        let going = Claim {
+        assert_eq!(renamed.names().collect::<Vec<_>>(), ["alarms", "alerts"]);
+        assert_eq!(
+            renamed.select("UBOT", None, &[&mine]),
+            Selection::Ours(&mine)
+        );
+        assert_eq!(renamed.select("UBOT", None, &[&by_hand]), Selection::None);
+        let going = Selector {
             name: None,
             ..creating(1000)
         };
-        assert_eq!(going.sought().collect::<Vec<_>>(), ["alerts"]);
-        assert_eq!(going.pick("UBOT", None, &[&mine]), Pick::Ours(&mine));
+        assert_eq!(going.names().collect::<Vec<_>>(), ["alerts"]);
+        assert_eq!(going.select("UBOT", None, &[&mine]), Selection::Ours(&mine));
     }
 
     #[test]
@@ -517,6 +503,7 @@ mod tests {
             ("on fire 🔥", "on fire :fire:", true),
             ("🔥 on ✅ fire", ":fire: on :white_check_mark: fire", true),
             ("on fire 🔥", "on fire", true),
+            ("on🔥fire", "on:fire:fire", true),
             ("on fire", "on fire :fire:", false),
             ("at 10:30:15", "at 10:30:15", true),
             ("at 10:30:15", "at 10:45:15", false),

@@ -4,8 +4,8 @@ pub mod desired;
 pub mod message;
 pub mod notify;
 pub mod report;
+pub mod route;
 pub mod stages;
-pub mod way_in;
 pub mod workspace;
 
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
         system::{StageContext, Stages, System, SystemVisits, Systems, Target, Visited, Visitor},
     },
 };
-use desired::Claim;
+use desired::Selector;
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use kube::ResourceExt;
 use report::{CHANNEL_READY, View, WEBHOOK_READY};
@@ -343,7 +343,7 @@ impl System<SlackChannel> for Slack {
     ) -> SlackChannelStages {
         let namespace = object.namespace().unwrap_or_default();
         let (status, inputs) = (context.status, context.inputs);
-        let claim = Claim {
+        let selector = Selector {
             name: inputs.and_then(|_| object.spec.channel.clone()),
             id: status.channel_id.clone(),
             created: status.channel_created,
@@ -355,9 +355,9 @@ impl System<SlackChannel> for Slack {
             private: object.spec.visibility == Visibility::Private,
         };
         // What is going is not missed.
-        let claim = Claim {
-            private: claim.private && claim.name.is_some(),
-            ..claim
+        let selector = Selector {
+            private: selector.private && selector.name.is_some(),
+            ..selector
         };
         let token = inputs.and_then(|inputs| inputs.token.as_ref());
         let unread = token.and_then(|token| token.as_ref().err());
@@ -365,7 +365,7 @@ impl System<SlackChannel> for Slack {
         let ground = Arc::new(Ground::new(
             context.scope.clone(),
             context.options.clone(),
-            claim,
+            selector,
             status.workspace.as_ref().map(|known| known.team_id.clone()),
             context.target.token.clone(),
             object.spec.webhook_secret_ref.is_none(),

@@ -60,20 +60,10 @@ impl<'a> View<'a> {
 
     /// Whether messages can be posted into the channel; `None` where what is in the way passes by itself.
     pub fn channel_ready(&self) -> Option<ConditionUpdate> {
-        let verdict = |holds, reason, message: &str| {
-            Some(ConditionUpdate {
-                type_: CHANNEL_READY,
-                holds: Some(holds),
-                reason,
-                message: message.to_owned(),
-            })
-        };
         let failed = self.failed(&[Channel::NAME, Member::NAME]);
-        match (self.unreachable.or(failed), self.channel) {
-            (Some(error), Some(seen)) if seen.archived => {
-                verdict(false, "Archived", &error.message)
-            }
-            (Some(error), _) if error.class.passes() => None,
+        let (holds, reason, message) = match (self.unreachable.or(failed), self.channel) {
+            (Some(error), Some(seen)) if seen.archived => (false, "Archived", &*error.message),
+            (Some(error), _) if error.class.passes() => return None,
             (Some(error), _) => {
                 let reason = match error.class {
                     Class::Denied => "AccessDenied",
@@ -81,36 +71,44 @@ impl<'a> View<'a> {
                     Class::Conflict => "NameTaken",
                     _ => "NotAsDeclared",
                 };
-                verdict(false, reason, &error.message)
+                (false, reason, &*error.message)
             }
-            (None, None) => verdict(false, "Missing", "the channel is not there"),
+            (None, None) => (false, "Missing", "the channel is not there"),
             (None, Some(_)) => match &self.cannot_post {
-                Some(error) => verdict(false, "CannotPost", &error.message),
-                None => verdict(true, "Available", ""),
+                Some(error) => (false, "CannotPost", &*error.message),
+                None => (true, "Available", ""),
             },
-        }
+        };
+        condition(CHANNEL_READY, holds, reason, message)
     }
 
     /// The same of the webhook.
     pub fn webhook_ready(&self) -> Option<ConditionUpdate> {
-        let verdict = |holds, reason, message: &str| {
-            Some(ConditionUpdate {
-                type_: WEBHOOK_READY,
-                holds: Some(holds),
-                reason,
-                message: message.to_owned(),
-            })
-        };
-        match self.failed(&[IncomingWebhook::NAME]) {
-            Some(error) if error.class.passes() => None,
+        let (holds, reason, message) = match self.failed(&[IncomingWebhook::NAME]) {
+            Some(error) if error.class.passes() => return None,
             Some(error) if matches!(error.class, Class::Waiting(_)) => {
-                verdict(false, "WaitingForSecret", &error.message)
+                (false, "WaitingForSecret", &*error.message)
             }
-            Some(error) => verdict(false, "Revoked", &error.message),
-            None if self.webhook_was_asked => verdict(true, "TakesMessages", ""),
-            None => None,
-        }
+            Some(error) => (false, "Revoked", &*error.message),
+            None if self.webhook_was_asked => (true, "TakesMessages", ""),
+            None => return None,
+        };
+        condition(WEBHOOK_READY, holds, reason, message)
     }
+}
+
+fn condition(
+    type_: &'static str,
+    holds: bool,
+    reason: &'static str,
+    message: &str,
+) -> Option<ConditionUpdate> {
+    Some(ConditionUpdate {
+        type_,
+        holds: Some(holds),
+        reason,
+        message: message.to_owned(),
+    })
 }
 
 /// What it says of the channel that what the spec refers to could not be read; `None` where that passes by itself.
@@ -120,12 +118,7 @@ pub fn unread(error: &Error) -> Option<ConditionUpdate> {
         Class::Waiting(On::Secret) => "WaitingForSecret",
         _ => "AccessDenied",
     };
-    Some(ConditionUpdate {
-        type_: CHANNEL_READY,
-        holds: Some(false),
-        reason,
-        message: error.message.clone(),
-    })
+    condition(CHANNEL_READY, false, reason, &error.message)
 }
 
 /// The channel as it was seen, into status; `sighting` is absent where one could not look. `invited`: who of
@@ -136,14 +129,8 @@ pub fn note(
     invited: Vec<String>,
     status: &mut SlackChannelStatus,
 ) {
-    let Some(Sighting {
-        team,
-        channel,
-        owner,
-    }) = sighting
-    else {
-        return;
-    };
+    let Some(seen) = sighting else { return };
+    let (team, owner) = (&seen.team, &seen.owner);
     if !is_under_way {
         // It was made and recorded, or refused for good: nothing is under way any more.
         status.creating = None;
@@ -153,16 +140,15 @@ pub fn note(
         name: team.team.clone(),
         url: team.url.clone(),
     });
-    match channel {
+    match &seen.channel {
         Some(channel) if *owner == Owner::Us => {
             let url = team.url.trim_end_matches('/');
             status.link = Some(format!("{url}/archives/{}", channel.id));
             status.channel_id = Some(channel.id.clone());
             status.channel_created = Some(channel.created);
             status.channel = Some(channel.name.clone());
-            status.members = channel
-                .members
-                .and_then(|members| i32::try_from(members).ok());
+            let members = channel.members.map(i32::try_from);
+            status.members = members.and_then(Result::ok);
             status.invited = invited;
         }
         // Two know it, and another has it: should that one go, it is this one's again.
@@ -228,6 +214,10 @@ mod tests {
         let at = |stage, class| vec![(stage, class)];
         let is = |reason, holds, message: &str| Some((reason, holds, message.to_owned()));
         let not = |reason| is(reason, false, WHY);
+        let (channel, member) = (Channel::NAME, Member::NAME);
+        let missing = "the channel is not there";
+        let prerequisite = Class::Waiting(On::Prerequisite);
+        let two = vec![(channel, Class::Conflict), (member, Class::Failing)];
         for (unreachable, failed, seen, cannot_post, expected) in [
             (None, vec![], &open, false, is("Available", true, "")),
             // Its texts and who is invited keep no message from it.
@@ -239,44 +229,38 @@ mod tests {
                 is("Available", true, ""),
             ),
             (None, vec![], &open, true, not("CannotPost")),
+            (None, vec![], &None, true, is("Missing", false, missing)),
             (
                 None,
-                vec![],
-                &None,
-                true,
-                is("Missing", false, "the channel is not there"),
-            ),
-            (
-                None,
-                at(Channel::NAME, Class::Denied),
+                at(channel, Class::Denied),
                 &None,
                 false,
                 not("AccessDenied"),
             ),
             (
                 None,
-                at(Member::NAME, Class::Denied),
+                at(member, Class::Denied),
                 &open,
                 true,
                 not("AccessDenied"),
             ),
             (
                 None,
-                at(Channel::NAME, Class::Conflict),
+                at(channel, Class::Conflict),
                 &open,
                 false,
                 not("NameTaken"),
             ),
             (
                 None,
-                at(Channel::NAME, Class::Rejected),
+                at(channel, Class::Rejected),
                 &open,
                 false,
                 not("NotAsDeclared"),
             ),
             (
                 None,
-                at(Member::NAME, Class::Waiting(On::Prerequisite)),
+                at(member, prerequisite),
                 &open,
                 false,
                 not("NotAsDeclared"),
@@ -284,37 +268,22 @@ mod tests {
             // What is archived is so whatever else there is about it.
             (
                 None,
-                at(Channel::NAME, Class::Rejected),
+                at(channel, Class::Rejected),
                 &archived,
                 false,
                 not("Archived"),
             ),
             (
                 None,
-                at(Channel::NAME, Class::Failing),
+                at(channel, Class::Failing),
                 &archived,
                 false,
                 not("Archived"),
             ),
-            (None, at(Channel::NAME, Class::Failing), &open, true, None),
-            (
-                None,
-                at(Channel::NAME, Class::Throttled),
-                &None,
-                false,
-                None,
-            ),
+            (None, at(channel, Class::Failing), &open, true, None),
+            (None, at(channel, Class::Throttled), &None, false, None),
             // The first that failed decides.
-            (
-                None,
-                vec![
-                    (Channel::NAME, Class::Conflict),
-                    (Member::NAME, Class::Failing),
-                ],
-                &open,
-                false,
-                not("NameTaken"),
-            ),
+            (None, two, &open, false, not("NameTaken")),
             (
                 Some(Class::Denied),
                 vec![],

@@ -26,7 +26,7 @@ use crate::{
         cluster_view::ClusterView,
         installation::Installation,
         names,
-        slack_channel::way_in::way_in,
+        slack_channel::route::route,
         system::{StageContext, Stages, System, SystemVisits, Systems, Target, Visited, Visitor},
     },
 };
@@ -151,7 +151,7 @@ impl Kind for TenantObservability {
             .collect();
         let mut ways = Ways::new();
         for channel in channels(self) {
-            let way = way_in(channel, &namespace, cluster).await;
+            let way = route(channel, &namespace, cluster).await;
             ways.insert(channel.to_owned(), way);
         }
         Ok(Inputs {

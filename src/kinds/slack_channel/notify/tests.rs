@@ -9,14 +9,14 @@ mod refusals;
 
 use super::*;
 use futures::FutureExt;
-use memory::{Everything, Memory, Message, Mood};
+use memory::{Memory, Mood, World};
 
 const ALL: [Phase; 3] = [Phase::Started, Phase::Completed, Phase::Failed];
-const CHANNEL: &str = "runs";
+const START: &str = "▶️ Started · Rebuild of idx";
+const END: &str = "✅ Completed · Rebuild of idx";
 
 fn run(phase: Phase, progress: &str, details: &[&str]) -> Run {
     Run {
-        id: "rebuild-1".into(),
         title: "Rebuild of idx".into(),
         object: "IndexMaintenancePolicy vsu/knowledge-base".into(),
         phase,
@@ -33,29 +33,29 @@ fn started() -> Run {
 
 /// What people see: of each message what it says now, answers indented.
 fn seen(memory: &Memory) -> Vec<String> {
-    let place = memory.place();
-    let said = place.messages.iter().map(|message| {
-        let indent = if message.thread_ts.is_some() {
-            "  "
-        } else {
-            ""
-        };
+    let world = memory.world();
+    let said = world.messages.iter().map(|message| {
+        let indent = message.thread_ts.as_ref().map_or("", |_| "  ");
         format!("{indent}{}", message.texts.last().unwrap())
     });
     said.collect()
 }
 
 /// One telling by a process, which may die in it: `None`.
-async fn tell(memory: &Memory, notifier: &mut Notifier, run: &Run) -> Option<Result<Told>> {
-    let (mut ledger, gate) = (memory.clone(), memory.clone());
+async fn tell(
+    memory: &Memory,
+    notifier: &mut Notifier,
+    run: &Run,
+) -> Option<Result<Option<Duration>>> {
+    let mut records = memory.clone();
     notifier
-        .tell_by(memory, run, &mut ledger, &gate)
+        .tell(memory, run, &mut records, memory)
         .now_or_never()
 }
 
 /// A telling after which there is nothing left to say.
 async fn tell_all(memory: &Memory, notifier: &mut Notifier, run: &Run) {
-    assert_eq!(tell(memory, notifier, run).await, Some(Ok(Told::All)));
+    assert_eq!(tell(memory, notifier, run).await, Some(Ok(None)));
 }
 
 /// A telling that fails.

@@ -10,7 +10,7 @@ use crate::{
         stage::{ChangeOf, Ids, ResultOf, Seen, Stage},
     },
     kinds::slack_channel::{
-        desired::{Claim, Invited},
+        desired::{Invited, Selector},
         workspace::Sight,
     },
 };
@@ -59,7 +59,7 @@ impl Invitations {
 
     /// Whether the channel is another than the one that status speaks of: nobody has been invited to it yet.
     fn is_another(&self, channel: &client::Channel) -> bool {
-        let Claim { id, created, .. } = &self.channel.ground.claim;
+        let Selector { id, created, .. } = &self.channel.ground.selector;
         id.as_ref().is_some_and(|id| *id != channel.id) && *created != Some(channel.created)
     }
 

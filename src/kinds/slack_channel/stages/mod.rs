@@ -14,7 +14,7 @@ pub use invitations::Invitations;
 pub use membership::Member;
 
 use super::{
-    desired::{Claim, Pick},
+    desired::{Selection, Selector},
     workspace::{Sight, SlackScope, TEAM, id_key, name_key},
 };
 use crate::{
@@ -36,7 +36,7 @@ pub struct Ground {
     /// Who asks, and how fresh the answers must be.
     pub options: ReadOptions,
     /// By what the object knows its channel.
-    pub claim: Claim,
+    pub selector: Selector,
     /// The workspace in which the channel was made or found, if it was.
     pub team: Option<String>,
     /// Whose token it is, for people.
@@ -75,7 +75,7 @@ impl Ground {
     pub fn new(
         watch: Arc<SlackScope>,
         options: ReadOptions,
-        claim: Claim,
+        selector: Selector,
         team: Option<String>,
         identity: String,
         posts: bool,
@@ -86,7 +86,7 @@ impl Ground {
             endpoint: format!("slack {}", watch.key),
             watch,
             options,
-            claim,
+            selector,
             team,
             identity,
             posts,
@@ -110,8 +110,8 @@ impl Ground {
             .get(TEAM)
             .ok_or_else(|| Error::failing("Slack did not say whose token it is"))?;
         match &self.team {
-            Some(known) if *known != team.team_id && self.claim.id.is_some() => Err(Error::new(
-                match self.claim.name {
+            Some(known) if *known != team.team_id && self.selector.id.is_some() => Err(Error::new(
+                match self.selector.name {
                     Some(_) => Class::Conflict,
                     // What is going is out of reach then, and let go of in time.
                     None => Class::Denied,
@@ -129,13 +129,13 @@ impl Ground {
     async fn look(&self, made: Option<&str>) -> Result<Sighting> {
         let team = self.workspace().await?;
         self.may(&team, &[&["channels:read"]])?;
-        if self.claim.private {
+        if self.selector.private {
             self.may(&team, &[&["groups:read"]])?;
         }
         let channels = &self.sight()?.channels;
-        let id = made.or(self.claim.id.as_deref());
+        let id = made.or(self.selector.id.as_deref());
         let by_id = id.map(id_key);
-        let by_name: Vec<_> = self.claim.sought().map(name_key).collect();
+        let by_name: Vec<_> = self.selector.names().map(name_key).collect();
         let mut seen = Snapshot::new();
         // What is known by its id alone needs no listing of the whole workspace.
         if !by_name.is_empty() {
@@ -150,41 +150,42 @@ impl Ground {
                     .await?,
             );
         }
-        let claim = match made {
-            Some(made) => &Claim {
+        let selector = match made {
+            Some(made) => &Selector {
                 id: Some(made.to_owned()),
-                ..self.claim.clone()
+                ..self.selector.clone()
             },
-            None => &self.claim,
+            None => &self.selector,
         };
         let by_id = by_id.as_ref().and_then(|key| seen.get(key));
         let by_name: Vec<_> = by_name.iter().filter_map(|key| seen.get(key)).collect();
         let named: Vec<_> = by_name.iter().map(|named| &***named).collect();
-        let pick = claim.pick(&team.user_id, by_id.map(|it| &**it), &named);
+        let selection = selector.select(&team.user_id, by_id.map(|it| &**it), &named);
         let same = |channel: &client::Channel| {
             let all = by_id.into_iter().chain(by_name.iter().copied());
             let mut found = all.filter(|known| known.id == channel.id);
             found.next().cloned()
         };
         // Of two who came to it at once only one has it.
-        let pick = match pick {
-            Pick::Ours(channel)
-                if claim.name.is_some() && !self.sight()?.claim(&channel.id, &self.options.uid) =>
+        let selection = match selection {
+            Selection::Ours(channel)
+                if selector.name.is_some()
+                    && !self.sight()?.claim(&channel.id, &self.options.uid) =>
             {
-                Pick::Taken(channel)
+                Selection::Taken(channel)
             }
             // Nor does whoever goes take along what another looks after.
-            Pick::Ours(channel)
-                if claim.name.is_none()
+            Selection::Ours(channel)
+                if selector.name.is_none()
                     && self.sight()?.is_another(&channel.id, &self.options.uid) =>
             {
-                Pick::None
+                Selection::None
             }
-            pick => pick,
+            selection => selection,
         };
         let owner = |channel: &client::Channel| {
             let sight = self.sight();
-            match self.claim.elsewhere.get(&channel.id) {
+            match self.selector.elsewhere.get(&channel.id) {
                 Some(other) => format!("{other}, which looks after it"),
                 // Its status does not tell yet.
                 None if sight.is_ok_and(|it| it.is_another(&channel.id, &self.options.uid)) => {
@@ -193,16 +194,16 @@ impl Ground {
                 None => owners(channel).into(),
             }
         };
-        let (channel, owner) = match pick {
-            Pick::Ours(channel) => (same(channel), Owner::Us),
-            Pick::Taken(channel) => (same(channel), Owner::Other(owner(channel))),
-            Pick::None => (None, Owner::Nobody),
-            Pick::Lost => {
+        let (channel, owner) = match selection {
+            Selection::Ours(channel) => (same(channel), Owner::Us),
+            Selection::Taken(channel) => (same(channel), Owner::Other(owner(channel))),
+            Selection::None => (None, Owner::Nobody),
+            Selection::Lost => {
                 return Err(Error::new(
                     Class::Denied,
                     format!(
                         "the private channel {} ({}) cannot be seen any more: the bot was taken out of it, or it was deleted. Invite the bot; or, if the channel is gone, delete this object and make a new one",
-                        self.claim.sought().next().unwrap_or_default(),
+                        self.selector.names().next().unwrap_or_default(),
                         id.unwrap_or_default()
                     ),
                 ));
@@ -250,7 +251,7 @@ impl Ground {
 
     /// What it takes to look after a channel: the scopes differ by who can see it.
     fn manages(&self, finer: &'static str, finer_private: &'static str) -> Result<()> {
-        if self.claim.private {
+        if self.selector.private {
             self.may_now(&[&["groups:write", finer_private]])
         } else {
             self.may_now(&[&["channels:manage", finer]])

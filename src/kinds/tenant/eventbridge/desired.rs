@@ -17,7 +17,7 @@ use crate::{
         installation::Installation,
         mark::Mark,
         names,
-        slack_channel::way_in::{Entrance, WayIn},
+        slack_channel::route::{RouteState, SlackRoute},
         tenant::desired::{alarm_link, alarms_link},
     },
 };
@@ -76,10 +76,10 @@ impl PathKey {
     }
 
     /// A way into a channel, as read.
-    fn of(channel: &str, way: &WayIn) -> Self {
+    fn of(channel: &str, way: &SlackRoute) -> Self {
         let via = match way {
-            WayIn::Webhook(_) => SlackVia::Webhook,
-            WayIn::Bot { .. } => SlackVia::BotToken,
+            SlackRoute::Webhook(_) => SlackVia::Webhook,
+            SlackRoute::BotToken { .. } => SlackVia::BotToken,
         };
         Self {
             channel: channel.to_owned(),
@@ -133,7 +133,7 @@ impl fmt::Display for PathKey {
 }
 
 /// The ways into Slack by SlackChannel object, as read.
-pub type Ways = BTreeMap<String, Result<Entrance>>;
+pub type Ways = BTreeMap<String, Result<RouteState>>;
 
 /// What EventBridge knows of how Slack is called: the header, and what is in it.
 #[derive(Clone, Debug, PartialEq)]
@@ -389,7 +389,7 @@ pub fn wanted(
         rules: desired(adoption),
         ..Wanted::default()
     };
-    let mut open: BTreeMap<&str, Result<&Entrance>> = BTreeMap::new();
+    let mut open: BTreeMap<&str, Result<&RouteState>> = BTreeMap::new();
     for channel in channels(tenant) {
         let both = PathKey::both(channel);
         let both = both.map(|path| (path_name(tenant, &path, installation), path));
@@ -405,7 +405,7 @@ pub fn wanted(
         };
         match &way {
             Ok(way) => {
-                let path = PathKey::of(channel, &way.way);
+                let path = PathKey::of(channel, &way.route);
                 let path = path_name(tenant, &path, installation);
                 let (connection, destination) = path_into(way, channel, &path, &mark, installation);
                 wanted.connections.wanted.insert(path.clone(), connection);
@@ -445,7 +445,7 @@ pub fn wanted(
                     (Ok(_), None) => continue,
                 };
                 let (way, event_bridge) = way;
-                let path = PathKey::of(channel, &way.way);
+                let path = PathKey::of(channel, &way.route);
                 let path = path_name(tenant, &path, installation);
                 let feeds = wanted.feeds.entry(rule.clone()).or_default();
                 feeds.insert(path.clone());
@@ -457,9 +457,9 @@ pub fn wanted(
                     region: &target.region,
                     alarm_link: &alarm_link(&target.region),
                     alarms_link: &alarms,
-                    channel_id: match &way.way {
-                        WayIn::Webhook(_) => None,
-                        WayIn::Bot { channel_id, .. } => Some(channel_id),
+                    channel_id: match &way.route {
+                        SlackRoute::Webhook(_) => None,
+                        SlackRoute::BotToken { channel_id, .. } => Some(channel_id),
                     },
                 };
                 let dead_letters = event_bridge.dead_letter_queue_arn.clone();
@@ -509,19 +509,19 @@ fn desired<K, V>(adoption: AdoptionPolicy) -> Desired<K, V> {
 
 /// The connection and the API destination for a way into a channel.
 fn path_into(
-    entrance: &Entrance,
+    state: &RouteState,
     channel: &str,
     path: &str,
     mark: &Mark,
     installation: &Installation,
 ) -> (Connection, ApiDestination) {
     let digest = |secret: &Secret| installation.digester.digest(secret.reveal()).to_string();
-    let (header, secret, value, url) = match &entrance.way {
-        WayIn::Webhook(url) => {
+    let (header, secret, value, url) = match &state.route {
+        SlackRoute::Webhook(url) => {
             let (header, value) = WEBHOOK_HEADER;
             (header, String::new(), value.to_owned(), url.clone())
         }
-        WayIn::Bot { token, .. } => (
+        SlackRoute::BotToken { token, .. } => (
             BOT_HEADER,
             digest(token),
             format!("Bearer {}", token.reveal()),
@@ -535,7 +535,7 @@ fn path_into(
         state: AUTHORIZED.into(),
         description: mark.to_string(),
         value: Some(Secret::new(value)),
-        shut: entrance.shut.clone(),
+        shut: state.blocked.clone(),
     };
     let destination = ApiDestination {
         channel: channel.to_owned(),
@@ -723,20 +723,20 @@ mod tests {
         }
     }
 
-    fn hook() -> WayIn {
-        WayIn::Webhook(Secret::new(URL.into()))
+    fn hook() -> SlackRoute {
+        SlackRoute::Webhook(Secret::new(URL.into()))
     }
 
-    fn bot() -> WayIn {
-        WayIn::Bot {
+    fn bot() -> SlackRoute {
+        SlackRoute::BotToken {
             token: Secret::new(TOKEN.into()),
             channel_id: "C012AB3CD".into(),
         }
     }
 
-    fn ways(ways: &[(&str, Result<WayIn>)]) -> Ways {
+    fn ways(ways: &[(&str, Result<SlackRoute>)]) -> Ways {
         let ways = ways.iter().cloned();
-        ways.map(|(name, way)| (name.to_owned(), way.map(Entrance::from)))
+        ways.map(|(name, way)| (name.to_owned(), way.map(RouteState::from)))
             .collect()
     }
 

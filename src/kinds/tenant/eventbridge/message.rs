@@ -7,7 +7,10 @@
 //! empty text: the whole message would be dropped. Attachments of the old sort take one, so the reason and
 //! the description stand there.
 
-use crate::api::{AlarmState, Severity};
+use crate::{
+    api::{AlarmState, Severity},
+    clients::slack::{clip, escape},
+};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 
@@ -167,29 +170,6 @@ pub fn message(about: &About<'_>) -> Transformer {
 /// A text without what would be taken for a placeholder.
 fn plain(text: &str) -> String {
     text.replace([OPEN, CLOSE], "")
-}
-
-/// What Slack wants of a text in which it looks for markup.
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-}
-
-/// A text of at most as many characters, as JavaScript counts them.
-fn clip(text: &str, limit: usize) -> String {
-    if text.encode_utf16().count() <= limit {
-        return text.to_owned();
-    }
-    let mut left = limit - 1;
-    let fits = |c: &char| {
-        let fits = c.len_utf16() <= left;
-        left = left.saturating_sub(c.len_utf16());
-        fits
-    };
-    let mut clipped: String = text.chars().take_while(fits).collect();
-    clipped.push('…');
-    clipped
 }
 
 /// The text of a template: `<` and `>` are a placeholder's and nothing else's, so that what is a constant

@@ -1,176 +1,102 @@
-//! What is decided without a call: what is to be done next, and which way leads into a channel.
+//! What is decided without a call: what is to be done next, and which transport leads into a channel.
 
 use super::*;
-use serde_json::Value;
-
-/// What [`next`] is asked.
-struct Case<'a> {
-    posting: &'a Posting,
-    phase: Phase,
-    on: &'a [Phase],
-    edits: bool,
-    stale: bool,
-}
-
-impl<'a> Case<'a> {
-    /// By a bot, of a run of which everything is to be told, and something else than has been said.
-    fn usual(posting: &'a Posting, phase: Phase) -> Self {
-        Self {
-            posting,
-            phase,
-            on: &ALL,
-            edits: true,
-            stale: true,
-        }
-    }
-
-    fn by_webhook(posting: &'a Posting, phase: Phase) -> Self {
-        let edits = false;
-        Self {
-            edits,
-            ..Self::usual(posting, phase)
-        }
-    }
-
-    /// Nothing has changed since.
-    fn told(posting: &'a Posting, phase: Phase) -> Self {
-        let stale = false;
-        Self {
-            stale,
-            ..Self::usual(posting, phase)
-        }
-    }
-
-    /// Only this is to be told.
-    fn only(on: &'a [Phase], posting: &'a Posting, phase: Phase) -> Self {
-        Self {
-            on,
-            ..Self::usual(posting, phase)
-        }
-    }
-}
+use serde_json::{Value, json};
 
 #[test]
 fn what_is_to_be_done_next() {
-    use Delivery::{Intended, Posted};
-    let posting = |started, ended, there: bool, details| Posting {
-        started,
-        ended,
-        channel_id: there.then(|| "C1".into()),
-        ts: there.then(|| "1.1".into()),
-        details,
-        ..Posting::new("rebuild-1", CHANNEL)
-    };
-    let post = |part| Some(Deed::Post(part));
-    let edit = || Some(Deed::Edit);
     let (going, over, failed) = (Phase::Started, Phase::Completed, Phase::Failed);
-    let new = posting(None, None, false, 0);
-    let there = posting(Some(Posted), None, true, 0);
-    let lost = posting(Some(Intended), None, false, 0);
-    let end_lost = posting(None, Some(Intended), false, 0);
-    let ended = |details| posting(Some(Posted), Some(Posted), true, details);
-    for (what, case, expected) in [
-        ("a start", Case::usual(&new, going), post(Part::Start)),
+    let record = |told, there: bool, details| Record {
+        told,
+        message: there.then(|| Posted {
+            channel: "C1".into(),
+            ts: "1.1".into(),
+        }),
+        details,
+        ..Record::new("rebuild-1", "runs")
+    };
+    let (new, lost) = (record(None, false, 0), record(Some(going), false, 0));
+    let (there, end_lost) = (record(Some(going), true, 0), record(Some(over), false, 0));
+    let ended = |details| record(Some(over), true, details);
+    let (post, edit, reply) = (Some(Call::Post), Some(Call::Edit), Some(Call::Reply));
+    let (by_bot, by_webhook, stale, fresh) = (true, false, true, false);
+    let (all, failures, starts) = (&ALL[..], &[failed][..], &[going][..]);
+    for (what, record, phase, on, edits, stale, expected) in [
+        ("a start", &new, going, all, by_bot, stale, post),
+        ("by webhook", &new, going, all, by_webhook, stale, post),
+        ("not wanted", &new, going, failures, by_bot, stale, None),
+        ("an end alone", &new, over, all, by_bot, stale, post),
+        ("not wanted", &new, over, failures, by_bot, stale, None),
+        ("wanted", &new, failed, failures, by_bot, stale, post),
+        ("progress", &there, going, all, by_bot, stale, edit),
+        ("nothing new", &there, going, all, by_bot, fresh, reply),
+        ("the end", &there, over, all, by_bot, fresh, edit),
         (
-            "a start by webhook",
-            Case::by_webhook(&new, going),
-            post(Part::Start),
+            "the end of what is there",
+            &there,
+            over,
+            starts,
+            by_bot,
+            stale,
+            edit,
         ),
-        ("not wanted", Case::only(&[failed], &new, going), None),
-        ("an end alone", Case::usual(&new, over), post(Part::End)),
-        ("an end not wanted", Case::only(&[failed], &new, over), None),
         (
-            "a failure wanted",
-            Case::only(&[failed], &new, failed),
-            post(Part::End),
+            "the bot is gone",
+            &there,
+            going,
+            all,
+            by_webhook,
+            stale,
+            None,
         ),
-        ("progress", Case::usual(&there, going), edit()),
-        (
-            "nothing new",
-            Case::told(&there, going),
-            post(Part::Detail(0)),
-        ),
-        ("the end", Case::told(&there, over), edit()),
-        (
-            "the end is told whatever is wanted",
-            Case::only(&[going], &there, over),
-            edit(),
-        ),
-        ("the bot is gone", Case::by_webhook(&there, going), None),
-        (
-            "the bot is gone at the end",
-            Case::by_webhook(&there, over),
-            post(Part::End),
-        ),
-        ("in doubt", Case::usual(&lost, going), None),
-        (
-            "over after a doubt",
-            Case::usual(&lost, over),
-            post(Part::End),
-        ),
-        ("an end in doubt", Case::usual(&end_lost, over), None),
-        (
-            "an end told",
-            Case::usual(&ended(1), over),
-            post(Part::Detail(1)),
-        ),
-        ("all told", Case::usual(&ended(2), over), None),
-        ("over is over", Case::usual(&ended(0), going), None),
+        ("and it is over", &there, over, all, by_webhook, stale, post),
+        ("in doubt", &lost, going, all, by_bot, stale, None),
+        ("over after a doubt", &lost, over, all, by_bot, stale, post),
+        ("an end in doubt", &end_lost, over, all, by_bot, stale, None),
+        ("an end told", &ended(1), over, all, by_bot, stale, reply),
+        ("all told", &ended(2), over, all, by_bot, stale, None),
+        ("over is over", &ended(0), going, all, by_bot, stale, None),
     ] {
-        let on = case.on.iter().copied().collect();
-        let run = run(case.phase, "", &["a", "b"]);
-        let found = next(case.posting, &run, &on, case.edits, case.stale);
+        let on = on.iter().copied().collect();
+        let run = run(phase, "", &["a", "b"]);
+        let found = next(record, &run, &on, edits, stale);
         assert_eq!(found, expected, "{what}");
     }
-    let details = vec!["x"; MOST_DETAILS + 5];
-    let run = run(Phase::Completed, "", &details);
-    let on = ALL.into();
-    for (told, more) in [(MOST_DETAILS - 1, true), (MOST_DETAILS, false)] {
-        let posting = ended(told as i32);
-        assert_eq!(next(&posting, &run, &on, true, true).is_some(), more);
+    let run = run(over, "", &["x"; 60]);
+    for (told, more) in [(MOST_DETAILS - 1, reply), (MOST_DETAILS, None)] {
+        assert_eq!(next(&ended(told), &run, &ALL.into(), true, true), more);
     }
 }
 
 #[test]
-fn a_posting_is_small_and_comes_back() {
-    let new = Posting::new("rebuild-1", CHANNEL);
-    let posted = Posted {
-        channel: "C1".into(),
-        ts: "1.1".into(),
+fn a_record_is_small_and_comes_back() {
+    let new = Record::new("rebuild-1", "runs");
+    let told = Record {
+        told: Some(Phase::Failed),
+        message: Some(Posted {
+            channel: "C1".into(),
+            ts: "1.1".into(),
+        }),
+        details: 1,
+        ..new.clone()
     };
-    let started = new.intended(Part::Start).posted(Part::Start, Some(posted));
-    let told = started.intended(Part::Detail(0)).edited_to_the_end();
-    for (posting, text) in [
-        (new.clone(), json!({"run": "rebuild-1", "channel": "runs"})),
+    for (record, text) in [
         (
-            new.intended(Part::Start),
-            json!({"run": "rebuild-1", "channel": "runs", "started": "Intended"}),
+            new,
+            json!({"run": "rebuild-1", "channel": "runs", "details": 0}),
         ),
         (
             told,
-            json!({"run": "rebuild-1", "channel": "runs", "channelId": "C1", "ts": "1.1", "started": "Posted", "ended": "Posted", "details": 1}),
+            json!({"run": "rebuild-1", "channel": "runs", "told": "Failed", "message": {"channel": "C1", "ts": "1.1"}, "details": 1}),
         ),
     ] {
-        assert_eq!(serde_json::to_value(&posting).unwrap(), text);
-        assert_eq!(serde_json::from_value::<Posting>(text).unwrap(), posting);
+        assert_eq!(serde_json::to_value(&record).unwrap(), text);
+        assert_eq!(serde_json::from_value::<Record>(text).unwrap(), record);
     }
 }
 
-#[tokio::test]
-async fn where_nothing_is_named_nothing_happens() {
-    let memory = Memory::bot();
-    let mut book = memory.clone();
-    let told = memory
-        .notifier()
-        .tell(&Door::nowhere(), &started(), &mut book, &memory)
-        .await;
-    assert_eq!(told, Ok(Told::All));
-    let place = memory.place();
-    assert!(place.record.is_empty() && place.saved.is_empty());
-}
-
 #[test]
-fn which_way_leads_into_a_channel() {
+fn which_transport_leads_into_a_channel() {
     let hook = json!({"name": "hook", "key": "k"});
     let condition = |type_: &str, status: &str| {
         json!({"type": type_, "status": status, "reason": "R", "message": format!("{type_} says"),
@@ -196,40 +122,65 @@ fn which_way_leads_into_a_channel() {
             condition("WebhookReady", webhook),
         ]
     };
-    let ready = stand("True", "True");
+    let all_ready = stand("True", "True");
     let unknown = stand("Unknown", "Unknown");
     let no_bot = stand("False", "True");
     let neither = stand("False", "False");
     let failed = [condition("Ready", "False")];
     let (id, nothing) = (Some("C1"), "nothing is known");
     for (spec, id, conditions, bot, webhook, wanting) in [
-        (&both, id, &ready[..], true, true, nothing),
+        (&both, id, &all_ready[..], true, true, nothing),
         (&both, id, &unknown, true, true, nothing),
-        (&both, None, &ready, false, true, nothing),
+        (&both, None, &all_ready, false, true, nothing),
         (&both, id, &no_bot, false, true, "ChannelReady says"),
         (&both, id, &neither, false, false, "ChannelReady says"),
         (&both, id, &[], false, false, nothing),
-        (&bot_only, id, &ready, true, false, nothing),
+        (&bot_only, id, &all_ready, true, false, nothing),
         (&bot_only, None, &failed, false, false, "Ready says"),
-        (&hook_only, id, &ready, false, true, nothing),
+        (&hook_only, id, &all_ready, false, true, nothing),
     ] {
         let channel = channel(spec, id, conditions, false);
-        let ways = ways(Some(&channel), "runs", "ns").unwrap();
-        let found = (ways.bot, ways.webhook.is_some());
-        assert_eq!(
-            found,
-            (bot.then_some(("a", "C1")), webhook),
-            "{spec} {conditions:?}"
-        );
-        assert!(ways.wanting.starts_with(wanting), "{}", ways.wanting);
+        let (bot_found, webhook_found, says) = ready(&channel);
+        let found = (bot_found, webhook_found.is_some());
+        let expected = (bot.then_some(("a", "C1")), webhook);
+        assert_eq!(found, expected, "{spec} {conditions:?}");
+        assert!(says.starts_with(wanting), "{says}");
     }
-    let going = channel(&both, Some("C1"), &ready, true);
-    for (channel, says) in [(None, "does not exist"), (Some(&going), "is being deleted")] {
-        let error = ways(channel, "runs", "ns").unwrap_err();
-        assert_eq!(error.class, Class::Waiting(On::Channel));
-        assert!(
-            error.message.contains("SlackChannel ns/runs") && error.message.contains(says),
-            "{error}"
+    let going = channel(&both, Some("C1"), &all_ready, true);
+    assert_eq!(ready(&going), (None, None, "it is being deleted"));
+}
+
+#[test]
+fn what_is_posted_counts_by_channel_and_no_secret_is_shown() {
+    let installation = crate::kinds::installation::Installation::sample();
+    let observe = std::sync::Arc::new(|_: crate::clients::aws::Request<'_>| {});
+    let limiter = std::sync::Arc::new(crate::engine::limits::Limiter::new(&Default::default()));
+    let slack = Slack::new(
+        reqwest::Client::new(),
+        "https://slack.example",
+        limiter,
+        observe,
+    );
+    let canary = || Secret::new("canary".into());
+    let bot = SlackRoute::BotToken {
+        token: canary(),
+        channel_id: "C1".into(),
+    };
+    for (route, edits, api, region) in [
+        (bot.clone(), false, api::POST, "C1"),
+        (bot, true, api::UPDATE, ""),
+        (SlackRoute::Webhook(canary()), false, api::WEBHOOK, ""),
+    ] {
+        let sender = Sender::new(
+            slack.clone(),
+            route,
+            &installation.digester,
+            "a test".into(),
         );
+        let operation = sender.operation(edits, "C1");
+        assert_eq!((operation.api, operation.region), (api, region));
+        assert!(operation.endpoint.ends_with(operation.account));
+        let shown = format!("{sender:?} {operation:?}");
+        assert!(!shown.contains("canary"), "{shown}");
     }
 }

@@ -4,6 +4,8 @@ use super::*;
 use proptest::prelude::*;
 use tokio::{runtime::Builder, time::advance};
 
+const FAILED: &str = "❌ Failed · Rebuild of idx: after 3 min";
+
 /// A whole life, told again after every death and every error, time passing in between.
 async fn live(memory: &Memory) {
     let mut notifier = memory.notifier();
@@ -15,108 +17,65 @@ async fn live(memory: &Memory) {
     ];
     for now in life {
         for tries in 0.. {
-            assert!(
-                tries < 100,
-                "it does not come to an end: {:?}",
-                memory.record()
-            );
+            assert!(tries < 100, "it does not end: {:?}", memory.log());
             advance(EDIT_EVERY).await;
             match tell(memory, &mut notifier, &now).await {
-                Some(Ok(told)) => {
-                    assert_eq!(told, Told::All);
+                Some(Ok(wait)) => {
+                    assert_eq!(wait, None);
                     break;
                 }
                 Some(Err(error)) => advance(error.wait.unwrap_or_default()).await,
                 None => {
-                    bury(memory);
+                    let posting = memory.world().posting.take();
+                    memory.world().doubts.extend(posting.map(str::to_owned));
                     notifier = memory.notifier();
                 }
             }
         }
     }
     let mut later = memory.notifier();
-    let calls = memory.place().calls;
+    let calls = memory.world().calls;
     let last = run(Phase::Failed, "after 3 min", &["a", "b"]);
     tell_all(memory, &mut later, &last).await;
-    assert_eq!(memory.place().calls, calls, "what is told is told");
-}
-
-/// A process has died. What it leaves in the ledger is all that is known.
-fn bury(memory: &Memory) {
-    let place = &mut *memory.place();
-    let answers = place
-        .messages
-        .iter()
-        .filter(|message| message.thread_ts.is_some());
-    let answers = answers.count() as u64;
-    for posting in place.saved.values() {
-        let in_doubt = |part: &str| posting[part] == "Intended";
-        let doubts = [
-            ("start", in_doubt("started")),
-            ("end", in_doubt("ended")),
-            (
-                "detail",
-                posting["details"].as_u64().unwrap_or_default() > answers,
-            ),
-        ];
-        let doubts = doubts.into_iter().filter(|(_, doubt)| *doubt);
-        place.doubts.extend(doubts.map(|(part, _)| part.to_owned()));
-    }
+    assert_eq!(memory.world().calls, calls, "what is told is told");
 }
 
 /// That nothing is there twice, and nothing is missing but what is in doubt.
 fn check(memory: &Memory) {
-    let place = memory.place();
-    let story = format!(
-        "{:#?}\n{:#?}\n{:?}",
-        place.record, place.messages, place.doubts
-    );
-    let doubtful = |part: &str| place.doubts.iter().any(|doubt| doubt == part);
-    let top: Vec<_> = place
-        .messages
-        .iter()
-        .filter(|message| message.thread_ts.is_none())
-        .collect();
-    let first = |message: &&&Message, says: &str| message.texts[0].contains(says);
-    let ends = |message: &&&Message| first(message, "Failed");
-    let starts = top.len() - top.iter().filter(ends).count();
-    assert!(starts <= 1, "{story}");
-    assert!(top.iter().filter(ends).count() <= 1, "{story}");
-    let over = top
-        .iter()
-        .filter(|message| message.texts.last().unwrap().contains("Failed"));
-    let over = over.count();
+    let world = memory.world();
+    let World {
+        log,
+        messages,
+        doubts,
+        ..
+    } = &*world;
+    let story = format!("{log:#?}\n{messages:#?}\n{doubts:?}");
+    let doubtful = |part: &str| doubts.iter().any(|doubt| doubt == part);
+    let (replies, top): (Vec<_>, Vec<_>) = messages.iter().partition(|it| it.thread_ts.is_some());
+    let says = |text: Option<&String>| text.unwrap().contains("Failed");
+    let ends = top.iter().filter(|it| says(it.texts.first())).count();
+    let over = top.iter().filter(|it| says(it.texts.last())).count();
+    let starts = top.len() - ends;
+    assert!(starts <= 1 && ends <= 1, "{story}");
     assert!(over == 1 || over == 0 && doubtful("end"), "{story}");
     assert!(starts + over >= 1 || doubtful("start"), "{story}");
     if memory.channel_id.is_none() {
-        assert_eq!(place.messages.len(), top.len(), "{story}");
+        assert!(replies.is_empty(), "{story}");
         assert!(starts == 1 || doubtful("start"), "{story}");
         return;
     }
-    assert_eq!(
-        top.len(),
-        if doubtful("start") { starts + over } else { 1 },
-        "{story}"
-    );
+    let alone = if doubtful("start") { starts + over } else { 1 };
+    assert_eq!(top.len(), alone, "{story}");
     for detail in ["a", "b"] {
-        let answers = place
-            .messages
-            .iter()
-            .filter(|message| message.texts[0] == detail);
-        let answers: Vec<_> = answers.collect();
-        assert!(answers.len() <= 1, "{story}");
+        let told: Vec<_> = replies.iter().filter(|it| it.texts[0] == detail).collect();
         let missing = doubtful("detail") || doubtful("end");
-        assert!(answers.len() == 1 || missing, "{story}");
-        for answer in answers {
-            let thread = top
+        assert!(told.len() == 1 || told.is_empty() && missing, "{story}");
+        for reply in told {
+            let mut threads = top
                 .iter()
-                .find(|message| Some(&message.ts) == answer.thread_ts.as_ref());
-            let thread = thread.expect("it answers the run's message");
-            assert_eq!(
-                thread.texts.last().unwrap().contains("Failed"),
-                over == 1,
-                "{story}"
-            );
+                .filter(|it| Some(&it.ts) == reply.thread_ts.as_ref());
+            let thread = threads.next().expect("it answers the run's message");
+            assert_eq!(says(thread.texts.last()), over == 1, "{story}");
         }
     }
 }
@@ -126,11 +85,8 @@ async fn one_message_is_edited_and_answered() {
     let memory = Memory::bot();
     live(&memory).await;
     check(&memory);
-    assert_eq!(
-        seen(&memory),
-        ["❌ Failed · Rebuild of idx: after 3 min", "  a", "  b"]
-    );
-    let record = memory.record();
+    assert_eq!(seen(&memory), [FAILED, "  a", "  b"]);
+    let log = memory.log();
     let beginning = [
         "save",
         "enter slack:chat.postMessage",
@@ -141,8 +97,8 @@ async fn one_message_is_edited_and_answered() {
         "edit",
         "leave slack:chat.update message of rebuild-1 in runs: ok",
     ];
-    assert_eq!(record[..beginning.len()], beginning);
-    let count = |what: &str| record.iter().filter(|line| *line == what).count();
+    assert_eq!(log[..beginning.len()], beginning);
+    let count = |what: &str| log.iter().filter(|line| *line == what).count();
     assert_eq!(
         (count("post start"), count("post end"), count("post detail")),
         (1, 0, 2)
@@ -155,35 +111,24 @@ async fn a_webhook_hears_of_the_start_and_of_the_end_with_its_reason() {
     let memory = Memory::webhook();
     live(&memory).await;
     check(&memory);
-    assert_eq!(
-        seen(&memory),
-        [
-            "▶️ Started · Rebuild of idx",
-            "❌ Failed · Rebuild of idx: after 3 min"
-        ]
-    );
+    assert_eq!(seen(&memory), [START, FAILED]);
+    let log = memory.log();
     assert!(
-        !memory
-            .record()
-            .iter()
+        !log.iter()
             .any(|line| line == "edit" || line.ends_with("detail"))
     );
     let run = run(Phase::Failed, "", &["a", "canary-url does not answer"]);
-    let redact = Redact::new(memory.secret());
-    let says = message::message_without_thread(&run, &redact);
-    let says = says.blocks.unwrap().to_string();
-    assert!(
-        says.contains("… does not answer") && !says.contains("canary"),
-        "{says}"
-    );
+    let says = message(&run, false, &Redact::new([memory.secret()]));
+    let says = says.blocks.to_string();
+    assert!(says.contains("… does not answer"), "{says}");
 }
 
-/// It is the ledger that keeps a message from being there twice.
+/// It is the record that keeps a message from being there twice.
 #[tokio::test(start_paused = true)]
-async fn without_a_ledger_it_would_be_told_twice() {
+async fn without_a_record_it_would_be_told_twice() {
     for forgets in [false, true] {
         let memory = Memory::bot();
-        memory.place().forgets = forgets;
+        memory.world().forgets = forgets;
         memory.meets([Mood::Fine, Mood::Fine, Mood::DiesAfter]);
         let died = tell(&memory, &mut memory.notifier(), &started()).await;
         assert_eq!(died, None);
@@ -201,7 +146,7 @@ async fn a_process_may_die_at_any_call() {
     ] {
         let whole = way();
         live(&whole).await;
-        let calls = whole.place().calls;
+        let calls = whole.world().calls;
         let mut lost = 0;
         let deaths = [Mood::DiesBefore, Mood::DiesAfter];
         for first in 0..calls {
@@ -212,7 +157,7 @@ async fn a_process_may_die_at_any_call() {
                     memory.meets(fine(first).chain([one]).chain(fine(second)).chain([two]));
                     live(&memory).await;
                     check(&memory);
-                    lost += usize::from(!memory.place().doubts.is_empty());
+                    lost += usize::from(!memory.world().doubts.is_empty());
                 }
             }
         }

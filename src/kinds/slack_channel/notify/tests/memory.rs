@@ -1,6 +1,6 @@
 //! Slack, the status and the gate in memory, with moods.
 
-use super::{ALL, CHANNEL};
+use super::ALL;
 use crate::{
     clients::{
         secret::Secret,
@@ -11,12 +11,11 @@ use crate::{
         gate::{Gate, Operation, StatusEdit},
         plan::Step,
     },
-    kinds::slack_channel::notify::{Ledger, Notifier, Posting, Way},
+    kinds::slack_channel::notify::{Notifier, Record, Records, Transport},
 };
 use futures::future::{BoxFuture, pending};
-use serde_json::Value;
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -49,70 +48,74 @@ pub struct Message {
     pub texts: Vec<String>,
 }
 
-/// Slack, the status and the gate, in memory: it outlives the process.
+/// What outlives the process.
 #[derive(Default)]
-pub struct StageContext {
+pub struct World {
     pub messages: Vec<Message>,
     /// As it is in status.
-    pub saved: BTreeMap<(String, String), Value>,
+    pub saved: Option<Record>,
     pub calls: usize,
     /// What the calls meet, one after the other, then nothing.
     pub moods: VecDeque<Mood>,
-    /// What was called, with the API or the posting.
-    pub record: Vec<String>,
+    /// What was called, with the API or the part of the run.
+    pub log: Vec<String>,
     /// Whether what is saved is gone the next moment.
     pub forgets: bool,
     /// What an edit is refused with.
     pub refuses: Option<&'static str>,
+    /// What the gate was refused lately.
+    pub refused: Option<Error>,
     /// Of which parts nobody can know whether they were posted.
     pub doubts: Vec<String>,
+    /// The part that is in the record, and not known to be posted.
+    pub posting: Option<&'static str>,
 }
 
-/// The one way into [`StageContext`]; as a webhook it knows no channel.
-#[derive(Clone, Default)]
+fn unsaved() -> Record {
+    Record::new("rebuild-1", "runs")
+}
+
+/// The way into [`World`]; as a webhook it knows no channel.
+#[derive(Clone)]
 pub struct Memory {
-    place: Arc<Mutex<StageContext>>,
+    world: Arc<Mutex<World>>,
     pub channel_id: Option<&'static str>,
-    secret: Option<Secret>,
+    secret: Secret,
 }
 
 impl Memory {
     pub fn bot() -> Self {
         Self {
             channel_id: Some("C1"),
-            ..Self::default()
+            ..Self::webhook()
         }
     }
 
     pub fn webhook() -> Self {
         Self {
-            secret: Some(Secret::new("canary-url".into())),
-            ..Self::default()
+            world: Arc::default(),
+            channel_id: None,
+            secret: Secret::new("canary-url".into()),
         }
     }
 
-    /// The same, where its channel has another id.
-    pub fn moved_to(&self, channel_id: &'static str) -> Self {
-        Self {
-            channel_id: Some(channel_id),
-            ..self.clone()
-        }
-    }
-
-    pub fn place(&self) -> MutexGuard<'_, StageContext> {
-        self.place.lock().unwrap()
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap()
     }
 
     pub fn meets(&self, moods: impl IntoIterator<Item = Mood>) {
-        self.place().moods = moods.into_iter().collect();
+        self.world().moods = moods.into_iter().collect();
     }
 
+    /// A process begins, and knows what status says.
     pub fn notifier(&self) -> Notifier {
-        Notifier::new(CHANNEL, ALL, [])
+        let saved = self.world().saved.clone();
+        Notifier::new(saved.unwrap_or_else(unsaved), ALL, [])
     }
 
-    pub fn record(&self) -> Vec<String> {
-        std::mem::take(&mut self.place().record)
+    /// What was called since this was asked last.
+    pub fn log(&self) -> Vec<String> {
+        std::mem::take(&mut self.world().log)
     }
 
     /// Lets one call happen, as the mood is; `posts` is the part of a run that it posts.
@@ -120,52 +123,51 @@ impl Memory {
         &self,
         what: String,
         posts: Option<&str>,
-        effect: impl FnOnce(&mut StageContext) -> Result<T, Refusal>,
+        effect: impl FnOnce(&mut World) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let refusal = |class, message: &str| {
-            Err(Refusal {
-                code: String::new(),
-                error: Error::new(class, message),
-            })
+        let refusal = |code: &str, error: Error| {
+            let code = code.to_owned();
+            Err(Refusal { code, error })
         };
         let (mood, outcome) = {
-            let mut place = self.place();
-            place.calls += 1;
-            let mood = place.moods.pop_front().unwrap_or(Mood::Fine);
-            place.record.push(what);
+            let mut world = self.world();
+            world.calls += 1;
+            let mood = world.moods.pop_front().unwrap_or(Mood::Fine);
+            world.log.push(what);
             let done = matches!(mood, Mood::Fine | Mood::DiesAfter | Mood::CutAfter);
             let given_up = mood == Mood::Rejected && posts == Some("detail");
             let unsure = matches!(mood, Mood::CutBefore | Mood::CutAfter) || given_up;
-            place
-                .doubts
-                .extend(posts.filter(|_| unsure).map(str::to_owned));
-            (mood, done.then(|| effect(&mut place)))
+            let doubt = posts.filter(|_| unsure);
+            world.doubts.extend(doubt.map(str::to_owned));
+            // There is no message to be recorded.
+            let last = posts == Some("detail") || posts.is_some() && self.channel_id.is_none();
+            if last && mood == Mood::Fine {
+                world.posting = None;
+            }
+            (mood, done.then(|| effect(&mut world)))
         };
         match (mood, outcome) {
             (Mood::Fine, Some(outcome)) => outcome,
             (Mood::DiesBefore | Mood::DiesAfter, _) => pending().await,
             (Mood::Throttled, _) => {
-                let throttled = Error::new(Class::Throttled, "throttled");
-                Err(Refusal {
-                    code: "ratelimited".into(),
-                    error: throttled.after(Duration::from_secs(30)),
-                })
+                let wait = Duration::from_secs(30);
+                refusal("ratelimited", Error::new(Class::Throttled, "").after(wait))
             }
-            (Mood::Undone, _) => refusal(Class::Failing, "refuses connections"),
-            (Mood::Rejected, _) => refusal(Class::Rejected, "not_in_channel"),
-            (Mood::Denied, _) => refusal(Class::Denied, "token_revoked"),
-            _ => refusal(Class::Cut, "no answer"),
+            (Mood::Undone, _) => refusal("", Error::failing("refuses connections")),
+            (Mood::Rejected, _) => refusal("", Error::new(Class::Rejected, "not_in_channel")),
+            (Mood::Denied, _) => refusal("", Error::new(Class::Denied, "token_revoked")),
+            _ => refusal("", Error::new(Class::Cut, "no answer")),
         }
     }
 }
 
-impl Way for Memory {
+impl Transport for Memory {
     fn channel(&self) -> Option<&str> {
         self.channel_id
     }
 
-    fn secret(&self) -> Option<&Secret> {
-        self.secret.as_ref()
+    fn secret(&self) -> &Secret {
+        &self.secret
     }
 
     fn operation<'a>(&'a self, edits: bool, channel: &'a str) -> Operation<'a> {
@@ -178,15 +180,33 @@ impl Way for Memory {
         }
     }
 
-    async fn post(&self, channel: &str, post: &Post) -> Result<Option<Posted>, Refusal> {
+    async fn send(
+        &self,
+        channel: &str,
+        edits: Option<&str>,
+        post: &Post,
+    ) -> Result<Option<Posted>, Refusal> {
+        let over = post.text.contains("Failed") || post.text.contains("Completed");
         let posts = match &post.thread_ts {
-            Some(_) => "detail",
-            None if post.text.contains("Failed") || post.text.contains("Completed") => "end",
-            None => "start",
+            _ if edits.is_some() => None,
+            Some(_) => Some("detail"),
+            None => Some(if over { "end" } else { "start" }),
         };
-        let effect = |place: &mut StageContext| {
-            let ts = format!("{}.000100", place.calls);
-            place.messages.push(Message {
+        let effect = |world: &mut World| {
+            if let Some(ts) = edits {
+                if let Some(code) = world.refuses {
+                    let error = Error::new(Class::Rejected, code);
+                    let code = code.to_owned();
+                    return Err(Refusal { code, error });
+                }
+                let mut messages = world.messages.iter_mut();
+                let message = messages.find(|known| known.ts == ts && known.channel == channel);
+                let message = message.expect("only what is there is edited");
+                message.texts.push(post.text.clone());
+                return Ok(None);
+            }
+            let ts = format!("{}.000100", world.calls);
+            world.messages.push(Message {
                 channel: channel.into(),
                 ts: ts.clone(),
                 thread_ts: post.thread_ts.clone(),
@@ -195,49 +215,29 @@ impl Way for Memory {
             let channel = self.channel_id.map(str::to_owned);
             Ok(channel.map(|channel| Posted { channel, ts }))
         };
-        self.call(format!("post {posts}"), Some(posts), effect)
-            .await
-    }
-
-    async fn edit(&self, channel: &str, ts: &str, post: &Post) -> Result<(), Refusal> {
-        let effect = |place: &mut StageContext| {
-            if let Some(code) = place.refuses {
-                return Err(Refusal {
-                    code: code.into(),
-                    error: Error::new(Class::Rejected, code),
-                });
-            }
-            let mut messages = place.messages.iter_mut();
-            let message = messages.find(|message| message.ts == ts && message.channel == channel);
-            let message = message.expect("only what is there is edited");
-            message.texts.push(post.text.clone());
-            Ok(())
-        };
-        self.call("edit".into(), None, effect).await
+        let what = posts.map_or("edit".to_owned(), |part| format!("post {part}"));
+        self.call(what, posts, effect).await
     }
 }
 
-impl Ledger for Memory {
-    fn known(&self, run: &str, channel: &str) -> Option<Posting> {
-        let key = (run.to_owned(), channel.to_owned());
-        let place = self.place();
-        let saved = place.saved.get(&key)?;
-        Some(serde_json::from_value(saved.clone()).unwrap())
-    }
-
-    fn save<'a>(&'a mut self, posting: &'a Posting) -> BoxFuture<'a, Result<()>> {
+impl Records for Memory {
+    fn save<'a>(&'a mut self, record: &'a Record) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let saved = serde_json::to_value(posting).unwrap();
-            let effect = |place: &mut StageContext| {
-                let key = (posting.run().to_owned(), posting.channel().to_owned());
-                if !place.forgets {
-                    drop(place.saved.insert(key, saved));
+            let effect = |world: &mut World| {
+                if world.forgets {
+                    return Ok(());
                 }
+                let before = world.saved.replace(record.clone()).unwrap_or_else(unsaved);
+                let posts = record.message.is_none() && record.told > before.told;
+                world.posting = match record.told {
+                    _ if record.details > before.details => Some("detail"),
+                    Some(told) if posts => Some(if told.is_over() { "end" } else { "start" }),
+                    _ => None,
+                };
                 Ok(())
             };
-            self.call("save".into(), None, effect)
-                .await
-                .map_err(|refusal| refusal.error)
+            let saved = self.call("save".into(), None, effect).await;
+            Ok(saved?)
         })
     }
 }
@@ -249,20 +249,18 @@ impl Gate for Memory {
         steps: &'a [Step],
     ) -> BoxFuture<'a, Result<()>> {
         assert_eq!(steps.len(), 1);
-        let Operation { api, region, .. } = operation;
-        assert_eq!(region, self.channel_id.unwrap_or_default());
         Box::pin(async move {
-            let entered = self.call(format!("enter {api}"), None, |_| Ok(())).await;
-            entered.map_err(|refusal| refusal.error)
+            let what = format!("enter {}", operation.api);
+            Ok(self.call(what, None, |_| Ok(())).await?)
         })
     }
 
     fn intend<'a>(&'a self, _: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
-        unreachable!("the ledger does that")
+        unreachable!("the record does that")
     }
 
     fn record<'a>(&'a self, _: &'a Step, _: &'a StatusEdit) -> BoxFuture<'a, ()> {
-        unreachable!("the ledger does that")
+        unreachable!("the record does that")
     }
 
     fn answered(&self, _: Operation<'_>, _: bool) {}
@@ -270,36 +268,10 @@ impl Gate for Memory {
     fn leave(&self, operation: Operation<'_>, step: &Step, outcome: Result<(), &Error>) {
         let outcome = outcome.map_or_else(|error| error.class.label(), |_| "ok");
         let line = format!("leave {} {}: {outcome}", operation.api, step.key);
-        self.place().record.push(line);
+        self.world().log.push(line);
     }
 
     fn refused(&self, _: &str, _: &Step) -> Option<Error> {
-        None
-    }
-}
-
-/// A gate that is open.
-pub struct Everything;
-
-impl Gate for Everything {
-    fn enter<'a>(&'a self, _: Operation<'a>, _: &'a [Step]) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn intend<'a>(&'a self, _: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn record<'a>(&'a self, _: &'a Step, _: &'a StatusEdit) -> BoxFuture<'a, ()> {
-        Box::pin(async {})
-    }
-
-    fn answered(&self, _: Operation<'_>, _: bool) {}
-
-    fn leave(&self, _: Operation<'_>, _: &Step, _: Result<(), &Error>) {}
-
-    fn refused(&self, _: &str, step: &Step) -> Option<Error> {
-        let refused = step.key.contains("refused");
-        refused.then(|| Error::new(Class::Denied, "refused lately"))
+        self.world().refused.clone()
     }
 }

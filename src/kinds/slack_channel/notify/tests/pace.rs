@@ -14,22 +14,14 @@ async fn progress_is_told_now_and_then_and_the_end_at_once() {
         let told = tell(&memory, &mut notifier, &now).await.unwrap().unwrap();
         let since = second % 10;
         let wait = EDIT_EVERY - Duration::from_secs(since);
-        assert_eq!(
-            told,
-            if since == 0 {
-                Told::All
-            } else {
-                Told::Later(wait)
-            },
-            "{second}"
-        );
+        assert_eq!(told, (since != 0).then_some(wait), "{second}");
         edits.extend((0..edited(&memory)).map(|_| second));
         // The same again is nothing new.
         assert_eq!(
             tell(&memory, &mut notifier, &now).await.unwrap().unwrap(),
             told
         );
-        assert_eq!(memory.record(), Vec::<String>::new());
+        assert!(memory.log().is_empty());
         advance(Duration::from_secs(1)).await;
     }
     assert_eq!(edits, [10, 20, 30]);
@@ -41,17 +33,14 @@ async fn progress_is_told_now_and_then_and_the_end_at_once() {
 
 /// How often something was edited since this was asked last.
 fn edited(memory: &Memory) -> usize {
-    let record = memory.record();
-    record.iter().filter(|line| *line == "edit").count()
+    let log = memory.log();
+    log.iter().filter(|line| *line == "edit").count()
 }
 
-/// As [`Notifier::follow`], by what is in memory.
 async fn follow(memory: &Memory, runs: &mut watch::Receiver<Run>) -> Result<()> {
-    let (mut ledger, gate) = (memory.clone(), memory.clone());
-    memory
-        .notifier()
-        .follow_by(memory, runs, &mut ledger, &gate)
-        .await
+    let mut records = memory.clone();
+    let mut notifier = memory.notifier();
+    notifier.follow(memory, runs, &mut records, memory).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -72,7 +61,7 @@ async fn what_is_said_last_goes_out() {
     };
     let (followed, ()) = futures::join!(following, talking);
     assert_eq!(followed, Ok(()));
-    assert_eq!(seen(&memory), ["✅ Completed · Rebuild of idx"]);
+    assert_eq!(seen(&memory), [END]);
     assert_eq!(edited(&memory), 2);
 }
 
@@ -103,7 +92,7 @@ async fn following_ends_with_the_run_or_with_who_tells_of_it() {
     let began = Instant::now();
     assert_eq!(follow(&memory, &mut runs).await, Ok(()));
     assert!(began.elapsed() >= Duration::from_secs(30));
-    assert_eq!(seen(&memory), ["✅ Completed · Rebuild of idx"]);
+    assert_eq!(seen(&memory), [END]);
     // What does not is told.
     let memory = Memory::bot();
     memory.meets([Mood::Fine, Mood::Fine, Mood::Denied]);

@@ -13,20 +13,26 @@ async fn what_is_certainly_refused_is_not_lost() {
             let mut notifier = memory.notifier();
             let error = tell_in_vain(&memory, &mut notifier, &started()).await;
             assert_eq!(seen(&memory), Vec::<String>::new());
-            assert!(!format!("{:?}", memory.place().saved).contains("Intended"));
+            assert!(
+                memory
+                    .world()
+                    .saved
+                    .as_ref()
+                    .is_none_or(|saved| saved.told.is_none())
+            );
             if let Some(wait) = error.wait {
-                let calls = memory.place().calls;
+                let calls = memory.world().calls;
                 advance(wait / 3).await;
                 let again = tell_in_vain(&memory, &mut notifier, &started()).await;
                 assert_eq!(
                     (again.class, again.wait),
                     (error.class, Some(wait - wait / 3))
                 );
-                assert_eq!(memory.place().calls, calls, "Slack wants to be left alone");
+                assert_eq!(memory.world().calls, calls, "Slack wants to be left alone");
                 advance(wait - wait / 3).await;
             }
             tell_all(&memory, &mut notifier, &started()).await;
-            assert_eq!(seen(&memory), ["▶️ Started · Rebuild of idx"]);
+            assert_eq!(seen(&memory), [START]);
         }
     }
 }
@@ -42,17 +48,17 @@ async fn a_start_in_doubt_is_not_posted_again_and_its_end_is_posted_once() {
         assert!(error.message.contains("not posted again"), "{error}");
         let left = seen(&memory);
         assert_eq!(left.len(), usize::from(there));
-        let calls = memory.place().calls;
+        let calls = memory.world().calls;
         for progress in ["", "1 of 2", "2 of 2"] {
             let running = run(Phase::Started, progress, &["a"]);
             tell_all(&memory, &mut notifier, &running).await;
         }
-        assert_eq!(memory.place().calls, calls);
+        assert_eq!(memory.world().calls, calls);
         assert_eq!(seen(&memory), left);
         let over = run(Phase::Completed, "", &["a"]);
         for _ in 0..2 {
             tell_all(&memory, &mut notifier, &over).await;
-            let end = ["✅ Completed · Rebuild of idx", "  a"].map(str::to_owned);
+            let end = [END, "  a"].map(str::to_owned);
             assert_eq!(seen(&memory), [left.clone(), end.into()].concat());
         }
     }
@@ -70,27 +76,19 @@ async fn a_message_that_is_gone_is_not_edited_and_the_end_is_told_anew() {
         let memory = Memory::bot();
         let mut notifier = memory.notifier();
         tell_all(&memory, &mut notifier, &started()).await;
-        memory.place().refuses = Some(code);
+        memory.world().refuses = Some(code);
         advance(EDIT_EVERY).await;
         let running = run(Phase::Started, "1 of 2", &["a"]);
         let told = tell(&memory, &mut notifier, &running).await.unwrap();
         if !gone {
             assert_eq!(told.unwrap_err().class, Class::Rejected, "{code}");
-            memory.place().refuses = None;
+            memory.world().refuses = None;
         } else {
-            assert_eq!(told, Ok(Told::All), "{code}");
+            assert_eq!(told, Ok(None), "{code}");
         }
         let over = run(Phase::Completed, "", &["a"]);
         tell_all(&memory, &mut notifier, &over).await;
-        let (start, end) = (
-            "▶️ Started · Rebuild of idx",
-            "✅ Completed · Rebuild of idx",
-        );
-        let expected = if gone {
-            vec![start, end, "  a"]
-        } else {
-            vec![end, "  a"]
-        };
+        let expected = &[START, END, "  a"][usize::from(!gone)..];
         assert_eq!(seen(&memory), expected, "{code}");
     }
 }
@@ -98,50 +96,29 @@ async fn a_message_that_is_gone_is_not_edited_and_the_end_is_told_anew() {
 #[tokio::test(start_paused = true)]
 async fn a_run_stays_where_it_began_unless_that_is_no_more() {
     for (there, expected) in [
-        (true, vec!["✅ Completed · Rebuild of idx"]),
-        (
-            false,
-            vec![
-                "▶️ Started · Rebuild of idx",
-                "✅ Completed · Rebuild of idx",
-            ],
-        ),
+        (true, &[("C1", END)][..]),
+        (false, &[("C1", START), ("C2", END)]),
     ] {
         let memory = Memory::bot();
         let mut notifier = memory.notifier();
         tell_all(&memory, &mut notifier, &started()).await;
-        let moved = memory.moved_to("C2");
-        moved.place().refuses = Some("channel_not_found").filter(|_| !there);
-        let mut book = moved.clone();
-        let over = run(Phase::Completed, "", &[]);
-        let told = notifier
-            .tell_by(&moved, &over, &mut book, &Everything)
-            .await;
-        assert_eq!(told, Ok(Told::All));
-        assert_eq!(seen(&memory), expected);
-        let channels: Vec<_> = memory
-            .place()
-            .messages
-            .iter()
-            .map(|message| message.channel.clone())
-            .collect();
-        assert_eq!(channels, ["C1", "C2"][..expected.len()]);
+        let mut moved = memory.clone();
+        moved.channel_id = Some("C2");
+        moved.world().refuses = Some("channel_not_found").filter(|_| !there);
+        tell_all(&moved, &mut notifier, &run(Phase::Completed, "", &[])).await;
+        let world = memory.world();
+        let messages = world.messages.iter();
+        let messages = messages.map(|it| (&*it.channel, it.texts.last().unwrap().as_str()));
+        assert_eq!(messages.collect::<Vec<_>>(), expected);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_refused_lately_is_not_asked_again() {
     let memory = Memory::bot();
-    let mut book = memory.clone();
-    let refused = Run {
-        id: "refused".into(),
-        ..started()
-    };
-    let told = memory
-        .notifier()
-        .tell_by(&memory, &refused, &mut book, &Everything)
-        .await;
-    assert_eq!(told.unwrap_err().class, Class::Denied);
-    let place = memory.place();
-    assert_eq!((place.calls, place.saved.len()), (0, 0));
+    memory.world().refused = Some(Error::new(Class::Denied, "refused lately"));
+    let error = tell_in_vain(&memory, &mut memory.notifier(), &started()).await;
+    assert_eq!(error.class, Class::Denied);
+    let world = memory.world();
+    assert_eq!((world.calls, &world.saved), (0, &None));
 }

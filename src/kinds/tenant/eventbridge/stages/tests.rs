@@ -15,7 +15,7 @@ use crate::{
     },
     kinds::{
         mark::TAG,
-        slack_channel::way_in::{Entrance, WayIn},
+        slack_channel::route::{RouteState, SlackRoute},
         system::System as _,
         tenant::{
             Aws,
@@ -313,7 +313,7 @@ struct Ran {
 }
 
 impl World {
-    async fn new(notify: Json, ways: &[(&str, WayIn)]) -> Self {
+    async fn new(notify: Json, ways: &[(&str, SlackRoute)]) -> Self {
         let eventbridge = EventBridge::default();
         let reads = [
             "ListRules",
@@ -488,8 +488,8 @@ impl World {
         let [hook, bot] = PathKey::both(channel);
         let is_hook = matches!(
             self.ways[channel],
-            Ok(Entrance {
-                way: WayIn::Webhook(_),
+            Ok(RouteState {
+                route: SlackRoute::Webhook(_),
                 ..
             })
         );
@@ -539,7 +539,7 @@ impl World {
         self.tenant.metadata.deletion_timestamp = serde_json::from_value(at).unwrap();
     }
 
-    fn rotate(&mut self, channel: &str, way: WayIn) {
+    fn rotate(&mut self, channel: &str, way: SlackRoute) {
         self.ways.insert(channel.to_owned(), Ok(way.into()));
     }
 }
@@ -551,12 +551,12 @@ fn slack(channels: &[&str]) -> Json {
     json!({"critical": {"slack": channels.collect::<Vec<_>>()}})
 }
 
-fn hook(url: &str) -> WayIn {
-    WayIn::Webhook(Secret::new(url.into()))
+fn hook(url: &str) -> SlackRoute {
+    SlackRoute::Webhook(Secret::new(url.into()))
 }
 
-fn bot(token: &str) -> WayIn {
-    WayIn::Bot {
+fn bot(token: &str) -> SlackRoute {
+    SlackRoute::BotToken {
         token: Secret::new(token.into()),
         channel_id: "C012AB3CD".into(),
     }
@@ -788,7 +788,7 @@ async fn a_crash_between_two_ways_loses_and_leaves_nothing() {
             assert_eq!(world.eventbridge.writes(), MADE[..calls]);
             world.leads();
             // Which token it was given, if it was made, went with the process.
-            let unsure = calls > 0 && matches!(after, WayIn::Bot { .. });
+            let unsure = calls > 0 && matches!(after, SlackRoute::BotToken { .. });
             let again = if unsure {
                 &["UpdateConnection"][..]
             } else {
@@ -1376,9 +1376,9 @@ async fn a_channel_that_takes_nothing_has_its_way_all_the_same() {
     let says = "alarms do not get through SlackChannel ns/b: revoked";
     let told = || Way::Known(vec![("ChannelNotReady", says.to_owned())]);
     let shut = |says: Option<&str>| {
-        let way = bot(TOKEN);
-        let shut = says.map(str::to_owned);
-        Ok(Entrance { way, shut })
+        let route = bot(TOKEN);
+        let blocked = says.map(str::to_owned);
+        Ok(RouteState { route, blocked })
     };
     world.ways.insert("b".into(), shut(Some(says)));
     let ran = world.run(Consistency::Now).await;

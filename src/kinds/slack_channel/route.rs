@@ -14,88 +14,78 @@ use crate::{
         installation::Installation,
     },
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
-/// A way for messages into a channel.
+/// How messages get into a channel, with the secret that this takes, or where that is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WayIn {
-    /// An incoming webhook's URL. Slack has tied it to one channel.
-    Webhook(Secret),
-    /// A bot token of the tenant's own.
-    Bot {
+pub enum SlackRoute<S = Secret> {
+    /// By an incoming webhook's URL. Slack has tied it to one channel.
+    Webhook(S),
+    /// By a bot token of the tenant's own.
+    BotToken {
         /// The token.
-        token: Secret,
+        token: S,
         /// The channel, by Slack's id.
         channel_id: String,
     },
 }
 
-/// A way into a channel, and whether messages get through.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entrance {
-    /// The way.
-    pub way: WayIn,
-    /// Why what is posted there goes nowhere, as its SlackChannel says; absent where nothing is known to be
-    /// in the way.
-    pub shut: Option<String>,
+impl<S> SlackRoute<S> {
+    /// The URL or the token.
+    pub fn secret(&self) -> &S {
+        match self {
+            Self::Webhook(secret) | Self::BotToken { token: secret, .. } => secret,
+        }
+    }
 }
 
-impl From<WayIn> for Entrance {
-    /// One that is open.
-    fn from(way: WayIn) -> Self {
-        Self { way, shut: None }
+/// A route into a channel, and whether messages get through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteState {
+    /// The route.
+    pub route: SlackRoute,
+    /// Why what is posted there goes nowhere, as its SlackChannel says; absent where nothing is known to be
+    /// in the way.
+    pub blocked: Option<String>,
+}
+
+impl From<SlackRoute> for RouteState {
+    /// One through which messages get.
+    fn from(route: SlackRoute) -> Self {
+        Self {
+            route,
+            blocked: None,
+        }
     }
 }
 
 /// What stands for a channel's id in a plan while there is no channel yet.
 const ID_TO_COME: &str = "(the id that Slack gives the channel)";
 
-/// Where the secret is that opens a channel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Door {
-    Webhook(KeyRef),
-    Bot { token: KeyRef, channel_id: String },
-}
-
-/// The way into the channel of the SlackChannel `name`. The operator's own token is never one: whatever
+/// The route into the channel of the SlackChannel `name`. The operator's own token is never in one: whatever
 /// EventBridge is given lies in the tenant's account.
-pub async fn way_in(name: &str, namespace: &str, cluster: &ClusterView<'_>) -> Result<Entrance> {
+pub async fn route(name: &str, namespace: &str, cluster: &ClusterView<'_>) -> Result<RouteState> {
     let found = cluster.get::<SlackChannel>(namespace, name).await?;
-    let read = async |reference: &KeyRef| {
-        let KeyRef { name, key } = reference;
-        cluster.secret(namespace, name, key).await
-    };
-    let installation = cluster.installation;
-    let door = door(found.as_ref(), name, namespace, cluster.purpose)?;
-    let shut = found.as_ref().and_then(|channel| shut(channel, &door));
-    let way = match door {
-        Door::Webhook(reference) => {
-            let text = read(&reference).await?;
-            webhook_in(&text, &place_of(&reference, namespace), installation).map(WayIn::Webhook)
-        }
-        Door::Bot { token, channel_id } => {
-            let text = read(&token).await?;
-            bot(
-                &text,
-                &place_of(&token, namespace),
-                channel_id,
-                installation,
-            )
-        }
-    };
-    way.map(|way| Entrance { way, shut })
+    let channel = existing(found.as_ref(), name, namespace)?;
+    let declared = declared(channel, name, namespace, cluster.purpose)?;
+    let blocked = blocked(channel, &declared);
+    let KeyRef { name, key } = declared.secret();
+    let text = cluster.secret(namespace, name, key).await?;
+    // As a tenant's status says it of all the Secrets that it waits for.
+    let place = format!("key {key} of Secret {namespace}/{name}");
+    let route = opened(declared, &text, &place, cluster.installation)?;
+    Ok(RouteState { route, blocked })
 }
 
-/// Why what is posted through a door goes nowhere, as far as the SlackChannel has found out. EventBridge does
+/// Why what is posted by a route goes nowhere, as far as the SlackChannel has found out. EventBridge does
 /// not: Slack answers a bot's message that it refuses with success.
-fn shut(channel: &SlackChannel, door: &Door) -> Option<String> {
-    let type_ = match door {
-        Door::Webhook(_) => WEBHOOK_READY,
-        Door::Bot { .. } => CHANNEL_READY,
+fn blocked(channel: &SlackChannel, route: &SlackRoute<KeyRef>) -> Option<String> {
+    let type_ = match route {
+        SlackRoute::Webhook(_) => WEBHOOK_READY,
+        SlackRoute::BotToken { .. } => CHANNEL_READY,
     };
-    let status = channel.status.as_ref()?;
-    let mut conditions = status.conditions.iter();
-    let told = conditions.find(|told| told.type_ == type_ && told.status == "False")?;
+    let told = condition(channel, type_).filter(|told| told.status == "False")?;
     let (namespace, name) = (channel.namespace().unwrap_or_default(), channel.name_any());
     Some(format!(
         "alarms do not get through SlackChannel {namespace}/{name}: {}",
@@ -103,66 +93,81 @@ fn shut(channel: &SlackChannel, door: &Door) -> Option<String> {
     ))
 }
 
-/// The secret by which messages get in: the webhook's before the bot's, since Slack answers a bot whose
-/// message it refuses with a status that EventBridge takes for success.
-fn door(
-    channel: Option<&SlackChannel>,
+/// What a SlackChannel says of itself by a condition of this type.
+pub(super) fn condition<'a>(channel: &'a SlackChannel, type_: &str) -> Option<&'a Condition> {
+    let mut conditions = channel.status.as_ref()?.conditions.iter();
+    conditions.find(|one| one.type_ == type_)
+}
+
+fn waiting(message: String) -> Error {
+    Error::new(Class::Waiting(On::Channel), message)
+}
+
+/// A SlackChannel, which must be there.
+pub(super) fn existing<'a>(
+    channel: Option<&'a SlackChannel>,
+    name: &str,
+    namespace: &str,
+) -> Result<&'a SlackChannel> {
+    channel.ok_or_else(|| {
+        waiting(format!(
+            "SlackChannel {namespace}/{name} does not exist: create it, or take it out of spec.notify"
+        ))
+    })
+}
+
+/// The route that a SlackChannel has: by the webhook before the bot, since Slack answers a bot whose message it
+/// refuses with a status that EventBridge takes for success.
+fn declared(
+    channel: &SlackChannel,
     name: &str,
     namespace: &str,
     purpose: Purpose,
-) -> Result<Door> {
-    let waiting = |message: String| Err(Error::new(Class::Waiting(On::Channel), message));
-    let Some(channel) = channel else {
-        return waiting(format!(
-            "SlackChannel {namespace}/{name} does not exist: create it, or take it out of spec.notify"
-        ));
-    };
+) -> Result<SlackRoute<KeyRef>> {
     if channel.metadata.deletion_timestamp.is_some() {
-        return waiting(format!(
+        return Err(waiting(format!(
             "SlackChannel {namespace}/{name} is being deleted; alarms go there as before until it is taken out of spec.notify"
-        ));
+        )));
     }
     if let Some(reference) = &channel.spec.webhook_secret_ref {
-        return Ok(Door::Webhook(reference.clone()));
+        return Ok(SlackRoute::Webhook(reference.clone()));
     }
-    let Some(token) = &channel.spec.token_secret_ref else {
-        return waiting(format!(
+    let Some(token) = channel.spec.token_secret_ref.clone() else {
+        return Err(waiting(format!(
             "SlackChannel {namespace}/{name} has no way in for alarms: the operator's own token never goes into a tenant's account. Add spec.webhookSecretRef (an incoming webhook), or spec.tokenSecretRef (a bot token of the tenant's own)"
-        ));
+        )));
     };
     let status = channel.status.as_ref();
     let id = status.and_then(|status| status.channel_id.clone());
-    match (id, purpose) {
-        (Some(channel_id), _) => Ok(Door::Bot {
-            token: token.clone(),
-            channel_id,
-        }),
-        // It is taken as if it had been carried out.
-        (None, Purpose::Plan) => Ok(Door::Bot {
-            token: token.clone(),
-            channel_id: ID_TO_COME.into(),
-        }),
-        (None, Purpose::Act) => waiting(format!(
+    // In a plan it is taken as if it had been carried out.
+    let planned = (purpose == Purpose::Plan).then(|| ID_TO_COME.to_owned());
+    match id.or(planned) {
+        Some(channel_id) => Ok(SlackRoute::BotToken { token, channel_id }),
+        None => Err(waiting(format!(
             "SlackChannel {namespace}/{name} has no channel in Slack yet: its conditions say why"
-        )),
+        ))),
     }
 }
 
-/// Where a Secret's key is, as a tenant's status says it of all the Secrets that it waits for.
-fn place_of(reference: &KeyRef, namespace: &str) -> String {
-    let KeyRef { name, key } = reference;
-    format!("key {key} of Secret {namespace}/{name}")
-}
-
-/// The way in by the bot token that a Secret has at `place`.
-fn bot(text: &str, place: &str, channel_id: String, installation: &Installation) -> Result<WayIn> {
-    let token = token_in(text, place)?;
-    // Somebody may have copied it there.
-    if installation.slack_token.as_ref() == Some(&token) {
-        let why = "this is the operator's own token, which never goes into a tenant's account; use one of a Slack app of the tenant's own, or an incoming webhook";
-        return Err(unfit(place, why));
+/// A route, by the text that its Secret has at `place`.
+fn opened(
+    route: SlackRoute<KeyRef>,
+    text: &str,
+    place: &str,
+    installation: &Installation,
+) -> Result<SlackRoute> {
+    match route {
+        SlackRoute::Webhook(_) => webhook_in(text, place, installation).map(SlackRoute::Webhook),
+        SlackRoute::BotToken { channel_id, .. } => {
+            let token = token_in(text, place)?;
+            // Somebody may have copied it there.
+            if installation.slack_token.as_ref() == Some(&token) {
+                let why = "this is the operator's own token, which never goes into a tenant's account; use one of a Slack app of the tenant's own, or an incoming webhook";
+                return Err(unfit(place, why));
+            }
+            Ok(SlackRoute::BotToken { token, channel_id })
+        }
     }
-    Ok(WayIn::Bot { token, channel_id })
 }
 
 #[cfg(test)]
@@ -198,9 +203,9 @@ mod tests {
         let token = json!({"name": "token", "key": "k"});
         let id = || json!({"channelId": "C012AB3CD"});
         let none = || json!({});
-        let webhook = || Ok(Door::Webhook(reference("hook")));
+        let webhook = || Ok(SlackRoute::Webhook(reference("hook")));
         let bot = |channel_id: &str| {
-            Ok(Door::Bot {
+            Ok(SlackRoute::BotToken {
                 token: reference("token"),
                 channel_id: channel_id.into(),
             })
@@ -239,7 +244,7 @@ mod tests {
             (&both, id(), true, Purpose::Act, Err("is being deleted")),
         ] {
             let channel = channel(spec.clone(), status, deleting);
-            let found = door(Some(&channel), "alerts", "ns", purpose);
+            let found = declared(&channel, "alerts", "ns", purpose);
             match (found, expected) {
                 (Ok(found), expected) => assert_eq!(Ok(found), expected, "{spec}"),
                 (Err(error), Err(says)) => {
@@ -247,10 +252,10 @@ mod tests {
                     assert!(error.message.contains(says), "{error}");
                     assert!(error.message.contains("ns/alerts"), "{error}");
                 }
-                (Err(error), Ok(door)) => panic!("{error}, not {door:?}"),
+                (Err(error), Ok(route)) => panic!("{error}, not {route:?}"),
             }
         }
-        let missing = door(None, "alerts", "ns", Purpose::Plan).unwrap_err();
+        let missing = existing(None, "alerts", "ns").unwrap_err();
         assert_eq!(missing.class, Class::Waiting(On::Channel));
     }
 
@@ -260,15 +265,15 @@ mod tests {
             let at = "2026-01-02T03:04:05Z";
             json!({"type": type_, "status": status, "reason": "R", "message": "no", "lastTransitionTime": at})
         };
-        let hook = || Door::Webhook(reference("hook"));
-        let bot = || Door::Bot {
+        let hook = || SlackRoute::Webhook(reference("hook"));
+        let bot = || SlackRoute::BotToken {
             token: reference("token"),
             channel_id: "C1".into(),
         };
-        for (conditions, door, is_shut) in [
+        for (conditions, route, is_blocked) in [
             (vec![told("WebhookReady", "False")], hook(), true),
             (vec![told("ChannelReady", "False")], bot(), true),
-            // The other way in is none of its concern, and what is not known is not told.
+            // The other route is none of its concern, and what is not known is not told.
             (vec![told("ChannelReady", "False")], hook(), false),
             (vec![told("WebhookReady", "False")], bot(), false),
             (vec![told("WebhookReady", "Unknown")], hook(), false),
@@ -277,37 +282,47 @@ mod tests {
         ] {
             let status = json!({"conditions": conditions});
             let channel = channel(json!({"channel": "a"}), status, false);
-            let found = shut(&channel, &door);
+            let found = blocked(&channel, &route);
             let says = "alarms do not get through SlackChannel ns/alerts: no";
-            assert_eq!(found.as_deref(), is_shut.then_some(says), "{conditions:?}");
+            assert_eq!(
+                found.as_deref(),
+                is_blocked.then_some(says),
+                "{conditions:?}"
+            );
         }
     }
 
     #[test]
     fn what_is_no_good_is_told_and_never_quoted() {
         let mut installation = Installation::sample();
-        let place = place_of(&reference("s"), "ns");
-        let hook = |text: &str| webhook_in(text, &place, &installation).map(WayIn::Webhook);
-        assert_eq!(hook(URL), Ok(WayIn::Webhook(Secret::new(URL.into()))));
-        let token =
-            |text: &str, installation: &Installation| bot(text, &place, "C1".into(), installation);
-        let way = token(&format!("{TOKEN}\n"), &installation).unwrap();
-        let expected = WayIn::Bot {
+        let open = |route: SlackRoute<KeyRef>, text: &str, installation: &Installation| {
+            opened(route, text, "key k of Secret ns/s", installation)
+        };
+        let hook = || SlackRoute::Webhook(reference("s"));
+        let bot = || SlackRoute::BotToken {
+            token: reference("s"),
+            channel_id: "C1".into(),
+        };
+        let webhook = open(hook(), URL, &installation);
+        assert_eq!(webhook, Ok(SlackRoute::Webhook(Secret::new(URL.into()))));
+        let route = open(bot(), &format!("{TOKEN}\n"), &installation).unwrap();
+        let expected = SlackRoute::BotToken {
             token: Secret::new(TOKEN.into()),
             channel_id: "C1".into(),
         };
-        assert_eq!(way, expected);
-        assert!(!format!("{way:?}").contains("canary"));
+        assert_eq!(route, expected);
+        assert!(!format!("{route:?}").contains("canary"));
         let wrong = [
-            hook("https://canary.example/services/T/B/X"),
-            hook("canary"),
-            token("xoxp-canary", &installation),
-            token("canary", &installation),
+            (hook(), "https://canary.example/services/T/B/X"),
+            (hook(), "canary"),
+            (bot(), "xoxp-canary"),
+            (bot(), "canary"),
+            // The operator's own.
+            (bot(), TOKEN),
         ];
         installation.slack_token = Some(Secret::new(TOKEN.into()));
-        let operators = [token(TOKEN, &installation)];
-        for outcome in wrong.into_iter().chain(operators) {
-            let error = outcome.unwrap_err();
+        for (route, text) in wrong {
+            let error = open(route, text, &installation).unwrap_err();
             assert_eq!(error.class, Class::Waiting(On::Secret));
             assert!(!error.message.contains("canary"), "{error}");
             assert!(
