@@ -145,7 +145,13 @@ impl<'a> Teller<'a> {
         };
         let limiter = Arc::new(Limiter::new(&BTreeMap::new()));
         let observer = Arc::new(|_: campanile::clients::aws::Request<'_>| {});
-        let clients = Clients::from_environment(&installation, limiter.clone(), observer).await;
+        let clients = Clients::from_environment(
+            &installation.cluster.name,
+            &installation.slack_api_url,
+            limiter.clone(),
+            observer,
+        )
+        .await;
         Self {
             tenant,
             installation,

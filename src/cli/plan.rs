@@ -150,7 +150,13 @@ impl Plan {
         let digester = self.digester(&client).await?;
         let installation = self.installation.installation(&client, digester).await?;
         let limiter = Arc::new(self.installation.limiter());
-        let clients = Clients::from_environment(&installation, limiter, Arc::new(|_| {})).await?;
+        let clients = Clients::from_environment(
+            &installation.cluster.name,
+            &installation.slack_api_url,
+            limiter,
+            Arc::new(|_| {}),
+        )
+        .await?;
         let cluster = ClusterView::new(&client, &installation, Purpose::Plan);
         let scene = Scene {
             client: &client,

@@ -110,7 +110,13 @@ impl Run {
                 );
             });
             let limiter = Arc::new(self.installation.limiter());
-            let clients = Clients::from_environment(&installation, limiter, observer).await?;
+            let clients = Clients::from_environment(
+                &installation.cluster.name,
+                &installation.slack_api_url,
+                limiter,
+                observer,
+            )
+            .await?;
             tracing::info!(
                 cluster = installation.cluster.name,
                 uid = installation.cluster.uid,

@@ -4,11 +4,9 @@ pub mod aws;
 pub mod http;
 pub mod kubernetes;
 pub mod secret;
-
 pub mod slack;
 
-use crate::engine::limits::Limiter;
-use crate::{engine::error::Result, kinds::installation::Installation};
+use crate::engine::{error::Result, limits::Limiter};
 use aws::{Accounts, Observer};
 use slack::Slack;
 use std::sync::Arc;
@@ -28,16 +26,15 @@ impl Clients {
     /// Credentials and endpoints come from the operator's environment, never from a spec. `observer` is
     /// told of every request.
     pub async fn from_environment(
-        installation: &Installation,
+        cluster: &str,
+        slack_api_url: &str,
         limiter: Arc<Limiter>,
         observer: Observer,
     ) -> Result<Self> {
-        let cluster = &installation.cluster.name;
         let aws = Accounts::from_environment(cluster, limiter.clone(), observer.clone()).await;
-        let url = &installation.slack_api_url;
         Ok(Self {
             aws: Arc::new(aws),
-            slack: Slack::new(http::client()?, url, limiter.clone(), observer),
+            slack: Slack::new(http::client()?, slack_api_url, limiter.clone(), observer),
             limiter,
         })
     }

@@ -272,7 +272,12 @@ mod tests {
     async fn a_scope_lives_as_long_as_somebody_holds_it() {
         let installation = Installation::sample();
         let limiter = Arc::new(Limiter::new(&BTreeMap::new()));
-        let clients = Clients::from_environment(&installation, limiter, Arc::new(|_| {}));
+        let clients = Clients::from_environment(
+            &installation.cluster.name,
+            &installation.slack_api_url,
+            limiter,
+            Arc::new(|_| {}),
+        );
         let clients = clients.await.unwrap();
         let minute = Duration::from_secs(60);
         let intervals = PollIntervals {

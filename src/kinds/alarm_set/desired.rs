@@ -241,7 +241,7 @@ pub fn desired(
                 environment: environment.map(str::to_owned),
                 severity: alarm.severity,
             };
-            let tags = AlarmTags::of(mark, &set.name_any(), &member);
+            let tags = AlarmTags::of(mark, &set.name_any(), &alarm.name, environment);
             wanted.members.insert(name.clone(), member);
             match configuration(set, alarm, &slot, topics, mark) {
                 _ if wanted.alarms.wanted.len() >= LIMIT => {

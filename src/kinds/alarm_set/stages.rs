@@ -433,10 +433,9 @@ impl Stage for Tags {
 mod tests {
     use super::*;
     use crate::{
-        api::Severity,
         engine::plan::diff,
         kinds::{
-            alarm_set::{cloudwatch, desired::Member, tags::Key},
+            alarm_set::{cloudwatch, tags::Key},
             mark::Cluster,
         },
     };
@@ -447,13 +446,8 @@ mod tests {
             name: "eu".into(),
             uid: "0a1b2c3d".into(),
         };
-        let member = Member {
-            alarm: "p95".into(),
-            environment: environment.map(str::to_owned),
-            severity: Severity::Warning,
-        };
         let mark = Mark::of(&cluster, "AlarmSet", "vsu", "golden");
-        AlarmTags::of(&mark, "golden", &member)
+        AlarmTags::of(&mark, "golden", "p95", environment)
     }
 
     fn configuration(tags_in_events: TagsInEvents) -> Configuration {

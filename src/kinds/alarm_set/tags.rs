@@ -1,6 +1,5 @@
 //! The tags that an alarm of ours carries, and which of them travel in its events. Pure.
 
-use super::desired::Member;
 use crate::{
     engine::{mirror::Mirrored, plan::Value},
     kinds::mark::{self, Mark},
@@ -62,12 +61,12 @@ impl AlarmTags {
     }
 
     /// All that an alarm of the AlarmSet `set` carries.
-    pub fn of(mark: &Mark, set: &str, member: &Member) -> Self {
+    pub fn of(mark: &Mark, set: &str, alarm: &str, environment: Option<&str>) -> Self {
         let mut tags = Self::owned(mark);
         tags.0.insert(Key::Set, set.to_owned());
-        tags.0.insert(Key::Alarm, member.alarm.clone());
-        if let Some(environment) = &member.environment {
-            tags.0.insert(Key::Environment, environment.clone());
+        tags.0.insert(Key::Alarm, alarm.to_owned());
+        if let Some(environment) = environment {
+            tags.0.insert(Key::Environment, environment.to_owned());
         }
         tags
     }
@@ -168,7 +167,6 @@ pub fn presumed(
 mod tests {
     use super::*;
     use crate::{
-        api::Severity,
         engine::plan::{Change, Desired, Found, Owner, Step, diff, tell},
         kinds::mark::Cluster,
     };
@@ -184,12 +182,7 @@ mod tests {
     }
 
     fn wanted(environment: Option<&str>) -> AlarmTags {
-        let member = Member {
-            alarm: "p95".into(),
-            environment: environment.map(str::to_owned),
-            severity: Severity::Warning,
-        };
-        AlarmTags::of(&mark(), "golden", &member)
+        AlarmTags::of(&mark(), "golden", "p95", environment)
     }
 
     #[test]
