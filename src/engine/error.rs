@@ -1,6 +1,8 @@
 //! What went wrong, for the person who reads it on the resource, and what is done about it.
 
-use std::{fmt, time::Duration};
+use derive_more::Display;
+use std::time::Duration;
+use strum::IntoStaticStr;
 
 /// What an object waits for. Decides the reason of its `Ready` condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,7 +18,8 @@ pub enum On {
 }
 
 /// What is done about an error. The delays are those of [`Class::delay`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(IntoStaticStr, Clone, Copy, Debug, PartialEq, Eq)]
+#[strum(serialize_all = "lowercase")]
 pub enum Class {
     /// The object itself is wrong; it waits for an edit.
     Invalid,
@@ -81,22 +84,13 @@ impl Class {
 
     /// A label for metrics and logs; the set is closed.
     pub fn label(self) -> &'static str {
-        match self {
-            Self::Invalid => "invalid",
-            Self::Rejected => "rejected",
-            Self::Waiting(_) => "waiting",
-            Self::Conflict => "conflict",
-            Self::Denied => "denied",
-            Self::Throttled => "throttled",
-            Self::Failing => "failing",
-            Self::Cut => "cut",
-            Self::Superseded => "superseded",
-        }
+        self.into()
     }
 }
 
 /// An error with its class. The message says what is wrong, with which object, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(derive_more::Error, Display, Clone, Debug, PartialEq, Eq)]
+#[display("{message}")]
 pub struct Error {
     /// What is done about it.
     pub class: Class,
@@ -138,14 +132,6 @@ impl Error {
         Self::new(Class::Failing, message)
     }
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Error {}
 
 /// `message`, shortened at a character boundary to at most `limit` bytes (an ellipsis included).
 pub fn shorten(message: &str, limit: usize) -> String {

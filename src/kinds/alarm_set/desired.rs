@@ -2,7 +2,9 @@
 
 use super::tags::{AlarmTags, TagsInEvents};
 use crate::{
-    api::{Alarm, AlarmSet, AlarmState, Environment, Severity, TenantObservability},
+    api::{
+        Alarm, AlarmSet, AlarmState, Environment, Severity, TenantObservability, TreatMissingData,
+    },
     engine::{
         error::{Class, Error},
         mirror::Mirrored,
@@ -345,12 +347,12 @@ fn configuration(
         datapoints_to_alarm: alarm
             .datapoints_to_alarm
             .unwrap_or(alarm.evaluation_periods),
-        comparison_operator: alarm.comparison_operator.as_str().to_owned(),
+        comparison_operator: alarm.comparison_operator.to_string(),
         threshold: Some(alarm.threshold),
         treat_missing_data: alarm
             .treat_missing_data
-            .map_or("missing", |treat| treat.as_str())
-            .to_owned(),
+            .unwrap_or(TreatMissingData::Missing)
+            .to_string(),
         actions_enabled: true,
         alarm_actions: actions.clone(),
         ok_actions: actions,
