@@ -24,7 +24,6 @@ use kube::{
     Resource, ResourceExt,
     runtime::reflector::{ObjectRef, Store},
 };
-use std::sync::PoisonError;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +37,7 @@ pub struct ObjectGate<'a, K: Kind> {
     /// What the run is called in logs.
     trace_id: &'a str,
     /// Given back for good when the run has to wait for a quota: it does little else from then on.
-    permit: std::sync::Mutex<Option<Permit>>,
+    permit: parking_lot::Mutex<Option<Permit>>,
     /// What the Namespace allowed when the run began.
     allowed: Option<Grants>,
     /// The status as it was last written; intents are added to it.
@@ -77,7 +76,7 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
             context: &ground.context,
             priority,
             trace_id,
-            permit: std::sync::Mutex::new(Some(permit)),
+            permit: parking_lot::Mutex::new(Some(permit)),
             allowed,
             status: Mutex::new(status),
         }
@@ -222,11 +221,7 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
             if limiter.try_take(account, region, api, priority) {
                 return Ok(());
             }
-            let permit = {
-                let mut permit = self.permit.lock().unwrap_or_else(PoisonError::into_inner);
-                permit.take()
-            };
-            drop(permit);
+            drop(self.permit.lock().take());
             limiter.take(account, region, api, priority).await;
             // Much may have happened meanwhile.
             self.admits()
