@@ -133,19 +133,6 @@ impl Error {
     }
 }
 
-/// `message`, shortened at a character boundary to at most `limit` bytes (an ellipsis included).
-pub fn shorten(message: &str, limit: usize) -> String {
-    const ELLIPSIS: &str = "…";
-    if message.len() <= limit {
-        return message.to_owned();
-    }
-    let end = (0..=limit.saturating_sub(ELLIPSIS.len()))
-        .rev()
-        .find(|&at| message.is_char_boundary(at))
-        .unwrap_or(0);
-    format!("{}{ELLIPSIS}", &message[..end])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,12 +151,5 @@ mod tests {
             [1, 2, 3, 6, 7, u32::MAX].map(|n| seconds(Class::Failing, n)),
             [5, 10, 20, 160, 300, 300].map(Some)
         );
-    }
-
-    #[test]
-    fn shortening_keeps_characters_whole() {
-        assert_eq!(shorten("short", 10), "short");
-        assert_eq!(shorten("éééé", 6), "é…");
-        assert!(shorten(&"x".repeat(50), 20).len() <= 20);
     }
 }

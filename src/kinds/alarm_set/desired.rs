@@ -366,7 +366,7 @@ mod tests {
     use super::*;
     use crate::{
         api::AlarmSetSpec,
-        engine::plan::{Step, diff, tell},
+        engine::{plan::diff, rendering::Step},
         kinds::mark::Cluster,
     };
     use serde_json::json;
@@ -516,7 +516,7 @@ mod tests {
             .changes;
             let steps = changes
                 .iter()
-                .map(|change| tell(&Step::of("alarm", change)));
+                .map(|change| Step::of("alarm", change).difference());
             let told = told.map(|was| {
                 format!(
                     "alarm {name}: alarm tags in events was {was}, wanted campanile-alarm, campanile-environment, campanile-set"

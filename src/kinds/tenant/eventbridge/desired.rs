@@ -684,7 +684,8 @@ mod tests {
         api::Severity,
         engine::{
             error::{Class, On},
-            plan::{Change, Found, Observed, Step, diff},
+            plan::{Change, Found, Observed, diff},
+            rendering::Step,
         },
     };
 

@@ -10,7 +10,7 @@ use crate::{
         gate::{Gate, Operation, StatusEdit},
         informer::Consistency,
         limits::Priority,
-        plan::Step,
+        rendering::Step,
         stage::{AppliedBefore, DynStage, Run, StageRun, applied_after, drive},
     },
     kinds::{
