@@ -179,7 +179,7 @@ impl Site {
     async fn turn(&self, name: &str, state: AlarmState, reason: &str) {
         self.state(name).await;
         let set = self.tenant.cloudwatch().set_alarm_state().alarm_name(name);
-        set.state_value(StateValue::from(state.as_str()))
+        set.state_value(StateValue::from(<&str>::from(state)))
             .state_reason(reason)
             .send()
             .await

@@ -16,7 +16,7 @@ use campanile::{
         error::{Class, Error, On, Result},
         gate::{Gate, Operation, StatusEdit},
         limits::{Limiter, Priority},
-        plan::Step,
+        rendering::Step,
     },
     kinds::{
         cluster_view::{ClusterView, Purpose},

@@ -2,11 +2,13 @@
 
 use super::common::{AppliedEntry, AwsTarget, DriftEntry, NameRef, Severity, is_default};
 use crate::engine::policy::{AdoptionPolicy, DeletionPolicy, DriftPolicy};
+use derive_more::AddAssign;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use strum::{Display, IntoStaticStr};
 
 /// A set of a tenant's CloudWatch alarms.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -196,7 +198,7 @@ fn dimensions(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// How a value is compared with the threshold.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Display, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ComparisonOperator {
     /// ≥
     GreaterThanOrEqualToThreshold,
@@ -208,21 +210,10 @@ pub enum ComparisonOperator {
     LessThanOrEqualToThreshold,
 }
 
-impl ComparisonOperator {
-    /// As CloudWatch writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::GreaterThanOrEqualToThreshold => "GreaterThanOrEqualToThreshold",
-            Self::GreaterThanThreshold => "GreaterThanThreshold",
-            Self::LessThanThreshold => "LessThanThreshold",
-            Self::LessThanOrEqualToThreshold => "LessThanOrEqualToThreshold",
-        }
-    }
-}
-
 /// What a period without data means.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Display, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "camelCase")]
 pub enum TreatMissingData {
     /// It breaches.
     Breaching,
@@ -232,18 +223,6 @@ pub enum TreatMissingData {
     Ignore,
     /// Enough of them make INSUFFICIENT_DATA.
     Missing,
-}
-
-impl TreatMissingData {
-    /// As CloudWatch writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Breaching => "breaching",
-            Self::NotBreaching => "notBreaching",
-            Self::Ignore => "ignore",
-            Self::Missing => "missing",
-        }
-    }
 }
 
 /// What Campanile found and did. Written by Campanile only.
@@ -294,7 +273,9 @@ pub struct AlarmSetStatus {
 }
 
 /// How many alarms there are, by what matters.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(
+    Serialize, Deserialize, JsonSchema, AddAssign, Clone, Copy, Debug, Default, PartialEq, Eq,
+)]
 #[serde(rename_all = "camelCase")]
 pub struct AlarmCounts {
     /// Alarms that the spec asks for.
@@ -309,26 +290,6 @@ pub struct AlarmCounts {
     pub failed: i32,
     /// Not touched, because something of that name is not ours.
     pub foreign: i32,
-}
-
-impl std::ops::AddAssign for AlarmCounts {
-    fn add_assign(&mut self, other: Self) {
-        // Without `..`, so that a new count cannot be forgotten.
-        let Self {
-            desired,
-            applied,
-            firing,
-            no_data,
-            failed,
-            foreign,
-        } = other;
-        self.desired += desired;
-        self.applied += applied;
-        self.firing += firing;
-        self.no_data += no_data;
-        self.failed += failed;
-        self.foreign += foreign;
-    }
 }
 
 /// An alarm as CloudWatch has it.
@@ -356,9 +317,21 @@ pub struct AlarmEntry {
 
 /// An alarm's state, as CloudWatch writes it.
 #[derive(
-    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    Display,
+    IntoStaticStr,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
 )]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 pub enum AlarmState {
     /// It fires.
     Alarm,
@@ -366,15 +339,4 @@ pub enum AlarmState {
     InsufficientData,
     /// It does not fire.
     Ok,
-}
-
-impl AlarmState {
-    /// As CloudWatch writes it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Alarm => "ALARM",
-            Self::InsufficientData => "INSUFFICIENT_DATA",
-            Self::Ok => "OK",
-        }
-    }
 }

@@ -1,16 +1,28 @@
 //! What several kinds share: severities, references, where an object acts.
 
 use crate::engine::applied::Applied;
+use derive_more::Display;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::fmt;
 
 /// How bad it is when an alarm fires. Picks the topic and stands in the alarm's name.
 #[derive(
-    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::Display,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
 )]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Severity {
     /// Wakes somebody.
     Critical,
@@ -23,16 +35,6 @@ pub enum Severity {
 impl Severity {
     /// All of them, the worst first.
     pub const ALL: [Self; 3] = [Self::Critical, Self::Warning, Self::Info];
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Critical => "critical",
-            Self::Warning => "warning",
-            Self::Info => "info",
-        })
-    }
 }
 
 /// Whether a field has the value that it has when it is left out, so that what is written is what
@@ -114,8 +116,11 @@ pub struct AppliedEntry {
 
 /// A place where an object has made things, or is about to: written to status before the first
 /// outside write there and dropped after the last delete, so that cleaning up needs no tenant.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Serialize, Deserialize, JsonSchema, Display, Clone, Debug, PartialEq, Eq, PartialOrd, Ord,
+)]
 #[serde(rename_all = "camelCase")]
+#[display("account {account_id}, {region}")]
 pub struct AwsTarget {
     /// The AWS account, 12 digits.
     pub account_id: String,
@@ -125,10 +130,4 @@ pub struct AwsTarget {
     pub role_arn: String,
     /// What the names of all that is ours there begin with.
     pub prefix: String,
-}
-
-impl fmt::Display for AwsTarget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "account {}, {}", self.account_id, self.region)
-    }
 }

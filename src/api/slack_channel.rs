@@ -2,11 +2,11 @@
 
 use super::common::{AppliedEntry, DriftEntry, KeyRef, is_default};
 use crate::engine::policy::{AdoptionPolicy, DeletionPolicy, DriftPolicy};
+use derive_more::Display;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
-use std::fmt;
 
 /// A channel in Slack, a way into it, or both.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -235,16 +235,11 @@ pub struct Creating {
 
 /// The way by which an object has acted in Slack: written to status before the first outside write and
 /// dropped after the last.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Display, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[display("Slack by {token}")]
 pub struct SlackTarget {
     /// Whose token: `Secret <namespace>/<name>, key <key>`, `the operator's own token`, or `no token` where there is only
     /// a webhook.
     pub token: String,
-}
-
-impl fmt::Display for SlackTarget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Slack by {}", self.token)
-    }
 }

@@ -6,7 +6,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
-use std::fmt;
 
 /// What is watched for one tenant, in which account, and who hears about it.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -331,7 +330,7 @@ pub struct SlackRecipient {
 }
 
 /// What the roll-up says.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, strum::Display, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
     /// Nothing fires and everything is in place.
     Healthy,
@@ -341,12 +340,6 @@ pub enum Health {
     Alarming,
     /// The alarms have not been read, or not lately.
     Unknown,
-}
-
-impl fmt::Display for Health {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
 }
 
 /// What Campanile found and did. Written by Campanile only.

@@ -23,11 +23,12 @@ use aws_smithy_runtime_api::{
     },
 };
 use aws_smithy_types::config_bag::{ConfigBag, Storable, StoreReplace};
+use parking_lot::RwLock;
 use std::{
     collections::HashMap,
     error::Error as StdError,
     fmt,
-    sync::{Arc, PoisonError, RwLock, Weak},
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 use tokio::sync::{Mutex, watch};
@@ -77,7 +78,7 @@ pub struct Account {
     /// Why the role does not let us in any more, though credentials from before would work for a while.
     refusal: watch::Sender<Option<Error>>,
     /// When the role was assumed last to see whether it lets us in.
-    checked: std::sync::Mutex<Instant>,
+    checked: parking_lot::Mutex<Instant>,
 }
 
 /// The moments at which a role begins or ceases to let us in. None is missed while nobody waits.
@@ -175,13 +176,12 @@ impl Account {
             identity,
             base: Arc::new(base),
             refusal: watch::Sender::new(None),
-            checked: std::sync::Mutex::new(Instant::now()),
+            checked: parking_lot::Mutex::new(Instant::now()),
         })
     }
 
     fn clients(&self) -> Clients {
-        let clients = self.clients.read();
-        clients.unwrap_or_else(PoisonError::into_inner).clone()
+        self.clients.read().clone()
     }
 
     /// CloudWatch.
@@ -249,8 +249,7 @@ impl Account {
     /// role that was deleted stay dead when it is made again. What it gets is used from now on.
     pub async fn check(&self) -> Result<()> {
         let outcome = self.ask().await;
-        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        *checked = Instant::now();
+        *self.checked.lock() = Instant::now();
         outcome
     }
 
@@ -258,7 +257,7 @@ impl Account {
     pub async fn check_unless_let_in(&self) -> Result<()> {
         /// Whoever is told that the role has turned looks within this time.
         const JUST: Duration = Duration::from_secs(1);
-        let checked = *self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        let checked = *self.checked.lock();
         if checked.elapsed() < JUST && self.refusal.borrow().is_none() {
             return Ok(());
         }
@@ -269,8 +268,7 @@ impl Account {
         let (refusal, outcome) = match self.base.verify(&self.identity).await {
             Ok(config) => {
                 let fresh = Clients::new(&self.identity, &config, &self.base.observer);
-                let mut clients = self.clients.write().unwrap_or_else(PoisonError::into_inner);
-                *clients = fresh;
+                *self.clients.write() = fresh;
                 (None, Ok(()))
             }
             Err(error) if error.class == Class::Denied => (Some(error.clone()), Err(error)),
@@ -378,7 +376,7 @@ impl Accounts {
             clients: RwLock::new(clients),
             base: self.base.clone(),
             refusal: watch::Sender::new(None),
-            checked: std::sync::Mutex::new(Instant::now()),
+            checked: parking_lot::Mutex::new(Instant::now()),
         });
         let mut known = self.known.lock().await;
         known.retain(|_, account| account.strong_count() > 0);

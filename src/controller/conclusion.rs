@@ -9,7 +9,7 @@ use crate::{
     api::AppliedEntry,
     engine::{
         error::{Class, On},
-        plan::Step,
+        rendering::Step,
     },
     kinds::{
         Clock, ConditionUpdate, Kind, Outcome, Status, StatusUpdate, TargetView,

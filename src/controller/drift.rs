@@ -3,8 +3,8 @@
 use crate::{
     api::{DriftChange, DriftEntry},
     engine::{
-        error::shorten,
-        plan::{Step, Verb, tell},
+        plan::Verb,
+        rendering::{Step, few, shorten},
     },
     kinds::ConditionUpdate,
 };
@@ -12,6 +12,9 @@ use jiff::Timestamp;
 
 /// The most entries that a status lists.
 const LISTED: usize = 20;
+
+/// How many things a condition names.
+const TOLD: usize = 5;
 
 /// The longest text of a field, in bytes.
 const TEXT: usize = 256;
@@ -107,34 +110,18 @@ pub fn verdict(drift: &Drift<'_>, stands: bool, now: Timestamp) -> Option<Condit
     say(false, "AsApplied", String::new())
 }
 
-/// `alarm x: threshold is 8000, not 5000; topic y is missing`.
+/// `alarm x: threshold was 8000, wanted 5000; topic y was missing`.
 fn told(steps: &[&Step]) -> String {
-    const SHOWN: usize = 5;
-    let mut texts: Vec<_> = steps.iter().take(SHOWN).map(|step| tell(step)).collect();
-    if steps.len() > SHOWN {
-        texts.push(format!("and {} more", steps.len() - SHOWN));
-    }
-    texts.join("; ")
+    few(steps.iter().map(|step| step.difference()), TOLD, "; ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::plan::FieldChange;
+    use crate::engine::rendering;
 
     fn step(verb: Verb, key: &str, fields: &[(&'static str, &str, &str)]) -> Step {
-        let fields = fields.iter().map(|(name, from, to)| FieldChange {
-            name: (*name).into(),
-            from: Some((*from).to_owned()),
-            to: (*to).to_owned(),
-        });
-        Step {
-            verb,
-            stage: "alarm",
-            key: key.into(),
-            fields: fields.collect(),
-            owner: None,
-        }
+        rendering::tests::step(verb, "alarm", key, fields)
     }
 
     #[test]

@@ -7,8 +7,8 @@
 use crate::{
     clients::kubernetes::{self, FIELD_MANAGER},
     engine::{
-        error::{Result, shorten},
-        plan::{FieldChange, Step, Verb},
+        error::Result,
+        rendering::{Step, plain, shorten, summary},
     },
 };
 use jiff::Timestamp;
@@ -32,21 +32,6 @@ const INSTANCE: usize = 128;
 
 /// The longest name of an object, in bytes: the API's limit.
 const NAME: usize = 253;
-
-/// How many things are named of one sort, and how many fields of one thing.
-const NAMED: usize = 3;
-
-/// How many changed things are shown with their fields.
-const DETAILED: usize = 2;
-
-/// The longest name of a thing, in bytes: beyond it the end is shown, which tells things apart.
-const KEY: usize = 100;
-
-/// The longest value of a field, in bytes.
-const VALUE: usize = 80;
-
-/// How many characters are shown before what differs in values that are longer.
-const AROUND: usize = 10;
 
 /// What a run says to those who watch the object: at most one Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,8 +64,8 @@ pub struct Happened<'a> {
 /// What to say of it, if anything. What needs somebody goes first: `Ready` that has become bad, then
 /// drift that stays; the text says the rest as well.
 pub fn note(happened: &Happened<'_>) -> Option<Note> {
-    let made = summary(happened.made, Tense::ReconcileResult);
-    let reported = summary(happened.reported, Tense::Would).map(|would| {
+    let made = summary(happened.made, true);
+    let reported = summary(happened.reported, false).map(|would| {
         format!("differs from the spec outside and is left as it is: a repair would {would}")
     });
     let also = made.as_ref().map(|made| format!("this run {made}"));
@@ -121,159 +106,6 @@ fn gone_bad<'a>(happened: &Happened<'a>) -> Option<(&'a str, &'a str)> {
         .is_none_or(|(status, _)| status == "Unknown");
     let waits = new && reason.starts_with("WaitingFor");
     (status == "False" && !expected && !known && !waits).then_some((reason, message))
-}
-
-#[derive(Clone, Copy)]
-enum Tense {
-    ReconcileResult,
-    Would,
-}
-
-impl Tense {
-    /// `None` for what is left alone.
-    fn of(self, verb: Verb) -> Option<&'static str> {
-        Some(match (self, verb) {
-            (Self::ReconcileResult, Verb::Create) => "created",
-            (Self::ReconcileResult, Verb::Update) => "changed",
-            (Self::ReconcileResult, Verb::Delete) => "deleted",
-            (Self::Would, Verb::Create) => "create",
-            (Self::Would, Verb::Update) => "change",
-            (Self::Would, Verb::Delete) => "delete",
-            (_, Verb::Conflict) => return None,
-        })
-    }
-}
-
-/// `created 2 alarms (a, b), changed alarm c: threshold 5000 → 8000; deleted 1 alarm (d)`, in the order in
-/// which the sorts come first; `None` where nothing is changed.
-fn summary(steps: &[Step], tense: Tense) -> Option<String> {
-    let mut groups: Vec<(&'static str, Vec<&Step>)> = Vec::new();
-    for step in steps {
-        let Some(verb) = tense.of(step.verb) else {
-            continue;
-        };
-        let same = |group: &&mut (&str, Vec<&Step>)| {
-            let of = group.1.first();
-            of.is_some_and(|of| (of.verb, of.stage) == (step.verb, step.stage))
-        };
-        match groups.iter_mut().find(same) {
-            Some((_, group)) => group.push(step),
-            None => groups.push((verb, vec![step])),
-        }
-    }
-    let mut told = String::new();
-    // What comes after a list of fields that nothing closes needs more than a comma.
-    let mut separator = "";
-    let mut detailed = 0;
-    for (verb, group) in groups {
-        told.push_str(separator);
-        let (clause, is_open) = clause(verb, &group, &mut detailed);
-        told.push_str(&clause);
-        separator = if is_open { "; " } else { ", " };
-    }
-    (!told.is_empty()).then_some(told)
-}
-
-/// What was done to things of one sort, and whether it ends in a list of fields.
-fn clause(verb: &str, group: &[&Step], detailed: &mut usize) -> (String, bool) {
-    let mut has_fields = false;
-    let named = group.iter().take(NAMED).map(|step| {
-        let fields = if step.verb == Verb::Update && *detailed < DETAILED {
-            *detailed += 1;
-            fields(&step.fields)
-        } else {
-            None
-        };
-        let key = key(&step.key);
-        match fields {
-            Some(fields) => {
-                has_fields = true;
-                format!("{key}: {fields}")
-            }
-            None => key,
-        }
-    });
-    let named: Vec<_> = named.collect();
-    let stage = group.first().map_or("", |step| step.stage);
-    if let ([one], true) = (named.as_slice(), has_fields) {
-        return (format!("{verb} {stage} {one}"), true);
-    }
-    let count = group.len();
-    let stage = things(stage, count);
-    let named = named.join(if has_fields { "; " } else { ", " });
-    let more = match count.saturating_sub(NAMED) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    (format!("{verb} {count} {stage} ({named}{more})"), false)
-}
-
-/// `threshold 5000 → 8000, period 60 → 300`; `None` if there is nothing to show.
-fn fields(fields: &[FieldChange]) -> Option<String> {
-    let shown = fields.iter().take(NAMED).map(|field| {
-        let (from, to) = contrast(field.from.as_deref().unwrap_or_default(), &field.to);
-        format!("{} {from} → {to}", field.name)
-    });
-    let shown = shown.collect::<Vec<_>>().join(", ");
-    let more = match fields.len().saturating_sub(NAMED) {
-        0 => String::new(),
-        1 => " and 1 more field".to_owned(),
-        more => format!(" and {more} more fields"),
-    };
-    (!shown.is_empty()).then(|| format!("{shown}{more}"))
-}
-
-/// Two values of a field, so short that what differs in them is still there.
-fn contrast(from: &str, to: &str) -> (String, String) {
-    let is_long = from.len().max(to.len()) > VALUE;
-    let alike = from.chars().zip(to.chars()).take_while(|(a, b)| a == b);
-    let skipped = if is_long {
-        alike.count().saturating_sub(AROUND)
-    } else {
-        0
-    };
-    let shown = |text: &str| {
-        if text.is_empty() {
-            return "(unset)".to_owned();
-        }
-        let lead = if skipped > 0 { "…" } else { "" };
-        let rest: String = text.chars().skip(skipped).collect();
-        plain(&shorten(&format!("{lead}{rest}"), VALUE))
-    };
-    (shown(from), shown(to))
-}
-
-/// The name of a thing, its beginning left out where it is long.
-fn key(key: &str) -> String {
-    let mut ends = key.char_indices().map(|(at, _)| &key[at..]);
-    let end = ends.find(|end| end.len() <= KEY).unwrap_or_default();
-    let lead = if end.len() < key.len() { "…" } else { "" };
-    plain(&format!("{lead}{end}"))
-}
-
-/// One line, without anything that would move the cursor of a terminal.
-fn plain(text: &str) -> String {
-    let shown = |c: char| match c {
-        '\n' => '⏎',
-        c if c.is_control() => char::REPLACEMENT_CHARACTER,
-        c => c,
-    };
-    text.chars().map(shown).collect()
-}
-
-/// A stage's things, as many as that.
-fn things(stage: &str, count: usize) -> String {
-    if count == 1 {
-        return stage.to_owned();
-    }
-    let before_y = stage.strip_suffix('y');
-    match before_y.filter(|stem| !stem.ends_with(['a', 'e', 'i', 'o', 'u'])) {
-        Some(stem) => format!("{stem}ies"),
-        None if stage.ends_with(['s', 'x']) || stage.ends_with("ch") || stage.ends_with("sh") => {
-            format!("{stage}es")
-        }
-        None => format!("{stage}s"),
-    }
 }
 
 /// Tells the API server, once: an Event that is lost is not worth another try. `instance` is the replica
@@ -331,7 +163,14 @@ fn event(object: &ObjectReference, note: &Note, instance: &str, now: Timestamp) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::error::Class;
+    use crate::engine::{
+        error::Class,
+        plan::Verb,
+        rendering::{
+            FieldChange,
+            tests::{conflict, created, deleted},
+        },
+    };
     use axum::{
         Router,
         body::{Body, to_bytes},
@@ -341,44 +180,6 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
     use std::sync::{Arc, Mutex};
-
-    fn step(
-        verb: Verb,
-        stage: &'static str,
-        key: &str,
-        fields: &[(&'static str, &str, &str)],
-    ) -> Step {
-        let fields = fields.iter().map(|&(name, from, to)| FieldChange {
-            name: name.into(),
-            from: Some(from.into()),
-            to: to.into(),
-        });
-        Step {
-            verb,
-            stage,
-            key: key.into(),
-            fields: fields.collect(),
-            owner: None,
-        }
-    }
-
-    fn created(key: &str) -> Step {
-        let mut step = step(Verb::Create, "alarm", key, &[("threshold", "", "1")]);
-        step.fields[0].from = None;
-        step
-    }
-
-    fn changed(key: &str) -> Step {
-        step(Verb::Update, "alarm", key, &[("threshold", "5000", "8000")])
-    }
-
-    fn deleted(key: &str) -> Step {
-        step(Verb::Delete, "alarm", key, &[])
-    }
-
-    fn conflict(key: &str) -> Step {
-        step(Verb::Conflict, "alarm", key, &[])
-    }
 
     type Ready<'a> = Option<(&'a str, &'a str)>;
 
@@ -532,122 +333,6 @@ mod tests {
                 Some((false, "Applied".into(), "Apply", did.into()))
             );
         }
-    }
-
-    #[test]
-    fn what_was_made_is_summed_up() {
-        let wide: Vec<_> = ["a", "b", "c", "d", "e"]
-            .map(|name| (name, "1", "2"))
-            .to_vec();
-        let cases: [(&[Step], &str); 13] = [
-            (
-                &[created("a"), created("b"), changed("c"), deleted("d")],
-                "created 2 alarms (a, b), changed alarm c: threshold 5000 → 8000; deleted 1 alarm (d)",
-            ),
-            (&[created("a")], "created 1 alarm (a)"),
-            (&["a", "b", "c"].map(created), "created 3 alarms (a, b, c)"),
-            (
-                &["a", "b", "c", "d", "e"].map(created),
-                "created 5 alarms (a, b, c and 2 more)",
-            ),
-            (
-                &["a", "b", "c", "d"].map(changed),
-                "changed 4 alarms (a: threshold 5000 → 8000; b: threshold 5000 → 8000; c and 1 more)",
-            ),
-            (
-                &[changed("a"), conflict("x"), deleted("b")],
-                "changed alarm a: threshold 5000 → 8000; deleted 1 alarm (b)",
-            ),
-            // Sorts come together, and keep their order.
-            (
-                &[
-                    step(Verb::Create, "topic", "t", &[]),
-                    created("a"),
-                    step(Verb::Create, "topic", "u", &[]),
-                    deleted("z"),
-                    step(Verb::Delete, "topic", "v", &[]),
-                ],
-                "created 2 topics (t, u), created 1 alarm (a), deleted 1 alarm (z), deleted 1 topic (v)",
-            ),
-            // Only the first two things with all that changed in them.
-            (
-                &[
-                    step(Verb::Update, "topic", "t", &[("policy", "", "x\ny")]),
-                    changed("a"),
-                    changed("b"),
-                ],
-                "changed topic t: policy (unset) → x⏎y; changed 2 alarms (a: threshold 5000 → 8000; b)",
-            ),
-            (
-                &[step(Verb::Update, "alarm", "a", &wide)],
-                "changed alarm a: a 1 → 2, b 1 → 2, c 1 → 2 and 2 more fields",
-            ),
-            (
-                &[step(Verb::Update, "alarm", "a", &wide[..4])],
-                "changed alarm a: a 1 → 2, b 1 → 2, c 1 → 2 and 1 more field",
-            ),
-            (
-                &[step(Verb::Update, "alarm tag", "a", &[])],
-                "changed 1 alarm tag (a)",
-            ),
-            (
-                &["a", "b"].map(|key| step(Verb::Delete, "policy", key, &[])),
-                "deleted 2 policies (a, b)",
-            ),
-            (
-                &[step(
-                    Verb::Update,
-                    "alarm",
-                    "a\u{1b}[2J",
-                    &[("unit", "x", "")],
-                )],
-                "changed alarm a\u{fffd}[2J: unit x → (unset)",
-            ),
-        ];
-        for (made, text) in cases {
-            assert_eq!(summary(made, Tense::ReconcileResult).as_deref(), Some(text));
-        }
-        assert_eq!(
-            summary(&[created("a"), changed("b"), deleted("c")], Tense::Would).as_deref(),
-            Some("create 1 alarm (a), change alarm b: threshold 5000 → 8000; delete 1 alarm (c)")
-        );
-    }
-
-    #[test]
-    fn many_things_have_a_word() {
-        for (one, many) in [
-            ("alarm", "alarms"),
-            ("alarm tag", "alarm tags"),
-            ("log group", "log groups"),
-            ("policy", "policies"),
-            ("key", "keys"),
-            ("index", "indexes"),
-            ("patch", "patches"),
-            ("alias", "aliases"),
-        ] {
-            assert_eq!((things(one, 1), things(one, 2)), (one.into(), many.into()));
-        }
-    }
-
-    #[test]
-    fn what_differs_in_long_values_is_shown_and_so_is_the_end_of_a_name() {
-        let long = "x".repeat(200);
-        let (from, to) = contrast(&format!("{long}one"), &format!("{long}two{long}"));
-        assert_eq!(from, "…xxxxxxxxxxone");
-        assert!(to.starts_with("…xxxxxxxxxxtwoxxx") && to.ends_with("x…") && to.len() <= VALUE);
-        assert_eq!(
-            contrast(&long, ""),
-            (shorten(&long, VALUE), "(unset)".into())
-        );
-        assert_eq!(contrast(&long, &format!("{long}é")).1, "…xxxxxxxxxxé");
-        let name = format!("{}/p95", "é".repeat(200));
-        let shown = key(&name);
-        assert!(
-            shown.starts_with("…é") && shown.ends_with("é/p95"),
-            "{shown}"
-        );
-        assert_eq!(key("a/b"), "a/b");
-        assert_eq!(key(""), "");
     }
 
     #[test]

@@ -14,7 +14,8 @@ use crate::{
         error::{Class, Error, Result},
         gate::{Gate, Operation, StatusEdit},
         limits::Priority,
-        plan::{FieldChange, Step, Verb},
+        plan::Verb,
+        rendering::Step,
     },
     kinds::{Kind, Status, system::TargetGate},
 };
@@ -24,7 +25,6 @@ use kube::{
     Resource, ResourceExt,
     runtime::reflector::{ObjectRef, Store},
 };
-use std::sync::PoisonError;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +38,7 @@ pub struct ObjectGate<'a, K: Kind> {
     /// What the run is called in logs.
     trace_id: &'a str,
     /// Given back for good when the run has to wait for a quota: it does little else from then on.
-    permit: std::sync::Mutex<Option<Permit>>,
+    permit: parking_lot::Mutex<Option<Permit>>,
     /// What the Namespace allowed when the run began.
     allowed: Option<Grants>,
     /// The status as it was last written; intents are added to it.
@@ -77,7 +77,7 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
             context: &ground.context,
             priority,
             trace_id,
-            permit: std::sync::Mutex::new(Some(permit)),
+            permit: parking_lot::Mutex::new(Some(permit)),
             allowed,
             status: Mutex::new(status),
         }
@@ -98,9 +98,9 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
             account = operation.account,
             region = operation.region,
             api = operation.api,
-            what = format!("{} {}", step.stage, step.key),
-            from = before(step),
-            to = after(step),
+            what = step.thing(),
+            from = step.before(),
+            to = step.after(),
             outcome = outcome.map_or_else(|error| error.class.label(), |()| "ok"),
             trace_id = self.trace_id,
             "audit"
@@ -139,31 +139,6 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
             newest,
         )
     }
-}
-
-/// What there is before a step, in a line: nothing if the thing is not there. Of some things there is
-/// nothing to say but which they are.
-fn before(step: &Step) -> String {
-    let fields = side(step, |field| field.from.as_deref());
-    if step.verb == Verb::Delete && fields.is_empty() {
-        return step.key.clone();
-    }
-    fields
-}
-
-/// The same of what there is after it.
-fn after(step: &Step) -> String {
-    match step.verb {
-        Verb::Delete => String::new(),
-        Verb::Create | Verb::Update | Verb::Conflict => side(step, |field| Some(&field.to)),
-    }
-}
-
-/// What a step's fields are on one side of it, in a line.
-fn side(step: &Step, value: fn(&FieldChange) -> Option<&str>) -> String {
-    let fields = step.fields.iter();
-    let fields = fields.filter_map(|field| Some(format!("{}={}", field.name, value(field)?)));
-    fields.collect::<Vec<_>>().join(" ")
 }
 
 fn admits(
@@ -222,11 +197,7 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
             if limiter.try_take(account, region, api, priority) {
                 return Ok(());
             }
-            let permit = {
-                let mut permit = self.permit.lock().unwrap_or_else(PoisonError::into_inner);
-                permit.take()
-            };
-            drop(permit);
+            drop(self.permit.lock().take());
             limiter.take(account, region, api, priority).await;
             // Much may have happened meanwhile.
             self.admits()
@@ -284,47 +255,6 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn of_what_is_made_there_is_no_before_and_of_what_goes_no_after() {
-        let field = |name: &str, from: Option<&str>, to: &str| FieldChange {
-            name: name.into(),
-            from: from.map(str::to_owned),
-            to: to.into(),
-        };
-        for (verb, fields, from, to) in [
-            (
-                Verb::Create,
-                vec![field("a", None, "1"), field("b", None, "2")],
-                "",
-                "a=1 b=2",
-            ),
-            (
-                Verb::Update,
-                vec![field("a", Some("0"), "1"), field("b", Some(""), "2")],
-                "a=0 b=",
-                "a=1 b=2",
-            ),
-            (Verb::Update, vec![field("a", Some("0"), "")], "a=0", "a="),
-            (Verb::Create, vec![], "", ""),
-            (
-                Verb::Delete,
-                vec![field("a", Some("0"), ""), field("b", Some("1"), "")],
-                "a=0 b=1",
-                "",
-            ),
-            (Verb::Delete, vec![], "critical email a@b", ""),
-        ] {
-            let step = Step {
-                verb,
-                stage: "subscription",
-                key: "critical email a@b".into(),
-                fields,
-                owner: None,
-            };
-            assert_eq!((&*before(&step), &*after(&step)), (from, to), "{step:?}");
-        }
-    }
 
     #[test]
     fn nothing_is_written_for_an_old_generation_or_while_ending() {

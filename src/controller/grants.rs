@@ -4,10 +4,8 @@
 use crate::api::BINDINGS;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{ResourceExt, core::PartialObjectMeta};
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use parking_lot::Mutex;
+use std::collections::HashMap;
 
 /// What a Namespace allows: the values of its [`BINDINGS`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -25,28 +23,26 @@ pub fn allowed(namespace: &PartialObjectMeta<Namespace>) -> Grants {
 pub struct NamespaceGrants(Mutex<HashMap<String, Grants>>);
 
 impl NamespaceGrants {
-    fn all(&self) -> MutexGuard<'_, HashMap<String, Grants>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A Namespace has been seen.
     pub fn note(&self, namespace: &PartialObjectMeta<Namespace>) {
         if namespace.metadata.deletion_timestamp.is_some() {
             // What is going is cleaned up to the end.
-            self.all().remove(&namespace.name_any());
+            self.0.lock().remove(&namespace.name_any());
         } else {
-            self.all().insert(namespace.name_any(), allowed(namespace));
+            self.0
+                .lock()
+                .insert(namespace.name_any(), allowed(namespace));
         }
     }
 
     /// What a Namespace allows; `None` where it has not been seen.
     pub fn of(&self, namespace: &str) -> Option<Grants> {
-        self.all().get(namespace).cloned()
+        self.0.lock().get(namespace).cloned()
     }
 
     /// Whether a Namespace allows something else than `before`, as far as both are known.
     pub fn moved(&self, namespace: &str, before: Option<&Grants>) -> bool {
-        let all = self.all();
+        let all = self.0.lock();
         let known = before.zip(all.get(namespace));
         known.is_some_and(|(before, now)| before != now)
     }

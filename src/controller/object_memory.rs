@@ -4,7 +4,7 @@
 use crate::engine::{
     error::{Class, Error},
     jitter::{after, jittered, spread_by},
-    plan::Step,
+    rendering::Step,
 };
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -291,7 +291,7 @@ mod tests {
     use crate::engine::plan::Verb;
 
     fn step(threshold: &str) -> Step {
-        let fields = vec![crate::engine::plan::FieldChange {
+        let fields = vec![crate::engine::rendering::FieldChange {
             name: "threshold".into(),
             from: None,
             to: threshold.into(),

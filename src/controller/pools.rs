@@ -3,9 +3,10 @@
 //! workers.
 
 use crate::engine::limits::Priority;
+use parking_lot::Mutex;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
@@ -69,7 +70,7 @@ impl Pools {
 
 impl Pool {
     fn share(&self, namespace: &str) -> Arc<Semaphore> {
-        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shares = self.shares.lock();
         if let Some(share) = shares.get(namespace).and_then(Weak::upgrade) {
             return share;
         }

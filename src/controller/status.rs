@@ -2,7 +2,10 @@
 //! can read", so that `kubectl wait`, Flux and Argo CD see what a person sees.
 
 use crate::{
-    engine::error::{Class, Error, On, shorten},
+    engine::{
+        error::{Class, Error, On},
+        rendering::shorten,
+    },
     kinds::{ConditionUpdate, Kind, Outcome},
 };
 use jiff::Timestamp;

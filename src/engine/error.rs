@@ -1,6 +1,8 @@
 //! What went wrong, for the person who reads it on the resource, and what is done about it.
 
-use std::{fmt, time::Duration};
+use derive_more::Display;
+use std::time::Duration;
+use strum::IntoStaticStr;
 
 /// What an object waits for. Decides the reason of its `Ready` condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,7 +18,8 @@ pub enum On {
 }
 
 /// What is done about an error. The delays are those of [`Class::delay`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(IntoStaticStr, Clone, Copy, Debug, PartialEq, Eq)]
+#[strum(serialize_all = "lowercase")]
 pub enum Class {
     /// The object itself is wrong; it waits for an edit.
     Invalid,
@@ -81,22 +84,13 @@ impl Class {
 
     /// A label for metrics and logs; the set is closed.
     pub fn label(self) -> &'static str {
-        match self {
-            Self::Invalid => "invalid",
-            Self::Rejected => "rejected",
-            Self::Waiting(_) => "waiting",
-            Self::Conflict => "conflict",
-            Self::Denied => "denied",
-            Self::Throttled => "throttled",
-            Self::Failing => "failing",
-            Self::Cut => "cut",
-            Self::Superseded => "superseded",
-        }
+        self.into()
     }
 }
 
 /// An error with its class. The message says what is wrong, with which object, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(derive_more::Error, Display, Clone, Debug, PartialEq, Eq)]
+#[display("{message}")]
 pub struct Error {
     /// What is done about it.
     pub class: Class,
@@ -139,27 +133,6 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Error {}
-
-/// `message`, shortened at a character boundary to at most `limit` bytes (an ellipsis included).
-pub fn shorten(message: &str, limit: usize) -> String {
-    const ELLIPSIS: &str = "…";
-    if message.len() <= limit {
-        return message.to_owned();
-    }
-    let end = (0..=limit.saturating_sub(ELLIPSIS.len()))
-        .rev()
-        .find(|&at| message.is_char_boundary(at))
-        .unwrap_or(0);
-    format!("{}{ELLIPSIS}", &message[..end])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,12 +151,5 @@ mod tests {
             [1, 2, 3, 6, 7, u32::MAX].map(|n| seconds(Class::Failing, n)),
             [5, 10, 20, 160, 300, 300].map(Some)
         );
-    }
-
-    #[test]
-    fn shortening_keeps_characters_whole() {
-        assert_eq!(shorten("short", 10), "short");
-        assert_eq!(shorten("éééé", 6), "é…");
-        assert!(shorten(&"x".repeat(50), 20).len() <= 20);
     }
 }

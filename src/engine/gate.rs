@@ -3,7 +3,7 @@
 
 use super::{
     error::{Error, Result},
-    plan::Step,
+    rendering::Step,
 };
 use futures::future::BoxFuture;
 use std::any::Any;

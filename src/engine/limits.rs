@@ -6,9 +6,10 @@
 //! its turn, and a wait that is given up leaves the queue. As with any fair queue, one that waits
 //! must go on being polled, or those behind it wait too.
 
+use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 use tokio::{
@@ -148,7 +149,7 @@ impl Limiter {
         priority: Priority,
     ) -> bool {
         let bucket = self.bucket(account, region, operation);
-        let mut state = bucket.state();
+        let mut state = bucket.state.lock();
         let others = match priority {
             Priority::Edit => state.edits,
             Priority::Background => state.edits + state.background,
@@ -165,7 +166,7 @@ impl Limiter {
         // The queue is the mutex's own, which is fair; whoever has it is the first.
         let _first = bucket.queue(priority).lock().await;
         loop {
-            let answer = bucket.state().admit(bucket.pace, priority);
+            let answer = bucket.state.lock().admit(bucket.pace, priority);
             match answer {
                 Ok(()) => return,
                 Err(Wait::Until(at)) => sleep_until(at).await,
@@ -181,11 +182,11 @@ impl Limiter {
     /// it was to do; what is refused, or never got there, is answered sooner than that takes.
     pub fn landed(&self, account: &str, region: &str, operation: &str, done: bool) {
         let bucket = self.bucket(account, region, operation);
-        bucket.state().land(Instant::now(), done);
+        bucket.state.lock().land(Instant::now(), done);
     }
 
     fn bucket(&self, account: &str, region: &str, operation: &str) -> Arc<Bucket> {
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = self.buckets.lock();
         let now = Instant::now();
         if buckets.sweep <= now {
             buckets.sweep = now + IDLE;
@@ -306,10 +307,6 @@ impl Bucket {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn queue(&self, priority: Priority) -> &Queue<()> {
         match priority {
             Priority::Edit => &self.edits,
@@ -319,7 +316,7 @@ impl Bucket {
 
     /// Whether a new bucket in its place would let more through, or it was used lately.
     fn is_remembering(&self, now: Instant) -> bool {
-        let last = self.state().starts.back().copied();
+        let last = self.state.lock().starts.back().copied();
         last.is_some_and(|last| last + self.pace.window.max(IDLE) > now)
     }
 }
@@ -383,14 +380,14 @@ struct Waiting<'a> {
 
 impl<'a> Waiting<'a> {
     fn begin(bucket: &'a Bucket, priority: Priority) -> Self {
-        *bucket.state().waiting(priority) += 1;
+        *bucket.state.lock().waiting(priority) += 1;
         Self { bucket, priority }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let mut state = self.bucket.state();
+        let mut state = self.bucket.state.lock();
         let waiting = state.waiting(self.priority);
         *waiting = waiting.saturating_sub(1);
         if self.priority == Priority::Edit && *waiting == 0 {
@@ -470,7 +467,7 @@ mod tests {
 
     fn waiting(limiter: &Limiter) -> (usize, usize) {
         let bucket = limiter.bucket("1", "eu", PUT);
-        let state = bucket.state();
+        let state = bucket.state.lock();
         (state.edits, state.background)
     }
 
@@ -701,13 +698,13 @@ mod tests {
             let (limiter, order) = (limiter.clone(), order.clone());
             tasks.push(tokio::spawn(async move {
                 take(&limiter, priority).await;
-                order.lock().unwrap().push(priority);
+                order.lock().push(priority);
             }));
         }
         for task in tasks {
             task.await.unwrap();
         }
-        let order = order.lock().unwrap();
+        let order = order.lock();
         assert_eq!(
             order[..],
             [Background, Edit, Edit, Edit, Edit, Background, Background]
@@ -735,7 +732,7 @@ mod tests {
     /// As if this much time had gone by.
     fn advance_without_polling(limiter: &Limiter, by: Duration) {
         let bucket = limiter.bucket("1", "eu", PUT);
-        for start in &mut bucket.state().starts {
+        for start in &mut bucket.state.lock().starts {
             *start -= by;
         }
     }
@@ -815,7 +812,7 @@ mod tests {
         }
         let assume = || limiter.try_take("1", "eu", "sts:AssumeRole", Edit);
         assert!(assume());
-        let kept = || limiter.buckets.lock().unwrap().all.len();
+        let kept = || limiter.buckets.lock().all.len();
         assert_eq!(kept(), 501);
         advance(IDLE * 2).await;
         assert!(!assume(), "its window is not over");
@@ -896,7 +893,7 @@ mod tests {
             tasks.push(tokio::spawn(async move {
                 let tell = |what| {
                     let when = Instant::now();
-                    told.lock().unwrap().push(Event { who, what, when });
+                    told.lock().push(Event { who, what, when });
                 };
                 tell(What::Came);
                 let got = match ask {
@@ -918,7 +915,7 @@ mod tests {
             let ended = timeout(Duration::from_secs(86400), task).await;
             ended.expect("somebody was forgotten").unwrap();
         }
-        let told = told.lock().unwrap();
+        let told = told.lock();
         told.clone()
     }
 

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`plan`] | the difference between desired and observed, conflicts included |
 //! | [`policy`] | what is done about drift, on deletion, and about what existed before |
+//! | [`rendering`] | a change as text, for plans, Events, conditions, the audit line and logs; how texts are cut |
 //! | [`stage`] | one sort of thing in one system, and how a run walks the stages of an object |
 //! | [`order`] | the order of things that need other things of the same stage |
 //! | [`gate`] | what every write passes; the permit without which none is sent |
@@ -25,5 +26,6 @@ pub mod mirror;
 pub mod order;
 pub mod plan;
 pub mod policy;
+pub mod rendering;
 pub mod scope_pool;
 pub mod stage;

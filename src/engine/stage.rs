@@ -7,8 +7,9 @@ use super::{
     error::{Class, Error, On, Result},
     gate::{Gate, Operation, StatusEdit, WritePermit, admit},
     order::layers,
-    plan::{self, Change, Desired, Observed, Owner, Plan, Step, Value, Verb},
+    plan::{self, Change, Desired, Observed, Owner, Plan, Value, Verb},
     policy::{AdoptionPolicy, DriftPolicy},
+    rendering::Step,
 };
 use futures::future::BoxFuture;
 use std::{

@@ -77,7 +77,7 @@ pub fn rule(
     severity: Severity,
     state: AlarmState,
 ) -> String {
-    let hash = hash(&format!("{cluster}/{namespace}/{}", state.as_str()));
+    let hash = hash(&format!("{cluster}/{namespace}/{state}"));
     format!("{}{severity}_{hash}", tenant_prefix(tenant))
 }
 

@@ -14,7 +14,7 @@ use crate::{
         error::{Class, Error, On, Result},
         gate::{Gate, Operation, StatusEdit},
         informer::{PollIntervals, ReadOptions, Subscriber, Waker},
-        plan::Step,
+        rendering::Step,
         scope_pool::{Ages, Scope, ScopePool},
         stage::{AppliedBefore, DynStage, Failure, Report, Run, applied_after, drive},
     },

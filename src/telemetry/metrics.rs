@@ -4,6 +4,7 @@ use crate::engine::{
     error::{Error, Result},
     scope_pool::Ages,
 };
+use parking_lot::Mutex;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
@@ -12,7 +13,7 @@ use prometheus_client::{
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -220,7 +221,7 @@ impl Metrics {
 
     /// The object with this UID now has this reason in its `Ready` condition.
     pub fn object(&self, kind: &'static str, uid: &str, ready: &str) {
-        let mut said = self.said();
+        let mut said = self.0.said.lock();
         let now = Objects {
             kind,
             ready: ready.to_owned(),
@@ -232,7 +233,7 @@ impl Metrics {
 
     /// The object with this UID now has so many alarms in each state.
     pub fn alarms(&self, uid: &str, counts: impl IntoIterator<Item = (&'static str, i64)>) {
-        let mut said = self.said();
+        let mut said = self.0.said.lock();
         let now: BTreeMap<_, _> = counts.into_iter().collect();
         self.add_alarms(&now, 1);
         let before = std::mem::replace(&mut said.entry(uid.to_owned()).or_default().alarms, now);
@@ -241,7 +242,7 @@ impl Metrics {
 
     /// The object is gone: it no longer counts.
     pub fn forget(&self, uid: &str) {
-        let mut said = self.said();
+        let mut said = self.0.said.lock();
         if let Some(Said { object, alarms }) = said.remove(uid) {
             self.take_back(object);
             self.add_alarms(&alarms, -1);
@@ -262,7 +263,7 @@ impl Metrics {
 
     /// How old what is known outside is, of one kind in one place: a namespace, or all.
     pub fn mirrors(&self, kind: &'static str, place: &str, ages: Ages) {
-        let mut known = self.0.ages.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.ages.lock();
         known.insert((kind, place.to_owned()), ages);
         let of_kind = known.iter().filter(|((other, _), _)| *other == kind);
         let sum = of_kind.fold(Ages::default(), |sum, (_, ages)| Ages {
@@ -297,7 +298,7 @@ impl Metrics {
     /// All series in the OpenMetrics text format.
     pub fn text(&self) -> Result<String> {
         // Held so that no sum is read between the two halves of a change.
-        let _said = self.said();
+        let _said = self.0.said.lock();
         let mut text = String::new();
         text::encode(&mut text, &self.0.registry)
             .map_err(|error| Error::failing(format!("could not write the metrics: {error}")))?;
@@ -317,11 +318,6 @@ impl Metrics {
                 .get_or_create(&Alarms { state })
                 .inc_by(sign * count);
         }
-    }
-
-    /// A panic elsewhere, while the lock was held, may have left a sum off by one; better than no metrics.
-    fn said(&self) -> MutexGuard<'_, HashMap<String, Said>> {
-        self.0.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,8 +1,9 @@
 //! What the kubelet is told: whether the process is ready, and whether it is stuck.
 
+use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 use tokio::time::Instant;
@@ -31,7 +32,7 @@ impl Probes {
     /// there is to wait for before the probes are served, or the process is ready too early.
     pub fn wait_for(&self, what: impl Into<String>) -> Pending {
         let what = what.into();
-        self.state().pending.insert(what.clone());
+        self.0.lock().pending.insert(what.clone());
         Pending {
             probes: self.clone(),
             what,
@@ -41,7 +42,7 @@ impl Probes {
     /// The process is stuck once this has not beaten for `limit`. It beats first here and now.
     pub fn heartbeat(&self, task: impl Into<String>, limit: Duration) -> Heartbeat {
         let task = task.into();
-        self.state().hearts.insert(
+        self.0.lock().hearts.insert(
             task.clone(),
             Heart {
                 limit,
@@ -56,7 +57,8 @@ impl Probes {
 
     /// What the process still waits for; empty when it is ready.
     pub fn unready(&self) -> Vec<String> {
-        self.state()
+        self.0
+            .lock()
             .pending
             .iter()
             .map(|what| format!("waiting for {what}"))
@@ -66,7 +68,7 @@ impl Probes {
     /// What is stuck; empty when the process is alive.
     pub fn stuck(&self) -> Vec<String> {
         let now = Instant::now();
-        let state = self.state();
+        let state = self.0.lock();
         let silent = state
             .hearts
             .iter()
@@ -82,10 +84,6 @@ impl Probes {
             })
             .collect()
     }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Something that the process waits for before it is ready.
@@ -99,7 +97,7 @@ pub struct Pending {
 impl Pending {
     /// It is there.
     pub fn done(self) {
-        self.probes.state().pending.remove(&self.what);
+        self.probes.0.lock().pending.remove(&self.what);
     }
 }
 
@@ -114,14 +112,14 @@ pub struct Heartbeat {
 impl Heartbeat {
     /// Still alive.
     pub fn beat(&self) {
-        if let Some(heart) = self.probes.state().hearts.get_mut(&self.task) {
+        if let Some(heart) = self.probes.0.lock().hearts.get_mut(&self.task) {
             heart.last = Instant::now();
         }
     }
 
     /// The task has ended, as it should.
     pub fn end(self) {
-        self.probes.state().hearts.remove(&self.task);
+        self.probes.0.lock().hearts.remove(&self.task);
     }
 }
 

@@ -4,7 +4,8 @@ use crate::{
     api::DriftPolicy,
     engine::{
         error::{Class, Error, On},
-        plan::{Step, Verb},
+        plan::Verb,
+        rendering::Step,
     },
     kinds::{Kind, Outcome, TargetView, cluster_view::ObjectKey},
 };
@@ -224,7 +225,7 @@ impl Tally {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::engine::plan::FieldChange;
+    use crate::engine::rendering::FieldChange;
     use crate::{api::AwsTarget, kinds::system::Target as _};
 
     pub fn step(verb: Verb, key: &str) -> Step {

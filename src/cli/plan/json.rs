@@ -1,7 +1,7 @@
 //! A plan for machines: one document whose fields stay. Pure.
 
 use super::finding::{Fate, Finding, Place, Planned, Tally};
-use crate::engine::plan::{FieldChange, Verb};
+use crate::engine::{plan::Verb, rendering::FieldChange};
 use serde::Serialize;
 
 /// All of it.

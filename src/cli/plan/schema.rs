@@ -1,7 +1,7 @@
 //! What a CustomResourceDefinition says of an object in a file. Patterns and all but the simplest rules
 //! are left to the API server. Pure.
 
-use crate::engine::error::shorten;
+use crate::engine::rendering::shorten;
 use serde_json::Value as Json;
 
 /// The most bytes of a value that are quoted.

@@ -6,7 +6,10 @@ use crate::{
         http::{Answer, Lost},
         secret::Secret,
     },
-    engine::error::{Class, Error, shorten},
+    engine::{
+        error::{Class, Error},
+        rendering::shorten,
+    },
 };
 use Class::{Cut, Denied, Failing, Rejected, Throttled};
 use serde_json::Value;

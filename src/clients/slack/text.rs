@@ -1,5 +1,6 @@
 //! Texts as Slack writes them, and as it takes them. Pure.
 
+use crate::engine::rendering::cut;
 use regex::{Captures, Regex};
 use std::sync::LazyLock;
 
@@ -33,14 +34,5 @@ pub fn escape(text: &str) -> String {
 
 /// A text of at most `limit` characters, as JavaScript counts them, an ellipsis included.
 pub fn clip(text: &str, limit: usize) -> String {
-    if text.encode_utf16().count() <= limit {
-        return text.to_owned();
-    }
-    let mut left = limit.saturating_sub(1);
-    let fits = |c: &char| {
-        let rest = left.checked_sub(c.len_utf16());
-        left = rest.unwrap_or_default();
-        rest.is_some()
-    };
-    text.chars().take_while(fits).chain(['…']).collect()
+    cut(text, limit, char::len_utf16)
 }

@@ -4,7 +4,8 @@ use super::*;
 use crate::engine::{
     error::Class,
     gate::{Gate, Operation, StatusEdit, WritePermit},
-    plan::{Change, Desired, Found, Owner, Step, Value},
+    plan::{Change, Desired, Found, Owner, Value},
+    rendering::Step,
     stage::{ChangeOf, Ids, ResultOf, Run, Seen, Stage, StageRun, drive},
 };
 use proptest::{collection::vec, prelude::*};

@@ -2,7 +2,9 @@
 
 use super::tags::{AlarmTags, TagsInEvents};
 use crate::{
-    api::{Alarm, AlarmSet, AlarmState, Environment, Severity, TenantObservability},
+    api::{
+        Alarm, AlarmSet, AlarmState, Environment, Severity, TenantObservability, TreatMissingData,
+    },
     engine::{
         error::{Class, Error},
         mirror::Mirrored,
@@ -345,12 +347,12 @@ fn configuration(
         datapoints_to_alarm: alarm
             .datapoints_to_alarm
             .unwrap_or(alarm.evaluation_periods),
-        comparison_operator: alarm.comparison_operator.as_str().to_owned(),
+        comparison_operator: alarm.comparison_operator.to_string(),
         threshold: Some(alarm.threshold),
         treat_missing_data: alarm
             .treat_missing_data
-            .map_or("missing", |treat| treat.as_str())
-            .to_owned(),
+            .unwrap_or(TreatMissingData::Missing)
+            .to_string(),
         actions_enabled: true,
         alarm_actions: actions.clone(),
         ok_actions: actions,
@@ -364,7 +366,7 @@ mod tests {
     use super::*;
     use crate::{
         api::AlarmSetSpec,
-        engine::plan::{Step, diff, tell},
+        engine::{plan::diff, rendering::Step},
         kinds::mark::Cluster,
     };
     use serde_json::json;
@@ -514,7 +516,7 @@ mod tests {
             .changes;
             let steps = changes
                 .iter()
-                .map(|change| tell(&Step::of("alarm", change)));
+                .map(|change| Step::of("alarm", change).difference());
             let told = told.map(|was| {
                 format!(
                     "alarm {name}: alarm tags in events was {was}, wanted campanile-alarm, campanile-environment, campanile-set"

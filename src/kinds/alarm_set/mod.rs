@@ -197,7 +197,7 @@ impl Kind for AlarmSet {
         let states: Vec<_> = states.map(|found| found.live.state).collect();
         let in_state = |state: AlarmState| {
             let count = states.iter().filter(|found| **found == state).count();
-            (state.as_str(), i64::try_from(count).unwrap_or(i64::MAX))
+            (state.into(), i64::try_from(count).unwrap_or(i64::MAX))
         };
         StatusUpdate {
             alarms: [

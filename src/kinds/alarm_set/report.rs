@@ -4,8 +4,9 @@ use super::desired::{Existing, Member, Wanted};
 use crate::{
     api::{AlarmCounts, AlarmEntry, AlarmState},
     engine::{
-        error::{Class, Error, shorten},
-        plan::{Owner, Step, Value, tell},
+        error::{Class, Error},
+        plan::{Owner, Value},
+        rendering::{Step, shorten},
     },
 };
 use std::collections::BTreeMap;
@@ -68,7 +69,7 @@ pub fn listing(
                     .or_else(|| drift.map(|_| "Drifted".to_owned())),
                 message: failure
                     .map(|error| error.message.clone())
-                    .or_else(|| drift.map(|step| tell(step)))
+                    .or_else(|| drift.map(|step| step.difference()))
                     .or(firing)
                     .map(|text| shorten(&text, MESSAGE)),
             };

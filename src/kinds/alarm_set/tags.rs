@@ -167,7 +167,10 @@ pub fn presumed(
 mod tests {
     use super::*;
     use crate::{
-        engine::plan::{Change, Desired, Found, Owner, Step, diff, tell},
+        engine::{
+            plan::{Change, Desired, Found, Owner, diff},
+            rendering::Step,
+        },
         kinds::mark::Cluster,
     };
 
@@ -258,7 +261,7 @@ mod tests {
             };
             let changes = diff(&desired, &[(key, found)].into_iter().collect()).changes;
             let steps = changes.iter().map(|change| Step::of("alarm tag", change));
-            let steps: Vec<_> = steps.map(|step| tell(&step)).collect();
+            let steps: Vec<_> = steps.map(|step| step.difference()).collect();
             let told = told.map(|told| format!("alarm tag x: {told}"));
             assert_eq!(steps, Vec::from_iter(told), "{value:?}");
             for change in &changes {

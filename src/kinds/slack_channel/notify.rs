@@ -28,7 +28,8 @@ use crate::{
         error::{Class, Error, On, Result},
         gate::{Gate, Operation},
         jitter,
-        plan::{FieldChange, Step, Verb},
+        plan::Verb,
+        rendering::{FieldChange, Step},
     },
     kinds::cluster_view::ClusterView,
 };

@@ -1,8 +1,14 @@
 //! The roll-up: is the tenant well? Pure. First match wins (the table of the kind's documentation).
 
-use crate::api::{AlarmCounts, AlarmSet, AlarmState, Health, Severity, TreatMissingData};
+use crate::{
+    api::{AlarmCounts, AlarmSet, AlarmState, Health, Severity, TreatMissingData},
+    engine::rendering::few,
+};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
+
+/// How many alarms or problems are named.
+const NAMED: usize = 5;
 
 /// How long an alarm may be without data before that counts: a new alarm has none for some minutes.
 const NO_DATA_GRACE: SignedDuration = SignedDuration::from_mins(15);
@@ -111,10 +117,13 @@ pub fn roll_up(sets: &[AlarmSet], problems: &[String], stale: bool, now: Timesta
         };
         (
             Health::Alarming,
-            format!("{summary}: {}{others}", some(&firing)),
+            format!(
+                "{summary}: {}{others}",
+                few(firing.into_iter(), NAMED, ", ")
+            ),
         )
     } else if !problems.is_empty() {
-        (Health::Degraded, some(&problems))
+        (Health::Degraded, few(problems.into_iter(), NAMED, ", "))
     } else {
         (Health::Healthy, summary.clone())
     };
@@ -130,23 +139,6 @@ pub fn roll_up(sets: &[AlarmSet], problems: &[String], stale: bool, now: Timesta
         summary,
         message,
         again,
-    }
-}
-
-/// The first few, and how many more there are.
-fn some(items: &[String]) -> String {
-    const SHOWN: usize = 5;
-    let more = items.len().saturating_sub(SHOWN);
-    let shown = items
-        .iter()
-        .take(SHOWN)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join(", ");
-    if more > 0 {
-        format!("{shown} and {more} more")
-    } else {
-        shown
     }
 }
 

@@ -16,9 +16,10 @@ use crate::{
     },
     kinds::installation::Installation,
 };
+use parking_lot::{Mutex, MutexGuard};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 use tokio::time::Instant;
 
@@ -60,13 +61,13 @@ impl TenantScope {
 
     /// The connections that have been written again since they were seen to be refused, by name.
     pub fn revived(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.revived.lock().unwrap_or_else(PoisonError::into_inner)
+        self.revived.lock()
     }
 
     /// Until when the ways into Slack stay that have been replaced, by the names of their connections. Whoever
     /// does not know counts anew.
     pub fn retired(&self) -> MutexGuard<'_, BTreeMap<String, Instant>> {
-        self.retired.lock().unwrap_or_else(PoisonError::into_inner)
+        self.retired.lock()
     }
 }
 

@@ -25,9 +25,10 @@ use aws_sdk_sns::{
     config::{Config, retry::RetryConfig},
     types::Tag,
 };
+use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 /// All topics that a tenant has or may have had, by severity: name and ARN.
@@ -450,19 +451,15 @@ impl Subscriptions {
         }
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Those that we have made, as they were known before this run.
     pub fn made(&self) -> Ledger {
-        self.memory().ledger.clone()
+        self.memory.lock().ledger.clone()
     }
 
     /// Whether a subscription was there, is not any more, and is not to be made again by itself: whoever
     /// reads mail has left, or never answered.
     pub fn is_gone(&self, key: &SubscriptionKey) -> bool {
-        let memory = self.memory();
+        let memory = self.memory.lock();
         let known = memory.ledger.get(key).copied();
         key.protocol == EMAIL && has_left(known, memory.bare.contains(&key.severity))
     }
@@ -482,7 +479,7 @@ impl Subscriptions {
     /// With the key of the digests all that the ledger says is lost. What it names and nobody can find
     /// any more was made for what the spec still names, so that is taken back.
     fn take_back(&self, seen: &mut Seen<Self>) {
-        let mut memory = self.memory();
+        let mut memory = self.memory.lock();
         let lost = |made: &&SubscriptionKey| {
             !seen.contains_key(made) && !self.desired.wanted.contains_key(made)
         };
@@ -558,7 +555,7 @@ impl Subscriptions {
     ) -> Result<()> {
         let topic = ids.need::<Topics>(self.topic(key.severity))?;
         let before = {
-            let mut memory = self.memory();
+            let mut memory = self.memory.lock();
             let creating = SubscriptionState::Creating;
             memory.ledger.insert(key.clone(), creating)
         };
@@ -586,7 +583,7 @@ impl Subscriptions {
             Ok(_) => self.watch.topics.doubt(topic),
             Err(error) if error.class.may_have_landed() => self.watch.topics.doubt(topic),
             // It was certainly not made: one that somebody makes by hand later is not ours.
-            Err(_) if before.is_none() => drop(self.memory().ledger.remove(key)),
+            Err(_) if before.is_none() => drop(self.memory.lock().ledger.remove(key)),
             Err(_) => {}
         }
         outcome.map(drop)
@@ -630,7 +627,7 @@ impl Stage for Subscriptions {
             .iter()
             .filter(|(_, (name, arn))| ids.is_new::<Topics>(name) || !observed.contains_key(arn));
         let bare: Vec<_> = bare.map(|(severity, _)| *severity).collect();
-        self.memory().bare.extend(bare);
+        self.memory.lock().bare.extend(bare);
         Ok(self.found(&observed, ids))
     }
 

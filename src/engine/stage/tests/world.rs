@@ -4,7 +4,8 @@
 use crate::engine::{
     error::{Class, Error, Result},
     gate::{Gate, Operation, StatusEdit, WritePermit},
-    plan::{Change, Desired, Found, Owner, Step, Value, Verb},
+    plan::{Change, Desired, Found, Owner, Value, Verb},
+    rendering::Step,
     stage::{ChangeOf, Ids, Report, ResultOf, Run, Seen, Stage, StageRun, drive},
 };
 use futures::{

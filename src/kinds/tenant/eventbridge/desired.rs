@@ -482,8 +482,7 @@ pub fn wanted(
                 }
                 _ => {
                     let prefix = format!("{}{severity}/", names::alarm_prefix(cluster, &name));
-                    let text =
-                        format!("For Slack: {severity} alarms of {name}, {}", state.as_str());
+                    let text = format!("For Slack: {severity} alarms of {name}, {state}");
                     let to = Rule {
                         pattern: pattern(&prefix, state),
                         state: ENABLED.into(),
@@ -567,10 +566,10 @@ pub fn shown(url: &Secret, installation: &Installation) -> String {
 fn pattern(prefix: &str, state: AlarmState) -> Json {
     let mut detail = json!({
         "alarmName": [{"prefix": prefix}],
-        "state": {"value": [state.as_str()]}
+        "state": {"value": [state]}
     });
     if state != AlarmState::Alarm {
-        detail["previousState"] = json!({"value": [AlarmState::Alarm.as_str()]});
+        detail["previousState"] = json!({"value": [AlarmState::Alarm]});
     }
     json!({
         "source": ["aws.cloudwatch"],
@@ -685,7 +684,8 @@ mod tests {
         api::Severity,
         engine::{
             error::{Class, On},
-            plan::{Change, Found, Observed, Step, diff},
+            plan::{Change, Found, Observed, diff},
+            rendering::Step,
         },
     };
 

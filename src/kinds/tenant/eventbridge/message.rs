@@ -110,7 +110,7 @@ pub fn message(about: &About<'_>) -> Transformer {
     let summary = format!("{sign} {word} · {severity} · {escaped}: {alarm} {environment}");
     let field =
         |title: &str, text: String| json!({"type": "mrkdwn", "text": format!("*{title}*\n{text}")});
-    let transition = format!("{} → {}", value("previous"), state.as_str());
+    let transition = format!("{} → {state}", value("previous"));
     let facts = json!({
         "type": "section",
         "fields": [
@@ -470,7 +470,7 @@ pub(super) mod tests {
         for state in STATES {
             for severity in Severity::ALL {
                 let about = about(state, severity, "vsu");
-                let shown = rendered(&about, &event(NAME, state.as_str(), "ALARM", "d", "r"));
+                let shown = rendered(&about, &event(NAME, state.into(), "ALARM", "d", "r"));
                 let header = shown["blocks"][0]["text"]["text"]
                     .as_str()
                     .unwrap()
@@ -512,7 +512,7 @@ pub(super) mod tests {
             let made = message(&about(state, Severity::Critical, "vsu"));
             for description in nasty {
                 for reason in nasty {
-                    let event = event(NAME, state.as_str(), "ALARM", description, reason);
+                    let event = event(NAME, state.into(), "ALARM", description, reason);
                     let text = transform(&made, &event);
                     let shown: Json = serde_json::from_str(&text).unwrap();
                     assert_eq!(complaints(&shown), Vec::<String>::new());
@@ -567,7 +567,7 @@ pub(super) mod tests {
                 assert!(
                     made.template.encode_utf16().count() <= 8192 && made.template.len() <= 8192
                 );
-                let shown = rendered(&about, &event(NAME, state.as_str(), "ALARM", "d", "r"));
+                let shown = rendered(&about, &event(NAME, state.into(), "ALARM", "d", "r"));
                 assert_eq!(complaints(&shown), Vec::<String>::new(), "{tenant}");
                 let whole = tenant.replace([OPEN, CLOSE], "");
                 let header = shown["blocks"][0]["text"]["text"].as_str().unwrap();

@@ -9,7 +9,7 @@ use crate::{
     engine::{
         error::{Class, Error, Result},
         gate::{Gate, Operation, StatusEdit},
-        plan::Step,
+        rendering::Step,
     },
     kinds::slack_channel::notify::{Notifier, Record, Records, Transport},
 };

@@ -45,7 +45,7 @@ impl Connections {
 
     fn found(&self, observed: &Snapshot<ObservedPath>) -> Seen<Self> {
         let ground = &self.ground;
-        let mut ledger = ground.ledger();
+        let mut ledger = ground.ledger.lock();
         for (name, path) in ground.paths.iter() {
             let there = observed
                 .get(name)
@@ -101,7 +101,7 @@ impl Connections {
 
     /// That EventBridge has been given what is in `to`.
     fn given(&self, name: &str, to: &Connection) {
-        let mut ledger = self.ground.ledger();
+        let mut ledger = self.ground.ledger.lock();
         let secret = ledger.entry(self.ground.path(name)).or_default();
         // Of a webhook the API destination has it, and says so.
         if to.is_bot() {

@@ -30,7 +30,7 @@ pub struct Destinations {
 impl Destinations {
     fn found(&self, observed: &Snapshot<ObservedPath>, ids: &Ids) -> Seen<Self> {
         let ground = &self.ground;
-        let mut ledger = ground.ledger();
+        let mut ledger = ground.ledger.lock();
         let mut seen = Seen::<Self>::default();
         for (name, path) in observed {
             let Some(destination) = &path.destination else {

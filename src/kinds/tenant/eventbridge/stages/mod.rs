@@ -30,10 +30,11 @@ use aws_sdk_eventbridge::{
     error::{ProvideErrorMetadata, SdkError},
 };
 use kube::ResourceExt;
+use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, BTreeSet},
     error::Error as StdError,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 use tokio::time::Instant;
@@ -104,13 +105,9 @@ impl Ground {
         }
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The ways that we have made, as they are known by now.
     pub fn known(&self) -> Ledger {
-        self.ledger().clone()
+        self.ledger.lock().clone()
     }
 
     /// The ways by the names of their connections, whether they are wanted, were, or might have been.

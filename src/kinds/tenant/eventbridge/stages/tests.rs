@@ -10,7 +10,7 @@ use crate::{
         gate::{Gate, Operation, StatusEdit},
         informer::Consistency,
         limits::Priority,
-        plan::Step,
+        rendering::Step,
         stage::{AppliedBefore, DynStage, Run, StageRun, applied_after, drive},
     },
     kinds::{
@@ -35,6 +35,7 @@ use axum::{
     routing::post,
 };
 use futures::future::BoxFuture;
+use parking_lot::MutexGuard;
 use serde_json::{Value as Json, json};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -216,7 +217,7 @@ async fn answer(State(it): State<EventBridge>, headers: HeaderMap, body: Bytes) 
 
 impl EventBridge {
     fn has(&self) -> MutexGuard<'_, Has> {
-        self.0.lock().unwrap()
+        self.0.lock()
     }
 
     async fn serve(&self) -> String {
@@ -267,7 +268,7 @@ impl Gate for Open {
     }
 
     fn intend<'a>(&'a self, intent: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
-        intent.apply(&mut *self.status.lock().unwrap());
+        intent.apply(&mut *self.status.lock());
         Box::pin(async { Ok(()) })
     }
 
@@ -431,7 +432,7 @@ impl World {
         let now = applied_after(&all, "", &applied);
         drop(run);
         self.applied = now;
-        let mut status = gate.status.into_inner().unwrap();
+        let mut status = gate.status.into_inner();
         let view = View {
             wanted: Parts {
                 connections: &connections.stage.desired,
