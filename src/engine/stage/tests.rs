@@ -14,7 +14,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use world::{
     Deed, Fault,
     Lands::{Later, Never, Now},
-    STAGES, TARGET, World, spec,
+    STAGES, Spec, TARGET, World, spec,
 };
 
 const FROM: &str = "connection a=1, connection z=1, destination d=1@a, destination z=1@z, group g=1, group z=1, target t=1@d, target z=1@z";
@@ -57,6 +57,76 @@ fn left_out(fault: &str, class: Class) -> (Vec<&'static str>, usize) {
     let made = |call: &&str| writes.iter().any(|write| write == call);
     let missing = WRITES.into_iter().filter(|call| !made(call));
     (missing.collect(), report.untried)
+}
+
+/// What somebody changes is told and left as it is, whatever becomes of another thing meanwhile; and that one is
+/// made as soon as it can be, since nobody changed it.
+#[test]
+fn drift_is_told_beside_whatever_fails() {
+    let held = |spec: &mut Spec| {
+        spec[2].wanted.remove("b");
+        let error = Error::invalid("no such environment");
+        spec[2].held.insert("b".into(), error);
+    };
+    type Trouble<'a> = (&'a str, &'a dyn Fn(&World, &mut Spec));
+    let troubles: [Trouble<'_>; 7] = [
+        ("nothing", &|_, _| {}),
+        ("held", &|_, spec| held(spec)),
+        ("conflict", &|world, _| {
+            world.happen(Deed::Put(2, "b", 9, true))
+        }),
+        ("rejected", &|world, _| {
+            world.fails("+ group b", Rejected, Never)
+        }),
+        ("throttled", &|world, _| {
+            world.fails("+ group b", Throttled, Never)
+        }),
+        ("denied", &|world, _| {
+            world.fails("+ group b", Denied, Never)
+        }),
+        ("unavailable", &|world, _| {
+            world.fails("+ group b", Failing, Never)
+        }),
+    ];
+    for (name, trouble) in troubles {
+        let world = World::default();
+        let wanted = spec("group a=1, group b=1");
+        let mut troubled = wanted.clone();
+        trouble(&world, &mut troubled);
+        world.run(&troubled).unwrap();
+        world.happen(Deed::Put(2, "a", 7, false));
+        for _ in 0..2 {
+            let report = world.run_since(&troubled, DriftPolicy::Report);
+            let told: Vec<_> = report
+                .reported
+                .iter()
+                .map(|step| step.key.as_str())
+                .collect();
+            assert_eq!(told, ["a"], "{name}");
+            assert!(
+                world.ours().starts_with("group a=7"),
+                "{name}: {}",
+                world.ours()
+            );
+        }
+        world.recovers();
+        world.others_leave();
+        let report = world.run_since(&wanted, DriftPolicy::Report);
+        assert_eq!(world.ours(), "group a=7, group b=1", "{name}");
+        assert_eq!(report.drift.len(), 1, "{name}: {:?}", report.drift);
+        let report = world.run_since(&wanted, DriftPolicy::Repair);
+        assert_eq!(
+            (world.ours().as_str(), report.drift.len()),
+            ("group a=1, group b=1", 1)
+        );
+        world.happen(Deed::Put(2, "a", 7, false));
+        world.run(&spec("group a=1, group b=2")).unwrap();
+        assert_eq!(
+            world.ours(),
+            "group a=1, group b=2",
+            "{name}: an edit applies all"
+        );
+    }
 }
 
 #[test]

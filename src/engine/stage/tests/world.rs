@@ -2,11 +2,16 @@
 //! process die in the middle. It is the status in the cluster as well, so all of it outlives a run.
 
 use crate::engine::{
+    applied::Applied,
     error::{Class, Error, Result},
     gate::{Gate, Operation, StatusEdit, WritePermit},
     plan::{Change, Desired, Found, Owner, Value, Verb},
+    policy::DriftPolicy,
     rendering::Step,
-    stage::{ChangeOf, Ids, Report, ResultOf, Run, Seen, Stage, StageRun, drive},
+    stage::{
+        AppliedBefore, ChangeOf, DynStage, Ids, Report, ResultOf, Run, Seen, Stage, StageRun,
+        applied_after, drive,
+    },
 };
 use futures::{
     FutureExt,
@@ -116,6 +121,8 @@ pub struct State {
     pub overtaken_after: Option<usize>,
     /// How often a thing was to be deleted that something else was still on.
     pub in_use: usize,
+    /// What was applied, as status says it.
+    applied: Applied,
     /// What was refused, and is remembered for an hour.
     pub refused: Vec<(Step, Error)>,
     moments: usize,
@@ -286,6 +293,7 @@ impl World {
             late: std::mem::take(&mut state.late),
             made: state.made,
             ledger: std::mem::take(&mut state.ledger),
+            applied: std::mem::take(&mut state.applied),
             ..State::default()
         };
     }
@@ -355,6 +363,17 @@ impl World {
         Some(report)
     }
 
+    /// A run by what was applied before.
+    pub fn run_since(&self, spec: &Spec, drift: DriftPolicy) -> Report {
+        let applied = self.state().applied.clone();
+        let before = AppliedBefore {
+            applied: &applied,
+            drift,
+        };
+        let run = Run::new(Some(self), "").since(Some(before));
+        self.drive(spec, run).unwrap().0
+    }
+
     /// One run that brings all in order, after which there is nothing left to do.
     pub fn settles(&self, wanted: &str) {
         let spec = spec(wanted);
@@ -380,6 +399,7 @@ impl World {
         let mut destinations = StageRun::new(Part::<1>(self, spec[1].clone()));
         let mut groups = StageRun::new(Part::<2>(self, spec[2].clone()));
         let mut targets = StageRun::new(Part::<TARGET>(self, spec[TARGET].clone()));
+        let before = self.state().applied.clone();
         async {
             drive(
                 &mut [
@@ -401,6 +421,15 @@ impl World {
             }
         }
         .now_or_never()?;
+        if writing {
+            let all: [&mut dyn DynStage; 4] = [
+                &mut connections,
+                &mut destinations,
+                &mut groups,
+                &mut targets,
+            ];
+            self.state().applied = applied_after(&all, "", &before);
+        }
         let held = [
             connections.seen.is_some(),
             destinations.seen.is_some(),
