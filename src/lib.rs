@@ -23,3 +23,5 @@ pub mod controller;
 pub mod engine;
 pub mod kinds;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
