@@ -28,6 +28,7 @@ use jiff::Timestamp;
 use kube::{Api, ResourceExt, runtime::controller::Action};
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// For how long what was read last says how things are, if polls are not rarer than that.
 const STALE: Duration = Duration::from_secs(600);
@@ -142,9 +143,10 @@ pub async fn reconcile<K: Kind>(
             Priority::Background => Consistency::Known,
         },
         since: Instant::now(),
+        superseded: CancellationToken::new(),
     };
     let run_context = RunContext {
-        systems: &ground.systems,
+        systems: &context.systems,
         cluster: &cluster,
         gate: Some(&gate),
         options,
@@ -182,7 +184,7 @@ async fn suspend<K: Kind>(
 ) -> Result<ReconcileResult> {
     let context = &ground.context;
     let uid = object.uid().unwrap_or_default();
-    ground.systems.unsubscribe(&uid);
+    context.systems.unsubscribe(&uid);
     context.backoff.succeeded(&uid);
     let mut status = before.clone();
     if status.conditions().is_empty() {
