@@ -13,13 +13,12 @@ use crate::{
     controller::secrets,
     engine::{
         error::{Class, Error, Result},
-        informer::{Consistency, ReadOptions, Waker},
+        informer::{Consistency, Polling, ReadOptions},
         limits::Priority,
     },
     kinds::{
         self, Kind, Status,
         cluster_view::{ClusterView, ObjectKey, Purpose},
-        installation::Installation,
         system::{RunContext, Systems},
     },
     telemetry::{self, LogFormat, Output},
@@ -31,6 +30,7 @@ use futures::{StreamExt, stream};
 use kube::{Api, Client, ResourceExt, api::ListParams};
 use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// How many objects are looked at at once.
 const AT_ONCE: usize = 8;
@@ -110,9 +110,9 @@ struct Scene<'a> {
     client: &'a Client,
     namespace: &'a str,
     files: &'a Files,
-    installation: &'a Installation,
     cluster: ClusterView<'a>,
-    clients: Clients,
+    /// To the end, so that each scope is opened and read once.
+    systems: Systems,
     consistency: Consistency,
     since: Instant,
 }
@@ -162,9 +162,8 @@ impl Plan {
             client: &client,
             namespace,
             files: &files,
-            installation: &installation,
             cluster: cluster.with(&files.overlay),
-            clients,
+            systems: Systems::new(&clients, &installation, &Polling::none()),
             consistency: if self.all_namespaces {
                 Consistency::Known
             } else {
@@ -177,14 +176,10 @@ impl Plan {
             kept: Vec::new(),
             tally: Tally::default(),
         };
-        // To the end, so that the second kind finds the roles assumed.
-        let systems = scene.systems();
-        self.kind::<SlackChannel>(&scene, &systems, &mut findings)
+        self.kind::<SlackChannel>(&scene, &mut findings).await?;
+        self.kind::<TenantObservability>(&scene, &mut findings)
             .await?;
-        self.kind::<TenantObservability>(&scene, &systems, &mut findings)
-            .await?;
-        self.kind::<AlarmSet>(&scene, &systems, &mut findings)
-            .await?;
+        self.kind::<AlarmSet>(&scene, &mut findings).await?;
         findings.end(if self.files.is_empty() {
             " Choose a namespace by -n, or all by -A."
         } else {
@@ -220,14 +215,9 @@ impl Plan {
         }
     }
 
-    async fn kind<K: Kind>(
-        &self,
-        scene: &Scene<'_>,
-        systems: &Systems,
-        findings: &mut StatusUpdate,
-    ) -> Result<()> {
+    async fn kind<K: Kind>(&self, scene: &Scene<'_>, findings: &mut StatusUpdate) -> Result<()> {
         let subjects = self.subjects::<K>(scene).await?;
-        let looks = stream::iter(&subjects).map(|subject| scene.look(subject, systems));
+        let looks = stream::iter(&subjects).map(|subject| scene.look(subject));
         // In the order of the objects, whichever is ready first.
         let mut looks = looks.buffered(AT_ONCE);
         while let Some(finding) = looks.next().await {
@@ -301,22 +291,12 @@ impl Plan {
 }
 
 impl Scene<'_> {
-    /// What is watched; nobody polls, each scope is read once.
-    fn systems(&self) -> Systems {
-        Systems::new(
-            &self.clients,
-            &self.installation,
-            None,
-            &(Arc::new(|_: &_| {}) as Waker),
-        )
-    }
-
     /// What would become of an object.
-    async fn look<K: Kind>(&self, subject: &Subject<K>, systems: &Systems) -> Finding {
+    async fn look<K: Kind>(&self, subject: &Subject<K>) -> Finding {
         match subject {
-            Subject::There(object) => self.plan(&**object, systems).await,
+            Subject::There(object) => self.plan(&**object).await,
             Subject::InFile(key) => match self.applied::<K>(key).await {
-                Ok(object) => self.plan(&object, systems).await,
+                Ok(object) => self.plan(&object).await,
                 Err(error) => Finding::problem(key.clone(), error),
             },
         }
@@ -347,7 +327,7 @@ impl Scene<'_> {
         }
     }
 
-    async fn plan<K: Kind>(&self, object: &K, systems: &Systems) -> Finding {
+    async fn plan<K: Kind>(&self, object: &K) -> Finding {
         let key = ObjectKey {
             kind: K::KIND.into(),
             namespace: object.namespace().unwrap_or_default(),
@@ -372,9 +352,10 @@ impl Scene<'_> {
             priority: Priority::Edit,
             consistency: self.consistency,
             since: self.since,
+            superseded: CancellationToken::new(),
         };
         let run_context = RunContext {
-            systems,
+            systems: &self.systems,
             cluster: &self.cluster,
             gate: None,
             options,

@@ -5,12 +5,13 @@ use crate::{
     clients::{Clients, aws::Observer, kubernetes},
     controller::{
         self, Context, grants::NamespaceGrants, lease, object_memory::ObjectMemory, pools::Pools,
-        secrets,
+        secrets, wakers::Wakers,
     },
     engine::{
         error::{Error, Result},
-        informer::PollIntervals,
+        informer::{PollIntervals, Polling},
     },
+    kinds::system::Systems,
     telemetry::{self, LogFormat, Metrics, Probes},
 };
 use clap::Args;
@@ -122,8 +123,20 @@ impl Run {
                 uid = installation.cluster.uid,
                 "running"
             );
+            let wakers = Wakers::default();
+            let intervals = PollIntervals {
+                poll: self.poll_interval,
+                // Rarely is not more often than often.
+                slow: self.slow_poll_interval.max(self.poll_interval),
+            };
+            let polling = Polling {
+                intervals: Some(intervals),
+                waker: wakers.waker(),
+            };
             let context = Arc::new(Context {
                 client,
+                systems: Systems::new(&clients, &installation, &polling),
+                wakers,
                 installation,
                 clients,
                 pools: Pools::default(),
@@ -131,11 +144,7 @@ impl Run {
                 bindings: NamespaceGrants::default(),
                 lease: held.clone(),
                 shutdown: shutdown.clone(),
-                intervals: PollIntervals {
-                    poll: self.poll_interval,
-                    // Rarely is not more often than often.
-                    slow: self.slow_poll_interval.max(self.poll_interval),
-                },
+                intervals,
                 replica,
                 metrics: metrics.clone(),
                 probes: probes.clone(),

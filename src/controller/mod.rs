@@ -12,13 +12,14 @@ pub mod pools;
 pub(crate) mod reconcile;
 pub mod secrets;
 pub mod status;
+pub mod wakers;
 
 use crate::{
     api::{AlarmSet, RECONCILE_REQUESTED, SlackChannel, TenantObservability},
     clients::Clients,
     engine::{
         error::{Class, Error, Result},
-        informer::{PollIntervals, Subscriber, Waker},
+        informer::PollIntervals,
         jitter::jittered,
         limits::Priority,
     },
@@ -51,7 +52,7 @@ use object_memory::ObjectMemory;
 use pools::Pools;
 use reconcile::ReconcileResult;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     convert::Infallible,
     hash::{DefaultHasher, Hash, Hasher},
     panic::AssertUnwindSafe,
@@ -61,6 +62,7 @@ use std::{
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
+use wakers::Wakers;
 
 /// How long background work steps aside where others are at work.
 const ASIDE: Duration = Duration::from_secs(1);
@@ -79,6 +81,10 @@ pub struct Context {
     pub installation: Installation,
     /// The ways to the outside.
     pub clients: Clients,
+    /// What is watched there.
+    pub systems: Systems,
+    /// Which controller wakes whom.
+    pub wakers: Wakers,
     /// Who may be at work at once.
     pub pools: Pools,
     /// What is remembered of each object between runs.
@@ -105,8 +111,6 @@ pub struct Ground<K: Kind> {
     pub context: Arc<Context>,
     /// The objects as they are watched.
     pub store: Store<Watched<K>>,
-    /// What is watched outside.
-    pub systems: Systems,
 }
 
 impl<K: Kind> Ground<K> {
@@ -114,7 +118,7 @@ impl<K: Kind> Ground<K> {
     fn forget(&self, uid: &str) {
         self.context.backoff.forget(uid);
         self.context.metrics.forget(uid);
-        self.systems.forget(uid);
+        self.context.systems.forget(uid);
     }
 }
 
@@ -384,20 +388,13 @@ async fn control<K: Kind>(
 ) {
     let (store, writer) = reflector::store::<Watched<K>>();
     let (wake, mut woken) = mpsc::unbounded_channel::<ObjectRef<Watched<K>>>();
-    let waker = move |subscriber: &Subscriber| {
+    context.wakers.register(K::KIND, namespace, move |woken| {
         // Nobody listens any more when the process ends.
-        let _ = wake.send(ObjectRef::new(&subscriber.name).within(&subscriber.namespace));
-    };
-    let systems = Systems::new(
-        &context.clients,
-        &context.installation,
-        Some(context.intervals),
-        &(Arc::new(waker) as Waker),
-    );
+        let _ = wake.send(ObjectRef::new(&woken.name).within(&woken.namespace));
+    });
     let ground = Arc::new(Ground::<K> {
         context: context.clone(),
         store: store.clone(),
-        systems,
     });
     // Our own status writes must not wake us. Deletion moves the generation too.
     let stream = watcher(
@@ -407,10 +404,13 @@ async fn control<K: Kind>(
     .default_backoff()
     .inspect_ok({
         let ground = ground.clone();
-        move |event| {
-            if let watcher::Event::Delete(object) = event {
-                ground.forget(&object.uid().unwrap_or_default());
+        move |event| match event {
+            watcher::Event::Delete(object) => ground.forget(&object.uid().unwrap_or_default()),
+            watcher::Event::Apply(object) => {
+                let uid = object.uid().unwrap_or_default();
+                ground.context.backoff.seen(&uid, object.meta().generation);
             }
+            _ => {}
         }
     })
     .reflect(writer)
@@ -432,8 +432,9 @@ async fn control<K: Kind>(
     let beats = async {
         loop {
             heart.beat();
-            let ages = ground.systems.ages();
-            context.metrics.mirrors(K::KIND, &place, ages);
+            context
+                .metrics
+                .mirrors(K::KIND, context.systems.ages(K::KIND));
             tokio::time::sleep(STUCK / 10).await;
         }
     };
@@ -446,8 +447,11 @@ async fn control<K: Kind>(
             tokio::time::sleep(STUCK).await;
             let all = ready.state().into_iter();
             let uids = all.filter(|object| object.0.is_ok());
-            let uids = uids.filter_map(|object| object.uid()).collect();
-            ground.systems.keep(&uids);
+            let uids: HashSet<_> = uids.filter_map(|object| object.uid()).collect();
+            context.systems.keep(|subscriber| {
+                let others = namespace.is_some_and(|it| it != subscriber.namespace);
+                subscriber.kind != K::KIND || others || uids.contains(&subscriber.uid)
+            });
         }
     };
     let sync = async {

@@ -6,16 +6,19 @@ use crate::engine::{
     jitter::{after, jittered, spread_by},
     rendering::Step,
 };
+use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{Mutex, PoisonError},
     time::Duration,
 };
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, Default)]
 struct Memory {
     generation: Option<i64>,
+    /// Cancelled when a newer generation is seen.
+    superseded: CancellationToken,
     /// How often each system failed in a row; the cluster itself, and what the spec refers to, without a name.
     systems: HashMap<&'static str, Failing>,
     /// Since when the outside could not be read.
@@ -89,12 +92,13 @@ pub struct ObjectMemory(Mutex<HashMap<String, Memory>>);
 
 impl ObjectMemory {
     fn with<T>(&self, uid: &str, f: impl FnOnce(&mut Memory) -> T) -> T {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         f(all.entry(uid.to_owned()).or_default())
     }
 
-    /// A run begins. An edit, and a request to look again, wipe the slate clean.
-    pub fn begin(&self, uid: &str, generation: Option<i64>, requested: bool) {
+    /// A run begins. An edit, and a request to look again, wipe the slate clean. Answers with what is cancelled when a
+    /// newer edit is seen, so that the run ends what it waits for.
+    pub fn begin(&self, uid: &str, generation: Option<i64>, requested: bool) -> CancellationToken {
         self.with(uid, |memory| {
             if requested || memory.generation != generation {
                 // An edit does not make what was read any fresher.
@@ -106,7 +110,17 @@ impl ObjectMemory {
                     ..Memory::default()
                 };
             }
-        });
+            memory.superseded = CancellationToken::new();
+            memory.superseded.clone()
+        })
+    }
+
+    /// The watch has seen this generation: a run of an older one is superseded.
+    pub fn seen(&self, uid: &str, generation: Option<i64>) {
+        let all = self.0.lock();
+        if let Some(memory) = all.get(uid).filter(|memory| memory.generation < generation) {
+            memory.superseded.cancel();
+        }
     }
 
     /// A run went well.
@@ -278,10 +292,7 @@ impl ObjectMemory {
 
     /// The object is gone.
     pub fn forget(&self, uid: &str) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(uid);
+        self.0.lock().remove(uid);
     }
 }
 
@@ -364,6 +375,19 @@ mod tests {
             [""; 0],
             "its time has come, whatever came in between"
         );
+    }
+
+    #[test]
+    fn only_a_newer_edit_supersedes_a_run() {
+        let memory = ObjectMemory::default();
+        let run = memory.begin("u", Some(2), false);
+        memory.seen("u", Some(1));
+        memory.seen("u", Some(2));
+        memory.seen("other", Some(3));
+        assert!(!run.is_cancelled());
+        memory.seen("u", Some(3));
+        assert!(run.is_cancelled());
+        assert!(!memory.begin("u", Some(3), false).is_cancelled());
     }
 
     #[tokio::test(start_paused = true)]

@@ -123,7 +123,7 @@ pub async fn reconcile<K: Kind>(
         return suspend(&object, before, requested, ground).await;
     }
     let generation = object.meta().generation;
-    context.backoff.begin(&uid, generation, newly_requested);
+    let superseded = context.backoff.begin(&uid, generation, newly_requested);
 
     if !deleting {
         hold(&object, &api).await?;
@@ -142,9 +142,10 @@ pub async fn reconcile<K: Kind>(
             Priority::Background => Consistency::Known,
         },
         since: Instant::now(),
+        superseded,
     };
     let run_context = RunContext {
-        systems: &ground.systems,
+        systems: &context.systems,
         cluster: &cluster,
         gate: Some(&gate),
         options,
@@ -182,7 +183,7 @@ async fn suspend<K: Kind>(
 ) -> Result<ReconcileResult> {
     let context = &ground.context;
     let uid = object.uid().unwrap_or_default();
-    ground.systems.unsubscribe(&uid);
+    context.systems.unsubscribe(&uid);
     context.backoff.succeeded(&uid);
     let mut status = before.clone();
     if status.conditions().is_empty() {

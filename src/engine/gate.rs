@@ -41,7 +41,9 @@ impl<'a> WritePermit<'a> {
 }
 
 /// A change to the status of the object at hand that has to be written before the run goes on.
-pub struct StatusEdit(Box<dyn Fn(&mut dyn Any) + Send + Sync>);
+pub struct StatusEdit(Box<Edit>);
+
+type Edit = dyn Fn(&mut dyn Any) + Send + Sync;
 
 impl StatusEdit {
     /// Of a status of type `T`.

@@ -5,25 +5,31 @@ use crate::engine::{
     error::{Class, Error, Result},
     jitter::{after_by, spread_by},
     limits::Priority,
-    mirror::{Mirror, Mirrored},
+    mirror::{InformerKey, Mirror, Mirrored},
 };
-use futures::future::BoxFuture;
+use futures::FutureExt;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    any::Any,
+    borrow::Borrow,
+    collections::{BTreeMap, BTreeSet},
     future::{self, Future},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Everything that a read found, by key.
-pub type ReadOf<S> = BTreeMap<String, <S as Source>::Value>;
+pub type ReadOf<S> = BTreeMap<<S as Source>::Key, <S as Source>::Value>;
 
 /// What is there under the prefixes that were asked for, by key.
-pub type Snapshot<V> = BTreeMap<String, Arc<V>>;
+pub type Snapshot<V, K = String> = BTreeMap<K, Arc<V>>;
 
 /// How what is in a mirror is read.
 pub trait Source: Send + Sync + 'static {
+    /// What tells the things apart.
+    type Key: InformerKey;
     /// What is mirrored.
     type Value: Mirrored;
     /// Whether a read of everything finds whatever is there. Where there is no such bulk read, it reads
@@ -35,7 +41,7 @@ pub trait Source: Send + Sync + 'static {
     /// Reads everything, or all of `asked`. Partial is an error, and an error is never absence.
     fn read(
         &self,
-        asked: &BTreeSet<String>,
+        asked: &BTreeSet<Self::Key>,
         priority: Priority,
     ) -> impl Future<Output = Result<ReadOf<Self>>> + Send
     where
@@ -43,11 +49,14 @@ pub trait Source: Send + Sync + 'static {
     /// Reads these, by name. What is not in the answer is not there.
     fn read_some(
         &self,
-        keys: &BTreeSet<String>,
+        keys: &BTreeSet<Self::Key>,
         priority: Priority,
     ) -> impl Future<Output = Result<ReadOf<Self>>> + Send
     where
-        Self: Sized;
+        Self: Sized,
+    {
+        self.read(keys, priority)
+    }
     /// Whether something there is about to change by itself, so that it is worth looking more often.
     fn is_unsettled(_: &Self::Value) -> bool {
         false
@@ -67,7 +76,7 @@ pub enum PollRate {
     Slow,
 }
 
-/// How long the rhythms are.
+/// How long the intervals between two reads are.
 #[derive(Clone, Copy, Debug)]
 pub struct PollIntervals {
     /// Of [`PollRate::Poll`], and of what is unsettled.
@@ -93,6 +102,25 @@ pub struct ReadOptions {
     pub consistency: Consistency,
     /// When the question came up.
     pub since: Instant,
+    /// Cancelled when nobody wants the answer any more: whatever waits for it ends at once.
+    pub superseded: CancellationToken,
+}
+
+impl ReadOptions {
+    /// What `answer` ends with, unless nobody wants it any more.
+    pub fn unless_superseded<T>(
+        &self,
+        answer: impl Future<Output = Result<T>>,
+    ) -> impl Future<Output = Result<T>> {
+        // Readers' futures are large.
+        let answer = self.superseded.run_until_cancelled(Box::pin(answer));
+        async {
+            answer.await.unwrap_or_else(|| {
+                let message = "the object has moved on while this was read";
+                Err(Error::new(Class::Superseded, message))
+            })
+        }
+    }
 }
 
 /// How fresh an answer must be.
@@ -109,242 +137,384 @@ pub enum Consistency {
 /// An object that wants to know of changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscriber {
+    /// Its kind.
+    pub kind: &'static str,
     /// Its namespace.
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// What the keys that concern it begin with.
-    pub watched_keys: BTreeSet<String>,
+    /// Its UID.
+    pub uid: String,
 }
 
 /// Is told of every object that is to look again.
 pub type Waker = Arc<dyn Fn(&Subscriber) + Send + Sync>;
 
-/// How the last read of everything went.
-#[derive(Clone, Debug)]
-enum Standing {
-    Never,
-    Good,
-    Failing { error: Error, failures: u32 },
+/// How informers are kept up to date, and who is told.
+#[derive(Clone)]
+pub struct Polling {
+    /// `None` where nobody polls: a plan looks once.
+    pub intervals: Option<PollIntervals>,
+    /// Is told of every object that is to look again.
+    pub waker: Waker,
+}
+
+impl Polling {
+    /// Nobody polls, and nobody is told.
+    pub fn none() -> Self {
+        Self {
+            intervals: None,
+            waker: Arc::new(|_| {}),
+        }
+    }
+}
+
+/// The wish of an object to know of changes under some keys of one informer. Ends when it is dropped.
+pub struct Subscription(#[expect(dead_code)] Arc<dyn Any + Send + Sync>);
+
+struct Interest<K> {
+    subscriber: Subscriber,
+    keys: BTreeSet<K>,
+    /// Ends the polling with the last of them.
+    polling: Option<Arc<DropGuard>>,
+}
+
+/// Why the last read of everything failed, and how many in a row did.
+struct Failure {
+    error: Error,
+    times: u32,
 }
 
 /// What has to be read before a question can be answered.
-enum Need {
+enum Need<K> {
     Nothing,
     All,
     /// What a write of ours has left in doubt.
-    Some(BTreeSet<String>),
+    Some(BTreeSet<K>),
 }
 
-struct State<V> {
-    mirror: Mirror<V>,
-    subscribers: HashMap<String, Subscriber>,
+struct State<S: Source> {
+    mirror: Mirror<S::Key, S::Value>,
+    interests: Vec<Weak<Interest<S::Key>>>,
+    /// Since when somebody subscribes.
+    opened: Instant,
     /// What was asked for when everything was read last.
-    covered: BTreeSet<String>,
-    standing: Standing,
-    /// When the last read of everything began, the last that ended, and the last that went well.
-    attempted: Option<Instant>,
+    covered: BTreeSet<S::Key>,
+    /// When the read of everything began that is under way.
+    reading: Option<Instant>,
+    /// When the last one began that has ended, if any has, and the last that went well.
     finished: Option<Instant>,
     succeeded: Option<Instant>,
+    /// Of the last one that has ended.
+    failure: Option<Failure>,
     wrote: Option<Instant>,
 }
 
-/// A scope's mirror, how it is filled, and who is woken.
+impl<S: Source> State<S> {
+    fn interests(&self) -> impl Iterator<Item = Arc<Interest<S::Key>>> {
+        self.interests.iter().filter_map(Weak::upgrade)
+    }
+}
+
+/// A scope's mirror, how it is filled, and who is woken. Polled as long as anybody subscribes.
 pub struct Informer<S: Source> {
     /// How it is read.
     pub source: S,
-    waker: Waker,
-    state: Mutex<State<S::Value>>,
+    polling: Polling,
+    state: Mutex<State<S>>,
     /// One read at a time: whoever waits for it finds what it has read.
     turn: tokio::sync::Mutex<()>,
     moved: Notify,
-    opened: Instant,
 }
 
 impl<S: Source> Informer<S> {
     /// Nothing is known yet.
-    pub fn new(source: S, waker: Waker) -> Self {
+    pub fn new(source: S, polling: &Polling) -> Arc<Self> {
         let state = State {
             mirror: Mirror::default(),
-            subscribers: HashMap::new(),
+            interests: Vec::new(),
+            opened: Instant::now(),
             covered: BTreeSet::new(),
-            standing: Standing::Never,
-            attempted: None,
+            reading: None,
             finished: None,
             succeeded: None,
+            failure: None,
             wrote: None,
         };
-        Self {
+        Arc::new(Self {
             source,
-            waker,
+            polling: polling.clone(),
             state: Mutex::new(state),
             turn: tokio::sync::Mutex::default(),
             moved: Notify::new(),
-            opened: Instant::now(),
-        }
+        })
     }
 
-    fn state(&self) -> MutexGuard<'_, State<S::Value>> {
+    fn state(&self) -> MutexGuard<'_, State<S>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An object wants to know of changes under these keys.
+    pub fn subscribe(
+        self: &Arc<Self>,
+        subscriber: &Subscriber,
+        keys: BTreeSet<S::Key>,
+    ) -> Subscription {
+        let mut state = self.state();
+        let other = state.interests().next();
+        let polling = match &other {
+            Some(other) => other.polling.clone(),
+            None => {
+                // Nobody has kept it up to date until now.
+                state.mirror.expire();
+                state.covered.clear();
+                (state.finished, state.succeeded, state.failure) = (None, None, None);
+                state.opened = Instant::now();
+                self.polling.intervals.map(|intervals| {
+                    let end = CancellationToken::new();
+                    let polling = self.clone().keep_up_to_date(intervals);
+                    tokio::spawn(end.clone().run_until_cancelled_owned(polling));
+                    Arc::new(end.drop_guard())
+                })
+            }
+        };
+        let interest = Arc::new(Interest {
+            subscriber: subscriber.clone(),
+            keys,
+            polling,
+        });
+        state.interests.retain(|it| it.strong_count() > 0);
+        state.interests.push(Arc::downgrade(&interest));
+        Subscription(interest)
+    }
+
+    /// Whether this object wants to know of changes.
+    pub fn is_subscribed(&self, uid: &str) -> bool {
+        let state = self.state();
+        state.interests().any(|it| it.subscriber.uid == uid)
     }
 
     /// What is there under these prefixes. Reads everything first if it was never read, if what a write
     /// of ours did is in doubt, or if the answer must be fresher than what is known.
     pub async fn snapshot(
         &self,
-        prefixes: &BTreeSet<String>,
+        prefixes: &BTreeSet<S::Key>,
         options: &ReadOptions,
-    ) -> Result<Snapshot<S::Value>> {
-        if let Some(answer) = self.answer(prefixes, options) {
-            return answer;
-        }
-        let _turn = self.turn.lock().await;
-        // Whoever had the turn before may have read it.
-        if let Some(answer) = self.answer(prefixes, options) {
-            return answer;
-        }
-        let doubtful = {
-            let state = self.state();
-            match self.need(&state, prefixes, options) {
-                Need::Some(doubtful) => Some(doubtful),
-                Need::Nothing | Need::All => None,
-            }
-        };
-        match doubtful {
-            Some(doubtful) => self.read_some(&doubtful, options).await?,
-            None => {
-                self.read(Some(&options.uid), prefixes, options.priority)
-                    .await
-            }
+    ) -> Result<Snapshot<S::Value, S::Key>> {
+        if !matches!(self.needs(prefixes, options), Need::Nothing) {
+            let read = async {
+                let _turn = self.turn.lock().await;
+                // Whoever had the turn before may have read it.
+                match self.needs(prefixes, options) {
+                    Need::Nothing => Ok(()),
+                    Need::Some(doubtful) => self.read_some(&doubtful, options).await,
+                    Need::All => {
+                        let asker = Some(options.uid.as_str());
+                        self.read(asker, prefixes, options.priority).await;
+                        Ok(())
+                    }
+                }
+            };
+            options.unless_superseded(read).await?;
         }
         let state = self.state();
-        self.look(&state, prefixes)
-    }
-
-    /// What is known, if nothing has to be read first.
-    fn answer(
-        &self,
-        prefixes: &BTreeSet<String>,
-        options: &ReadOptions,
-    ) -> Option<Result<Snapshot<S::Value>>> {
-        let state = self.state();
-        matches!(self.need(&state, prefixes, options), Need::Nothing)
-            .then(|| self.look(&state, prefixes))
-    }
-
-    fn look(
-        &self,
-        state: &State<S::Value>,
-        prefixes: &BTreeSet<String>,
-    ) -> Result<Snapshot<S::Value>> {
-        match &state.standing {
-            Standing::Failing { error, .. } => return Err(error.clone()),
-            Standing::Never => return Err(Error::failing("it has not been read yet")),
-            Standing::Good => {}
+        match (&state.failure, state.finished) {
+            (Some(failure), _) => Err(failure.error.clone()),
+            (None, None) => Err(Error::failing("it has not been read yet")),
+            (None, Some(_)) => Ok(found(&state.mirror, prefixes)),
         }
-        let found = prefixes
-            .iter()
-            .flat_map(|prefix| state.mirror.under(prefix));
-        Ok(found
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect())
     }
 
-    fn need(
-        &self,
-        state: &State<S::Value>,
-        prefixes: &BTreeSet<String>,
-        options: &ReadOptions,
-    ) -> Need {
+    fn needs(&self, prefixes: &BTreeSet<S::Key>, options: &ReadOptions) -> Need<S::Key> {
+        let state = self.state();
         // One that is still under way says nothing yet.
         let tried = state.finished.is_some_and(|at| at >= options.since);
-        let unknown = !S::ENUMERATES && !prefixes.is_subset(&state.covered);
-        match (&state.standing, options.consistency) {
-            (Standing::Never, _) => Need::All,
-            (_, Consistency::Now) if !tried => Need::All,
-            (Standing::Failing { .. }, Consistency::Retried) if !tried => Need::All,
-            (Standing::Failing { .. }, _) => Need::Nothing,
-            (Standing::Good, _) if unknown => Need::All,
-            (Standing::Good, _) => match state.mirror.doubtful(prefixes) {
-                doubtful if doubtful.is_empty() => Need::Nothing,
-                doubtful => Need::Some(doubtful),
-            },
+        let anew = match options.consistency {
+            // What nobody subscribes to is not kept up to date.
+            _ if state.interests().next().is_none() => true,
+            Consistency::Known => false,
+            Consistency::Retried => state.failure.is_some(),
+            Consistency::Now => true,
+        };
+        if state.finished.is_none() || anew && !tried {
+            return Need::All;
+        }
+        if state.failure.is_some() {
+            return Need::Nothing;
+        }
+        if !S::ENUMERATES && !prefixes.is_subset(&state.covered) {
+            return Need::All;
+        }
+        match state.mirror.doubtful(prefixes) {
+            doubtful if doubtful.is_empty() => Need::Nothing,
+            doubtful => Need::Some(doubtful),
         }
     }
 
-    /// Reads these keys by name, so that nothing is done for the sake of something that is long past.
+    /// What is there of these keys now, so that nothing is done for the sake of something that is long past;
+    /// `None` where what is known was read for this very question.
     pub async fn confirm(
         &self,
-        keys: &BTreeSet<String>,
+        keys: &BTreeSet<S::Key>,
         options: &ReadOptions,
-    ) -> Result<Snapshot<S::Value>> {
-        self.read_some(keys, options).await?;
+    ) -> Result<Option<Snapshot<S::Value, S::Key>>> {
+        if self.is_fresh(options.since) {
+            return Ok(None);
+        }
+        self.look_up(keys, options).await.map(Some)
+    }
+
+    /// Reads these keys by name.
+    pub async fn look_up(
+        &self,
+        keys: &BTreeSet<S::Key>,
+        options: &ReadOptions,
+    ) -> Result<Snapshot<S::Value, S::Key>> {
+        let read = self.read_some(keys, options);
+        options.unless_superseded(read).await?;
         let state = self.state();
-        let found = keys.iter().flat_map(|key| state.mirror.under(key));
-        let found = found.filter(|(key, _)| keys.contains(*key));
-        Ok(found
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect())
+        let known = |key: &S::Key| Some((key.clone(), state.mirror.get(key)?.clone()));
+        Ok(keys.iter().filter_map(known).collect())
     }
 
     /// What changed wakes even whoever asks: it looks at these keys for one reason, and may have looked
     /// past them for another.
-    async fn read_some(&self, keys: &BTreeSet<String>, options: &ReadOptions) -> Result<()> {
+    async fn read_some(&self, keys: &BTreeSet<S::Key>, options: &ReadOptions) -> Result<()> {
         let ticket = self.state().mirror.begin();
         let read = self.source.read_some(keys, options.priority).await?;
         let mut state = self.state();
         let changed = state.mirror.publish_some(ticket, keys, read);
         self.moved.notify_one();
-        self.wake(&state, &changed, None);
+        self.wake(&state, Some(&changed), None);
         Ok(())
     }
 
     /// Whether everything is known by a read that began after `since`.
     pub fn is_fresh(&self, since: Instant) -> bool {
         let state = self.state();
-        matches!(state.standing, Standing::Good) && state.succeeded.is_some_and(|at| at >= since)
+        state.failure.is_none() && state.succeeded.is_some_and(|at| at >= since)
     }
 
-    /// Whether this object wants to know of changes.
-    pub fn is_subscribed(&self, uid: &str) -> bool {
-        self.state().subscribers.contains_key(uid)
+    /// What is known under these prefixes, however old; nothing if it was never read.
+    pub fn known(&self, prefixes: &BTreeSet<S::Key>) -> Snapshot<S::Value, S::Key> {
+        found(&self.state().mirror, prefixes)
     }
 
-    /// What is known under a prefix, however old; nothing if it was never read.
-    pub fn known(&self, prefix: &str) -> Snapshot<S::Value> {
-        let state = self.state();
-        let found = state.mirror.under(prefix);
-        found
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect()
+    /// What is known by this very key, however old.
+    pub fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<Arc<S::Value>>
+    where
+        S::Key: Borrow<Q>,
+    {
+        self.state().mirror.get(key).cloned()
     }
 
     /// A write of ours went well: what is there now.
-    pub fn wrote(&self, key: &str, value: Option<S::Value>) {
+    pub fn wrote(&self, key: impl Into<S::Key>, value: Option<S::Value>) {
         let mut state = self.state();
-        state.mirror.wrote(key.to_owned(), value);
+        state.mirror.wrote(key.into(), value);
         state.wrote = Some(Instant::now());
         self.moved.notify_one();
     }
 
     /// A write of ours may have gone well, or says nothing of what is there now.
-    pub fn doubt(&self, key: &str) {
+    pub fn doubt(&self, key: impl Into<S::Key>) {
         let mut state = self.state();
-        state.mirror.doubt(key.to_owned());
+        state.mirror.doubt(key.into());
         state.wrote = Some(Instant::now());
         self.moved.notify_one();
+    }
+
+    /// What a write of ours came to: what is there `now` where it went well, doubt where nobody knows.
+    pub fn note<T>(
+        &self,
+        key: impl Into<S::Key>,
+        outcome: Result<T, &Error>,
+        now: impl FnOnce() -> Option<S::Value>,
+    ) {
+        match outcome {
+            Ok(_) => self.wrote(key, now()),
+            Err(error) if error.class.may_have_landed() => self.doubt(key),
+            Err(_) => {}
+        }
+    }
+
+    /// The same of a write that changes a part of what is there. Where that is not known, it is in doubt.
+    pub fn amend<T>(
+        &self,
+        key: S::Key,
+        outcome: Result<T, &Error>,
+        change: impl FnOnce(&mut S::Value),
+    ) where
+        S::Value: Clone,
+    {
+        match (self.get(&key), outcome) {
+            (None, Ok(_)) => self.doubt(key),
+            (known, outcome) => self.note(key, outcome, || {
+                let mut now = (*known?).clone();
+                change(&mut now);
+                Some(now)
+            }),
+        }
+    }
+
+    async fn keep_up_to_date(self: Arc<Self>, intervals: PollIntervals) {
+        loop {
+            let turn = async {
+                self.due(intervals).await;
+                self.poll().await;
+            };
+            if AssertUnwindSafe(turn).catch_unwind().await.is_err() {
+                tracing::error!("a poll panicked: this is a bug");
+                // Whatever it was, it may be again.
+                tokio::time::sleep(intervals.poll).await;
+            }
+        }
+    }
+
+    async fn poll(&self) {
+        let began = Instant::now();
+        let _turn = self.turn.lock().await;
+        // Somebody who could not wait has just done it.
+        let done = self.state().finished.is_some_and(|at| at >= began);
+        if !done {
+            self.read(None, &BTreeSet::new(), Priority::Background)
+                .await;
+        }
+    }
+
+    /// Ends when it is time to read everything again.
+    async fn due(&self, intervals: PollIntervals) {
+        // Once, so that looking again does not roll it again.
+        let dice = fastrand::f64();
+        let timer = async {
+            loop {
+                let due = self.next(intervals, dice);
+                if due <= Instant::now() {
+                    return;
+                }
+                tokio::select! {
+                    () = tokio::time::sleep_until(due) => {}
+                    // A write of ours may settle soon.
+                    () = self.moved.notified() => {}
+                }
+            }
+        };
+        tokio::select! {
+            () = timer => {}
+            () = self.source.invalidated() => {}
+        }
     }
 
     /// When to read everything again.
     fn next(&self, intervals: PollIntervals, dice: f64) -> Instant {
         let state = self.state();
-        let last = state.attempted.unwrap_or(self.opened);
+        let last = state.reading.or(state.finished).unwrap_or(state.opened);
         let usual = match S::POLL_RATE {
             PollRate::Poll => intervals.poll,
             PollRate::Slow => intervals.slow,
         };
-        let wait = match &state.standing {
-            Standing::Failing { error, failures } => {
+        let wait = match &state.failure {
+            Some(Failure { error, times }) => {
                 // A refused read is not a refused item: nobody is going to edit anything for its sake.
                 let class = if error.class.stops_scope() {
                     error.class
@@ -355,13 +525,10 @@ impl<S: Source> Informer<S> {
                     class,
                     ..error.clone()
                 };
-                after_by(dice, &error, *failures).unwrap_or(usual)
+                after_by(dice, &error, *times).unwrap_or(usual)
             }
-            Standing::Never | Standing::Good => {
-                let unsettled = state
-                    .mirror
-                    .under("")
-                    .any(|(_, value)| S::is_unsettled(value));
+            None => {
+                let unsettled = state.mirror.values().any(|value| S::is_unsettled(value));
                 let soon = state.wrote.is_some_and(|at| at.elapsed() < PATIENCE);
                 let period = match (unsettled, soon) {
                     (true, true) => SOON.min(intervals.poll),
@@ -374,23 +541,21 @@ impl<S: Source> Informer<S> {
         last + wait
     }
 
-    /// Reads everything and wakes whom it concerns. Only by whoever has the turn.
-    async fn read(&self, asker: Option<&str>, prefixes: &BTreeSet<String>, priority: Priority) {
+    /// Reads everything and wakes whom it concerns. Only by whoever has the turn. Where this is dropped half
+    /// way, nothing was read.
+    async fn read(&self, asker: Option<&str>, prefixes: &BTreeSet<S::Key>, priority: Priority) {
+        let _reading = Reading(self);
+        let began = Instant::now();
         let (ticket, asked) = {
             let mut state = self.state();
-            state.attempted = Some(Instant::now());
-            let held = state
-                .subscribers
-                .values()
-                .flat_map(|subscriber| &subscriber.watched_keys);
-            let asked: BTreeSet<_> = held.chain(prefixes).cloned().collect();
+            state.reading = Some(began);
+            let watched = state.interests().flat_map(|it| it.keys.clone());
+            let asked: BTreeSet<_> = watched.chain(prefixes.iter().cloned()).collect();
             (state.mirror.begin(), asked)
         };
         let read = self.source.read(&asked, priority).await;
-        // Whoever polls may have to look sooner than it thought.
-        self.moved.notify_one();
         let mut state = self.state();
-        state.finished = state.attempted;
+        state.finished = Some(began);
         match read {
             Ok(read) => {
                 let changed = if S::ENUMERATES {
@@ -398,141 +563,90 @@ impl<S: Source> Informer<S> {
                 } else {
                     state.mirror.publish_under(ticket, &asked, read)
                 };
-                let recovered = matches!(state.standing, Standing::Failing { .. });
-                state.standing = Standing::Good;
-                state.succeeded = state.attempted;
+                let recovered = state.failure.take().is_some();
+                state.succeeded = Some(began);
                 state.covered = asked;
-                if recovered {
-                    self.wake_all(&state, asker);
-                } else {
-                    self.wake(&state, &changed, asker);
-                }
+                self.wake(&state, Some(&changed).filter(|_| !recovered), asker);
             }
             // What was read last stays: a failed read is never an empty one.
             Err(error) => {
-                let (failures, known) = match &state.standing {
-                    Standing::Failing {
-                        error: last,
-                        failures,
-                    } => (failures.saturating_add(1), last.class == error.class),
-                    Standing::Never | Standing::Good => (1, false),
-                };
-                state.standing = Standing::Failing { error, failures };
+                let last = state.failure.take();
+                let known = last
+                    .as_ref()
+                    .is_some_and(|last| last.error.class == error.class);
+                let times = last.map_or(0, |last| last.times).saturating_add(1);
+                state.failure = Some(Failure { error, times });
                 if !known {
-                    self.wake_all(&state, asker);
+                    self.wake(&state, None, asker);
                 }
             }
         }
     }
 
-    fn wake(&self, state: &State<S::Value>, changed: &BTreeSet<String>, asker: Option<&str>) {
-        let begins = |prefix: &String| {
-            let mut from = changed.range(prefix.clone()..);
-            from.next().is_some_and(|key| key.starts_with(prefix))
-        };
-        for (uid, subscriber) in &state.subscribers {
-            if asker != Some(uid.as_str()) && subscriber.watched_keys.iter().any(begins) {
-                (self.waker)(subscriber);
-            }
-        }
-    }
-
-    fn wake_all(&self, state: &State<S::Value>, asker: Option<&str>) {
-        let others = state.subscribers.iter();
-        let others = others.filter(|(uid, _)| asker != Some(uid.as_str()));
-        others.for_each(|(_, subscriber)| (self.waker)(subscriber));
-    }
-}
-
-/// The boxed face of an [`Informer`], for whoever polls it.
-pub trait Polled: Send + Sync {
-    /// Reads everything.
-    fn poll(&self) -> BoxFuture<'_, ()>;
-    /// Ends when it is time to read everything again.
-    fn due(&self, intervals: PollIntervals) -> BoxFuture<'_, ()>;
-    /// This object wants to know of changes.
-    fn subscribe(&self, uid: &str, subscriber: &Subscriber);
-    /// It does not any more.
-    fn unsubscribe(&self, uid: &str);
-    /// None does any more but these.
-    fn keep(&self, uids: &HashSet<String>);
-    /// Whether anybody does.
-    fn has_subscribers(&self) -> bool;
-    /// How old the last good read is; if there was none, for how long there has been none.
-    fn age(&self) -> Duration;
-    /// Whether the last read failed.
-    fn is_failing(&self) -> bool;
-    /// How often it is read.
-    fn poll_rate(&self) -> PollRate;
-}
-
-impl<S: Source> Polled for Informer<S> {
-    fn poll(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {
-            let began = Instant::now();
-            let _turn = self.turn.lock().await;
-            // Somebody who could not wait has just done it.
-            if self.state().finished.is_none_or(|at| at < began) {
-                self.read(None, &BTreeSet::new(), Priority::Background)
-                    .await;
-            }
-        })
-    }
-
-    fn due(&self, intervals: PollIntervals) -> BoxFuture<'_, ()> {
-        Box::pin(async move {
-            // Once, so that looking again does not roll it again.
-            let dice = fastrand::f64();
-            let timer = async {
-                loop {
-                    let due = self.next(intervals, dice);
-                    if due <= Instant::now() {
-                        return;
-                    }
-                    tokio::select! {
-                        () = tokio::time::sleep_until(due) => {}
-                        // A write of ours may settle soon.
-                        () = self.moved.notified() => {}
-                    }
-                }
+    /// Wakes whomever it concerns that these have changed, or all, but not whoever asked.
+    fn wake(&self, state: &State<S>, changed: Option<&BTreeSet<S::Key>>, asker: Option<&str>) {
+        let concerns = |keys: &BTreeSet<S::Key>| {
+            let has = |changed: &BTreeSet<S::Key>, prefix: &S::Key| {
+                let first = changed.range(prefix..).next();
+                first.is_some_and(|key| key.is_under(prefix))
             };
-            tokio::select! {
-                () = timer => {}
-                () = self.source.invalidated() => {}
+            changed.is_none_or(|changed| keys.iter().any(|prefix| has(changed, prefix)))
+        };
+        for it in state.interests() {
+            if asker != Some(it.subscriber.uid.as_str()) && concerns(&it.keys) {
+                (self.polling.waker)(&it.subscriber);
             }
-        })
-    }
-
-    fn subscribe(&self, uid: &str, subscriber: &Subscriber) {
-        let mut state = self.state();
-        if state.subscribers.get(uid) != Some(subscriber) {
-            state.subscribers.insert(uid.to_owned(), subscriber.clone());
         }
     }
+}
 
-    fn unsubscribe(&self, uid: &str) {
-        self.state().subscribers.remove(uid);
+/// What is there under any of these prefixes.
+fn found<K: InformerKey, V: Mirrored>(
+    mirror: &Mirror<K, V>,
+    prefixes: &BTreeSet<K>,
+) -> Snapshot<V, K> {
+    let found = prefixes.iter().flat_map(|prefix| mirror.under(prefix));
+    let found = found.map(|(key, value)| (key.clone(), value.clone()));
+    found.collect()
+}
+
+/// A read of everything that is under way, until this is dropped.
+struct Reading<'a, S: Source>(&'a Informer<S>);
+
+impl<S: Source> Drop for Reading<'_, S> {
+    fn drop(&mut self) {
+        self.0.state().reading = None;
+        // Whoever polls may have to look sooner than it thought.
+        self.0.moved.notify_one();
     }
+}
 
-    fn keep(&self, uids: &HashSet<String>) {
-        self.state().subscribers.retain(|uid, _| uids.contains(uid));
-    }
+/// How an informer stands, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// How old the last good read is; if there was none, for how long there has been none.
+    pub age: Duration,
+    /// Whether the last read failed.
+    pub is_failing: bool,
+    /// How often it is read.
+    pub poll_rate: PollRate,
+}
 
-    fn has_subscribers(&self) -> bool {
-        !self.state().subscribers.is_empty()
-    }
+/// The face of an [`Informer`] that is the same for all.
+pub trait DynInformer: Send + Sync {
+    /// How it stands; `None` where no object of this kind subscribes.
+    fn standing(&self, kind: &str) -> Option<Standing>;
+}
 
-    fn age(&self) -> Duration {
-        let succeeded = self.state().succeeded;
-        succeeded.unwrap_or(self.opened).elapsed()
-    }
-
-    fn is_failing(&self) -> bool {
-        matches!(self.state().standing, Standing::Failing { .. })
-    }
-
-    fn poll_rate(&self) -> PollRate {
-        S::POLL_RATE
+impl<S: Source> DynInformer for Informer<S> {
+    fn standing(&self, kind: &str) -> Option<Standing> {
+        let state = self.state();
+        let mut all = state.interests();
+        all.any(|it| it.subscriber.kind == kind).then(|| Standing {
+            age: state.succeeded.unwrap_or(state.opened).elapsed(),
+            is_failing: state.failure.is_some(),
+            poll_rate: S::POLL_RATE,
+        })
     }
 }
 

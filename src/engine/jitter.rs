@@ -33,7 +33,7 @@ pub fn jittered_by(dice: f64, class: Class, failures: u32) -> Option<Duration> {
         Class::Superseded => delay,
         Class::Throttled => delay.mul_f64(dice).max(THROTTLED),
         Class::Failing | Class::Cut => delay.mul_f64(dice).max(SHORTEST),
-        // ReadOptions at once whether a person has granted something since would be no use.
+        // Asking at once whether a person has granted something since would be no use.
         Class::Denied => delay.mul_f64(0.5 + 0.5 * dice),
         Class::Invalid | Class::Rejected | Class::Waiting(_) | Class::Conflict => {
             spread_by(dice, delay)

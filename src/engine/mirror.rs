@@ -2,9 +2,30 @@
 //! read that began before them. Pure state; who reads and who is woken is [`crate::engine::informer`]'s.
 
 use std::{
+    borrow::Borrow,
     collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
     sync::Arc,
 };
+
+/// What tells things apart that are mirrored, and what is asked for and subscribed to.
+pub trait InformerKey: Clone + Debug + Ord + Send + Sync + 'static {
+    /// Whether whoever asks for `prefix` asks for this too. In the order of keys, those under a prefix follow
+    /// it without a gap.
+    fn is_under(&self, prefix: &Self) -> bool {
+        self == prefix
+    }
+}
+
+/// A name. It is under whatever it begins with.
+impl InformerKey for String {
+    fn is_under(&self, prefix: &Self) -> bool {
+        self.starts_with(prefix.as_str())
+    }
+}
+
+/// Of what there is only one.
+impl InformerKey for () {}
 
 /// What a mirror holds.
 pub trait Mirrored: Send + Sync + 'static {
@@ -21,7 +42,7 @@ pub struct Ticket(u64);
 enum Known<V> {
     There(Arc<V>),
     Gone,
-    /// After a write whose outcome never came.
+    /// After a write whose outcome never came, or a time in which nobody read it.
     Doubtful,
 }
 
@@ -31,16 +52,25 @@ struct Entry<V> {
     stamp: u64,
 }
 
+impl<V> Entry<V> {
+    fn value(&self) -> Option<&Arc<V>> {
+        match &self.known {
+            Known::There(value) => Some(value),
+            Known::Gone | Known::Doubtful => None,
+        }
+    }
+}
+
 /// The state of one scope as it was read last, corrected by what we have written since.
 #[derive(Debug)]
-pub struct Mirror<V> {
+pub struct Mirror<K, V> {
     clock: u64,
     /// When the last read of everything began.
     published: u64,
-    entries: BTreeMap<String, Entry<V>>,
+    entries: BTreeMap<K, Entry<V>>,
 }
 
-impl<V> Default for Mirror<V> {
+impl<K, V> Default for Mirror<K, V> {
     fn default() -> Self {
         Self {
             clock: 0,
@@ -50,7 +80,7 @@ impl<V> Default for Mirror<V> {
     }
 }
 
-impl<V: Mirrored> Mirror<V> {
+impl<K: InformerKey, V: Mirrored> Mirror<K, V> {
     fn tick(&mut self) -> u64 {
         self.clock += 1;
         self.clock
@@ -62,7 +92,7 @@ impl<V: Mirrored> Mirror<V> {
     }
 
     /// A read of everything that began at `ticket`, and that came whole. Says what changed by it.
-    pub fn publish(&mut self, ticket: Ticket, read: BTreeMap<String, V>) -> BTreeSet<String> {
+    pub fn publish(&mut self, ticket: Ticket, read: BTreeMap<K, V>) -> BTreeSet<K> {
         let keys: BTreeSet<_> = self.entries.keys().chain(read.keys()).cloned().collect();
         let changed = self.publish_some(ticket, &keys, read);
         // What went before the last read of everything began needs no memory any more. A read by name
@@ -78,10 +108,10 @@ impl<V: Mirrored> Mirror<V> {
     pub fn publish_under(
         &mut self,
         ticket: Ticket,
-        prefixes: &BTreeSet<String>,
-        read: BTreeMap<String, V>,
-    ) -> BTreeSet<String> {
-        let asked = |key: &str| prefixes.iter().any(|prefix| key.starts_with(prefix));
+        prefixes: &BTreeSet<K>,
+        read: BTreeMap<K, V>,
+    ) -> BTreeSet<K> {
+        let asked = |key: &K| prefixes.iter().any(|prefix| key.is_under(prefix));
         self.entries
             .retain(|key, entry| asked(key) || entry.stamp > ticket.0);
         self.publish(ticket, read)
@@ -91,9 +121,9 @@ impl<V: Mirrored> Mirror<V> {
     pub fn publish_some(
         &mut self,
         ticket: Ticket,
-        keys: &BTreeSet<String>,
-        mut read: BTreeMap<String, V>,
-    ) -> BTreeSet<String> {
+        keys: &BTreeSet<K>,
+        mut read: BTreeMap<K, V>,
+    ) -> BTreeSet<K> {
         let mut changed = BTreeSet::new();
         for key in keys {
             let old = self.entries.get(key);
@@ -124,45 +154,55 @@ impl<V: Mirrored> Mirror<V> {
     }
 
     /// The end of a write of our own that went well: what is there now, `None` if nothing is.
-    pub fn wrote(&mut self, key: String, value: Option<V>) {
+    pub fn wrote(&mut self, key: K, value: Option<V>) {
         let known = value.map_or(Known::Gone, |value| Known::There(Arc::new(value)));
         let stamp = self.tick();
         self.entries.insert(key, Entry { known, stamp });
     }
 
     /// The end of a write whose outcome nobody knows, or which says nothing of what is there now.
-    pub fn doubt(&mut self, key: String) {
+    pub fn doubt(&mut self, key: K) {
         let (known, stamp) = (Known::Doubtful, self.tick());
         self.entries.insert(key, Entry { known, stamp });
     }
 
+    /// Nobody has read it for a while: what was there must be read before anything is done. A read that is under
+    /// way still counts, and so do our writes.
+    pub fn expire(&mut self) {
+        let there = self.entries.values_mut();
+        let there = there.filter(|entry| entry.value().is_some());
+        there.for_each(|entry| entry.known = Known::Doubtful);
+    }
+
     /// What under these prefixes must be read before anything is done.
-    pub fn doubtful<'a>(&self, prefixes: impl IntoIterator<Item = &'a String>) -> BTreeSet<String> {
-        let mut found = BTreeSet::new();
-        for prefix in prefixes {
-            let under = self.range(prefix);
-            let doubtful = under.filter(|(_, entry)| matches!(entry.known, Known::Doubtful));
-            found.extend(doubtful.map(|(key, _)| key.clone()));
-        }
-        found
+    pub fn doubtful<'a>(&self, prefixes: impl IntoIterator<Item = &'a K>) -> BTreeSet<K> {
+        let all = prefixes.into_iter().flat_map(|prefix| self.range(prefix));
+        let doubtful = all.filter(|(_, entry)| matches!(entry.known, Known::Doubtful));
+        doubtful.map(|(key, _)| key.clone()).collect()
     }
 
     /// What is there under a prefix.
-    pub fn under<'a>(
-        &'a self,
-        prefix: &'a str,
-    ) -> impl Iterator<Item = (&'a String, &'a Arc<V>)> + 'a {
-        self.range(prefix)
-            .filter_map(|(key, entry)| match &entry.known {
-                Known::There(value) => Some((key, value)),
-                Known::Gone | Known::Doubtful => None,
-            })
+    pub fn under<'a>(&'a self, prefix: &'a K) -> impl Iterator<Item = (&'a K, &'a Arc<V>)> {
+        let all = self.range(prefix);
+        all.filter_map(|(key, entry)| Some((key, entry.value()?)))
     }
 
-    fn range<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a String, &'a Entry<V>)> {
-        self.entries
-            .range(prefix.to_owned()..)
-            .take_while(move |(key, _)| key.starts_with(prefix))
+    /// What is there by this very key.
+    pub fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&Arc<V>>
+    where
+        K: Borrow<Q>,
+    {
+        self.entries.get(key)?.value()
+    }
+
+    /// All that is there.
+    pub fn values(&self) -> impl Iterator<Item = &Arc<V>> {
+        self.entries.values().filter_map(Entry::value)
+    }
+
+    fn range<'a>(&'a self, prefix: &'a K) -> impl Iterator<Item = (&'a K, &'a Entry<V>)> {
+        let from = self.entries.range(prefix..);
+        from.take_while(move |(key, _)| key.is_under(prefix))
     }
 }
 
@@ -182,9 +222,10 @@ mod tests {
         owned.collect()
     }
 
-    fn shown(mirror: &Mirror<u8>) -> BTreeMap<String, u8> {
-        let there = mirror.under("").map(|(key, value)| (key.clone(), **value));
-        there.collect()
+    fn shown(mirror: &Mirror<String, u8>) -> BTreeMap<String, u8> {
+        let all = String::new();
+        let there = mirror.under(&all);
+        there.map(|(key, value)| (key.clone(), **value)).collect()
     }
 
     fn keys(keys: &[&str]) -> BTreeSet<String> {
@@ -273,9 +314,10 @@ mod tests {
         let ticket = mirror.begin();
         let changed = mirror.publish_under(ticket, &one, map(&[("x/a", 1)]));
         assert_eq!(changed, BTreeSet::new());
-        assert_eq!(mirror.under("y/").count(), 0, "nothing is known of it");
+        let y = "y/".to_owned();
+        assert_eq!(mirror.under(&y).count(), 0, "nothing is known of it");
         mirror.publish_some(by_name, &["y/b".to_owned()].into(), map(&[("y/b", 1)]));
-        assert_eq!(mirror.under("y/").count(), 1);
+        assert_eq!(mirror.under(&y).count(), 1);
     }
 
     #[test]
@@ -288,6 +330,26 @@ mod tests {
         assert_eq!(shown(&mirror), map(&[("b", 2), ("c", 1)]));
     }
 
+    #[test]
+    fn what_was_not_kept_up_to_date_is_read_again() {
+        let mut mirror = Mirror::default();
+        let ticket = mirror.begin();
+        mirror.publish(ticket, map(&[("a", 1), ("b", 1)]));
+        mirror.wrote("b".into(), None);
+        let under_way = mirror.begin();
+        mirror.wrote("c".into(), Some(1));
+        mirror.expire();
+        assert_eq!(shown(&mirror), map(&[]));
+        assert_eq!(mirror.doubtful([&String::new()]), keys(&["a", "c"]));
+        let changed = mirror.publish(under_way, map(&[("a", 1)]));
+        assert_eq!(
+            changed,
+            keys(&["a"]),
+            "nobody knew any more that it is there"
+        );
+        assert_eq!(mirror.doubtful([&String::new()]), keys(&["c"]));
+    }
+
     /// One thing that happens, to the outside or to the mirror.
     #[derive(Clone, Debug)]
     enum Event {
@@ -297,6 +359,8 @@ mod tests {
         Ours(u8, Option<u8>),
         /// We write, and do not learn what came of it.
         Cut(u8, Option<u8>),
+        /// Nobody keeps it up to date for a while.
+        Expire,
         /// A whole read begins, or the one under way sees the outside as it is now, or ends.
         Begin,
         See,
@@ -309,6 +373,7 @@ mod tests {
             (0..4_u8, value()).prop_map(|(key, value)| Event::Foreign(key, value)),
             (0..4_u8, value()).prop_map(|(key, value)| Event::Ours(key, value)),
             (0..4_u8, value()).prop_map(|(key, value)| Event::Cut(key, value)),
+            Just(Event::Expire),
             Just(Event::Begin),
             Just(Event::See),
             Just(Event::End),
@@ -344,6 +409,12 @@ mod tests {
                         set(&mut outside, key, value);
                         mirror.doubt(key.to_string());
                         written.insert(key.to_string(), None);
+                    }
+                    Event::Expire => {
+                        mirror.expire();
+                        // That something went by a write of ours is still known.
+                        let there = written.values_mut().filter(|value| **value != Some(None));
+                        there.for_each(|value| *value = None);
                     }
                     Event::Begin => {
                         reading = Some((mirror.begin(), None));

@@ -1,63 +1,68 @@
-//! What is watched, by credential scope: opened when the first object acts there, polled while any
-//! object holds it, closed when the last one lets go.
+//! What is watched, by credentials: opened when the first object acts there, shared by all that do, closed when
+//! the last one lets go.
 
-use crate::{
-    clients::Clients,
-    engine::{
-        error::Result,
-        informer::{PollIntervals, PollRate, Polled, Subscriber, Waker},
-    },
-    kinds::installation::Installation,
+use crate::engine::{
+    error::{Error, Result},
+    informer::{DynInformer, PollRate, Polling, ReadOptions, Subscriber, Subscription},
 };
-use futures::FutureExt;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
+    future::Future,
     hash::Hash,
-    panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::time::Instant;
 
-/// What is watched of one scope for one kind.
+/// What is watched by one set of credentials, and clients that act by them.
 pub trait Scope: Send + Sync + Sized + 'static {
     /// What opens it and tells scopes apart: a role and an external id, a token.
     type Credentials: Clone + Eq + Hash + Send + Sync + 'static;
-    /// Makes sure that it leads where it says. What is watched there has not been read yet.
+    /// What all scopes are opened with.
+    type Opener: Send + Sync + 'static;
+    /// Makes sure that the credentials lead where they say. What is watched there has not been read yet.
     fn open(
-        access: &Self::Credentials,
-        clients: &Clients,
-        installation: &Installation,
-        waker: &Waker,
+        credentials: &Self::Credentials,
+        opener: &Self::Opener,
+        polling: &Polling,
     ) -> impl Future<Output = Result<Self>> + Send;
-    /// Its parts, each with a rhythm of its own.
-    fn parts(&self) -> Vec<&dyn Polled>;
+    /// All that can be watched there.
+    fn informers(&self) -> Vec<&dyn DynInformer>;
 }
 
-/// The scopes of one kind.
-pub struct ScopePool<W: Scope> {
-    clients: Clients,
-    installation: Installation,
-    waker: Waker,
-    /// `None` where nobody polls: a plan looks once.
-    intervals: Option<PollIntervals>,
-    open: Mutex<Open<W>>,
-    /// What opened the way for each object the last time.
-    remembered: Mutex<HashMap<String, W::Credentials>>,
+/// The scopes of one system, for all kinds and all namespaces.
+pub struct ScopePool<S: Scope> {
+    opener: S::Opener,
+    polling: Polling,
+    slots: Mutex<HashMap<S::Credentials, SharedSlot<S>>>,
+    /// By UID.
+    objects: Mutex<HashMap<String, Object<S>>>,
 }
 
-type Open<W> = HashMap<<W as Scope>::Credentials, OpenScope<W>>;
-
-struct OpenScope<W> {
-    watch: Arc<W>,
-    /// Ends the polling when the scope is closed.
-    polling: Option<DropGuard>,
+/// Where a scope is while anybody holds it. Locked while it is being opened: whoever waits finds what came of it.
+struct Slot<S> {
+    open: Weak<S>,
+    /// Where nobody polls, what was opened once stays open.
+    _kept: Option<Arc<S>>,
+    /// When the last attempt to open it began, and why it failed.
+    failed: Option<(Instant, Error)>,
 }
 
-/// How the scopes of one kind stand, for metrics.
+type SharedSlot<S> = Arc<tokio::sync::Mutex<Slot<S>>>;
+
+/// What is known of an object.
+struct Object<S: Scope> {
+    subscriber: Subscriber,
+    /// What opened the way for it the last time.
+    credentials: S::Credentials,
+    /// What it wants to know, and of which scope.
+    watched: Option<(Arc<S>, Vec<Subscription>)>,
+}
+
+/// How the scopes stand in which objects of one kind subscribe, for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ages {
-    /// How many are open.
+    /// How many there are.
     pub open: usize,
     /// Of how many of these something could not be read the last time.
     pub failing: usize,
@@ -67,145 +72,157 @@ pub struct Ages {
     pub slow: Duration,
 }
 
-impl<W: Scope> ScopePool<W> {
-    /// No scope is open.
-    pub fn new(
-        clients: Clients,
-        installation: Installation,
-        intervals: Option<PollIntervals>,
-        waker: Waker,
-    ) -> Self {
+impl Ages {
+    /// Of two systems.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
         Self {
-            clients,
-            installation,
-            waker,
-            intervals,
-            open: Mutex::default(),
-            remembered: Mutex::default(),
+            open: self.open + other.open,
+            failing: self.failing + other.failing,
+            polled: self.polled.max(other.polled),
+            slow: self.slow.max(other.slow),
+        }
+    }
+}
+
+impl<S: Scope> ScopePool<S> {
+    /// No scope is open.
+    pub fn new(opener: S::Opener, polling: Polling) -> Self {
+        Self {
+            opener,
+            polling,
+            slots: Mutex::default(),
+            objects: Mutex::default(),
         }
     }
 
-    fn open(&self) -> MutexGuard<'_, Open<W>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    fn objects(&self) -> MutexGuard<'_, HashMap<String, Object<S>>> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slot(&self, credentials: &S::Credentials) -> SharedSlot<S> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = slots.entry(credentials.clone()).or_insert_with(|| {
+            Arc::new(tokio::sync::Mutex::new(Slot {
+                open: Weak::new(),
+                _kept: None,
+                failed: None,
+            }))
+        });
+        slot.clone()
+    }
+
+    /// The scope of these credentials, once it is certain that they lead where they say.
+    pub async fn reach(
+        &self,
+        credentials: &S::Credentials,
+        options: &ReadOptions,
+    ) -> Result<Arc<S>> {
+        let slot = self.slot(credentials);
+        let open = async {
+            let mut slot = slot.lock().await;
+            if let Some(open) = slot.open.upgrade() {
+                return Ok(open);
+            }
+            if let Some((began, error)) = &slot.failed
+                && *began >= options.since
+            {
+                return Err(error.clone());
+            }
+            let began = Instant::now();
+            let opened = S::open(credentials, &self.opener, &self.polling).await;
+            let opened = opened.map(Arc::new);
+            *slot = Slot {
+                open: opened.as_ref().map(Arc::downgrade).unwrap_or_default(),
+                _kept: opened
+                    .as_ref()
+                    .ok()
+                    .filter(|_| self.polling.intervals.is_none())
+                    .cloned(),
+                failed: opened.as_ref().err().map(|error| (began, error.clone())),
+            };
+            opened
+        };
+        options.unless_superseded(open).await
     }
 
     /// What opened the way for an object the last time, if this process has been there.
-    pub fn remembered(&self, uid: &str) -> Option<W::Credentials> {
-        self.memory().get(uid).cloned()
+    pub fn remembered(&self, uid: &str) -> Option<S::Credentials> {
+        let objects = self.objects();
+        objects.get(uid).map(|object| object.credentials.clone())
     }
 
-    fn memory(&self) -> MutexGuard<'_, HashMap<String, W::Credentials>> {
-        let memory = self.remembered.lock();
-        memory.unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What is watched by this way, once it is certain that it leads where it says.
-    pub async fn reach(&self, access: &W::Credentials) -> Result<Arc<W>> {
-        if let Some(scope) = self.open().get(access) {
-            return Ok(scope.watch.clone());
-        }
-        let watch = W::open(access, &self.clients, &self.installation, &self.waker).await?;
-        let mut open = self.open();
-        // Somebody else may have been faster.
-        let scope = open.entry(access.clone()).or_insert_with(|| OpenScope {
-            watch: Arc::new(watch),
-            polling: None,
-        });
-        Ok(scope.watch.clone())
-    }
-
-    /// The object with this UID wants to know of changes in this scope, which has been reached as
-    /// `reached`. Answers with what is watched from now on.
+    /// An object wants to know so much of this scope from now on, and nothing of any other.
     pub fn subscribe(
         &self,
-        access: &W::Credentials,
-        reached: Arc<W>,
-        uid: &str,
-        subscriber: &Subscriber,
-    ) -> Arc<W> {
-        self.memory().insert(uid.to_owned(), access.clone());
-        let mut open = self.open();
-        // It may have been closed, and even opened anew, since it was reached.
-        let scope = open.entry(access.clone()).or_insert(OpenScope {
-            watch: reached,
-            polling: None,
-        });
-        for part in scope.watch.parts() {
-            part.subscribe(uid, subscriber);
-        }
-        if let (Some(intervals), None) = (self.intervals, &scope.polling) {
-            let end = CancellationToken::new();
-            for part in 0..scope.watch.parts().len() {
-                let (watch, end) = (scope.watch.clone(), end.clone());
-                tokio::spawn(end.run_until_cancelled_owned(poll(watch, part, intervals)));
-            }
-            scope.polling = Some(end.drop_guard());
-        }
-        scope.watch.clone()
+        subscriber: Subscriber,
+        credentials: S::Credentials,
+        scope: Arc<S>,
+        subscriptions: Vec<Subscription>,
+    ) {
+        let uid = subscriber.uid.clone();
+        let object = Object {
+            subscriber,
+            credentials,
+            watched: Some((scope, subscriptions)),
+        };
+        let before = self.objects().insert(uid, object);
+        drop(before);
     }
 
-    /// The object does not want to know of any scope any more but of this one. Closes what nobody holds.
-    pub fn unsubscribe(&self, uid: &str, but: Option<&W::Credentials>) {
-        self.open().retain(|access, scope| {
-            let parts = scope.watch.parts();
-            if but != Some(access) {
-                parts.iter().for_each(|part| part.unsubscribe(uid));
-            }
-            parts.iter().any(|part| part.has_subscribers())
-        });
+    /// The object does not want to know of any scope any more.
+    pub fn unsubscribe(&self, uid: &str) {
+        let mut objects = self.objects();
+        let watched = objects.get_mut(uid).and_then(|it| it.watched.take());
+        drop(objects);
+        drop(watched);
     }
 
     /// The object is gone.
     pub fn forget(&self, uid: &str) {
-        self.memory().remove(uid);
-        self.unsubscribe(uid, None);
+        let object = self.objects().remove(uid);
+        drop(object);
     }
 
-    /// Forgets all objects but these. Their deletion may have been missed.
-    pub fn keep(&self, uids: &HashSet<String>) {
-        self.memory().retain(|uid, _| uids.contains(uid));
-        self.open().retain(|_, scope| {
-            let parts = scope.watch.parts();
-            parts.iter().for_each(|part| part.keep(uids));
-            parts.iter().any(|part| part.has_subscribers())
+    /// Forgets the objects that are not there any more. Their deletion may have been missed.
+    pub fn keep(&self, is_there: impl Fn(&Subscriber) -> bool) {
+        self.objects()
+            .retain(|_, object| is_there(&object.subscriber));
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that is locked, or about to be, is in use.
+        slots.retain(|_, slot| {
+            Arc::strong_count(slot) > 1
+                || slot
+                    .try_lock()
+                    .is_ok_and(|slot| slot.open.strong_count() > 0)
         });
     }
 
-    /// How old what is known is.
-    pub fn ages(&self) -> Ages {
-        let open = self.open();
-        let mut ages = Ages {
-            open: open.len(),
-            ..Ages::default()
-        };
-        for scope in open.values() {
-            let parts = scope.watch.parts();
-            ages.failing += usize::from(parts.iter().any(|part| part.is_failing()));
-            let oldest = |poll_rate| {
-                let parts = parts.iter().filter(|part| part.poll_rate() == poll_rate);
-                let oldest = parts.map(|part| part.age()).max();
-                oldest.unwrap_or_default()
+    /// How old what objects of this kind know is.
+    pub fn ages(&self, kind: &str) -> Ages {
+        let objects = self.objects();
+        let of_kind = objects
+            .values()
+            .filter(|object| object.subscriber.kind == kind);
+        let watched = of_kind.filter_map(|it| Some((&it.credentials, &it.watched.as_ref()?.0)));
+        let scopes: HashMap<_, _> = watched.collect();
+        let ages = scopes.values().map(|scope| {
+            let mut ages = Ages {
+                open: 1,
+                ..Ages::default()
             };
-            ages.polled = ages.polled.max(oldest(PollRate::Poll));
-            ages.slow = ages.slow.max(oldest(PollRate::Slow));
-        }
-        ages
-    }
-}
-
-async fn poll<W: Scope>(watch: Arc<W>, part: usize, intervals: PollIntervals) {
-    loop {
-        let parts = watch.parts();
-        let Some(part) = parts.get(part) else { return };
-        let turn = async {
-            part.due(intervals).await;
-            part.poll().await;
-        };
-        if AssertUnwindSafe(turn).catch_unwind().await.is_err() {
-            tracing::error!("a poll panicked: this is a bug");
-            // Whatever it was, it may be again.
-            tokio::time::sleep(intervals.poll).await;
-        }
+            let informers = scope.informers().into_iter();
+            for standing in informers.filter_map(|informer| informer.standing(kind)) {
+                ages.failing |= usize::from(standing.is_failing);
+                let oldest = match standing.poll_rate {
+                    PollRate::Poll => &mut ages.polled,
+                    PollRate::Slow => &mut ages.slow,
+                };
+                *oldest = standing.age.max(*oldest);
+            }
+            ages
+        });
+        ages.fold(Ages::default(), Ages::and)
     }
 }
 
@@ -213,18 +230,35 @@ async fn poll<W: Scope>(watch: Arc<W>, part: usize, intervals: PollIntervals) {
 mod tests {
     use super::*;
     use crate::engine::{
-        informer::{Informer, ReadOf, Source},
-        limits::{Limiter, Priority},
+        error::Class,
+        informer::{Consistency, Informer, PollIntervals, ReadOf, Source},
+        limits::Priority,
         mirror::Mirrored,
     };
     use std::{
         collections::{BTreeMap, BTreeSet},
         sync::atomic::{AtomicUsize, Ordering},
     };
+    use tokio_util::sync::CancellationToken;
 
-    static READS: AtomicUsize = AtomicUsize::new(0);
+    const MINUTE: Duration = Duration::from_secs(60);
 
-    struct Counted;
+    #[derive(Clone, Default)]
+    struct Counts {
+        opened: Arc<AtomicUsize>,
+        reads: Arc<AtomicUsize>,
+    }
+
+    impl Counts {
+        /// How often the scope was opened, and read in five minutes.
+        async fn lately(&self) -> (usize, usize) {
+            let take = |count: &AtomicUsize| count.swap(0, Ordering::Relaxed);
+            let opened = take(&self.opened);
+            take(&self.reads);
+            tokio::time::sleep(MINUTE * 5).await;
+            (opened, take(&self.reads))
+        }
+    }
 
     impl Mirrored for () {
         fn is_equivalent(&self, _: &Self) -> bool {
@@ -232,86 +266,155 @@ mod tests {
         }
     }
 
-    impl Source for Counted {
+    impl Source for Counts {
+        type Key = String;
         type Value = ();
         const ENUMERATES: bool = true;
         const POLL_RATE: PollRate = PollRate::Poll;
 
         async fn read(&self, _: &BTreeSet<String>, _: Priority) -> Result<ReadOf<Self>> {
-            READS.fetch_add(1, Ordering::Relaxed);
-            Ok(BTreeMap::new())
-        }
-
-        async fn read_some(&self, _: &BTreeSet<String>, _: Priority) -> Result<ReadOf<Self>> {
+            self.reads.fetch_add(1, Ordering::Relaxed);
             Ok(BTreeMap::new())
         }
     }
 
-    struct One(Informer<Counted>);
+    struct One {
+        used: Arc<Informer<Counts>>,
+        unused: Arc<Informer<Counts>>,
+    }
 
     impl Scope for One {
         type Credentials = &'static str;
+        type Opener = Counts;
 
-        async fn open(
-            _: &&'static str,
-            _: &Clients,
-            _: &Installation,
-            waker: &Waker,
-        ) -> Result<Self> {
-            Ok(Self(Informer::new(Counted, waker.clone())))
+        async fn open(key: &&'static str, counts: &Counts, polling: &Polling) -> Result<Self> {
+            counts.opened.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            match *key {
+                "denied" => Err(Error::failing("no")),
+                _ => Ok(Self {
+                    used: Informer::new(counts.clone(), polling),
+                    unused: Informer::new(counts.clone(), polling),
+                }),
+            }
         }
 
-        fn parts(&self) -> Vec<&dyn Polled> {
-            vec![&self.0]
+        fn informers(&self) -> Vec<&dyn DynInformer> {
+            vec![&*self.used, &*self.unused]
         }
     }
 
-    /// A scope is polled while somebody holds it, and no longer; another
-    /// way in is another scope.
-    #[tokio::test(start_paused = true)]
-    async fn a_scope_lives_as_long_as_somebody_holds_it() {
-        let installation = Installation::sample();
-        let limiter = Arc::new(Limiter::new(&BTreeMap::new()));
-        let clients = Clients::from_environment(
-            &installation.cluster.name,
-            &installation.slack_api_url,
-            limiter,
-            Arc::new(|_| {}),
+    fn options() -> ReadOptions {
+        ReadOptions {
+            uid: "1".into(),
+            priority: Priority::Edit,
+            consistency: Consistency::Known,
+            since: Instant::now(),
+            superseded: CancellationToken::new(),
+        }
+    }
+
+    fn pool(intervals: Option<PollIntervals>) -> (Counts, ScopePool<One>) {
+        let (counts, polling) = (Counts::default(), Polling::none());
+        let pool = ScopePool::new(
+            counts.clone(),
+            Polling {
+                intervals,
+                ..polling
+            },
         );
-        let clients = clients.await.unwrap();
-        let minute = Duration::from_secs(60);
-        let intervals = PollIntervals {
-            poll: minute,
-            slow: minute,
-        };
-        let waker: Waker = Arc::new(|_| {});
-        let scopes = ScopePool::<One>::new(clients, installation, Some(intervals), waker);
-        let subscriber = |name: &str| Subscriber {
+        (counts, pool)
+    }
+
+    async fn subscribe(pool: &ScopePool<One>, kind: &'static str, uid: &str, key: &'static str) {
+        let scope = pool.reach(&key, &options()).await.unwrap();
+        let subscriber = Subscriber {
+            kind,
             namespace: "ns".into(),
-            name: name.into(),
-            watched_keys: BTreeSet::new(),
+            name: uid.into(),
+            uid: uid.into(),
         };
-        let watch = || Arc::new(One(Informer::new(Counted, Arc::new(|_| {}))));
-        let first = scopes.subscribe(&"a", watch(), "1", &subscriber("one"));
-        let second = scopes.subscribe(&"a", watch(), "2", &subscriber("two"));
-        assert!(Arc::ptr_eq(&first, &second), "one scope for both");
-        let other = scopes.subscribe(&"b", watch(), "3", &subscriber("three"));
-        assert!(!Arc::ptr_eq(&first, &other));
-        assert_eq!(scopes.ages().open, 2);
-        let polls = async || {
-            READS.store(0, Ordering::Relaxed);
-            tokio::time::sleep(minute * 5).await;
-            READS.load(Ordering::Relaxed)
+        let subscription = scope.used.subscribe(&subscriber, BTreeSet::new());
+        pool.subscribe(subscriber, key, scope, vec![subscription]);
+    }
+
+    /// What nobody subscribes to is not read, whoever holds the rest of its scope.
+    #[tokio::test(start_paused = true)]
+    async fn a_scope_is_shared_and_lives_as_long_as_somebody_subscribes() {
+        let minute = PollIntervals {
+            poll: MINUTE,
+            slow: MINUTE,
         };
-        let both = polls().await;
-        assert!((8..=12).contains(&both), "{both}");
-        scopes.unsubscribe("3", None);
-        scopes.unsubscribe("1", Some(&"a"));
-        let one = polls().await;
-        assert!((4..=6).contains(&one), "{one}");
-        scopes.unsubscribe("1", Some(&"b"));
-        assert_eq!(scopes.ages().open, 1, "the other object still holds it");
-        scopes.unsubscribe("2", None);
-        assert_eq!((scopes.ages().open, polls().await), (0, 0));
+        let (counts, pool) = pool(Some(minute));
+        let both = async || {
+            subscribe(&pool, "tenant", "1", "a").await;
+            subscribe(&pool, "set", "2", "a").await;
+        };
+        let once = |reads: usize| (4..=6).contains(&reads);
+        both().await;
+        let (opened, reads) = counts.lately().await;
+        assert!(
+            opened == 1 && once(reads),
+            "one for both: {opened}, {reads}"
+        );
+        // As each run does.
+        both().await;
+        pool.unsubscribe("1");
+        let (opened, reads) = counts.lately().await;
+        assert!(opened == 0 && once(reads), "{opened}, {reads}");
+        let open = |kind| pool.ages(kind).open;
+        assert_eq!((open("tenant"), open("set")), (0, 1));
+        subscribe(&pool, "set", "2", "b").await;
+        let (opened, reads) = counts.lately().await;
+        assert!(opened == 1 && once(reads), "the other one is closed");
+        assert_eq!(pool.remembered("1"), Some("a"));
+        pool.keep(|subscriber| subscriber.kind == "set");
+        assert_eq!(
+            (pool.remembered("1"), pool.remembered("2")),
+            (None, Some("b"))
+        );
+        pool.forget("2");
+        assert_eq!((counts.lately().await, open("set")), ((0, 0), 0));
+        pool.keep(|_| true);
+        assert!(pool.slots.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_come_at_once_open_it_once() {
+        let (counts, pool) = pool(None);
+        let opened = || counts.opened.swap(0, Ordering::Relaxed);
+        let options = options();
+        let reach = async |key: &'static str| pool.reach(&key, &options).await;
+        let (one, other) = tokio::join!(reach("a"), reach("a"));
+        assert!(Arc::ptr_eq(&one.unwrap(), &other.unwrap()));
+        assert_eq!(opened(), 1);
+        reach("a").await.unwrap();
+        assert_eq!(opened(), 0, "a plan keeps it");
+        let (one, other) = tokio::join!(reach("denied"), reach("denied"));
+        assert!(one.is_err() && other.is_err());
+        assert_eq!(opened(), 1);
+        let again = pool.reach(&"denied", &self::options()).await;
+        assert!(again.is_err());
+        assert_eq!(opened(), 1, "it may have been mended since");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_superseded_ends_at_once_and_the_next_one_opens_it() {
+        let (counts, pool) = pool(None);
+        let began = Instant::now();
+        let (first, second) = (options(), options());
+        let supersede = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            first.superseded.cancel();
+        };
+        let first = async {
+            let ended = pool.reach(&"a", &first).await;
+            (ended.err().map(|error| error.class), began.elapsed())
+        };
+        let (first, second, ()) = tokio::join!(first, pool.reach(&"a", &second), supersede);
+        assert_eq!(first, (Some(Class::Superseded), Duration::from_millis(500)));
+        assert!(second.is_ok());
+        assert_eq!(began.elapsed(), Duration::from_millis(1500));
+        assert_eq!(counts.opened.load(Ordering::Relaxed), 2);
     }
 }

@@ -5,11 +5,13 @@
 //! |---|---|
 //! | [`alarm_set`], [`tenant`], [`slack_channel`] | the kinds |
 //! | [`system`] | how an object acts in one outside system: targets, credentials, a visit |
+//! | [`aws_scope`] | what is watched of one AWS account, for all kinds |
 //! | [`names`], [`mark`] | what things are called outside, and how ours are told from others' |
 //! | [`cluster_view`] | what a kind may read of the cluster, or of files in its place |
 //! | [`installation`] | what does not change while this process runs |
 
 pub mod alarm_set;
+pub mod aws_scope;
 pub mod cluster_view;
 pub mod installation;
 pub mod mark;

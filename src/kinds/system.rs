@@ -3,8 +3,10 @@
 
 use super::{
     Kind, TargetView,
+    aws_scope::{AwsAccounts, AwsScope},
     cluster_view::{ClusterView, Purpose},
     installation::Installation,
+    slack_channel::workspace::SlackScope,
 };
 use crate::{
     api::{ACCOUNT_BINDING, AwsTarget},
@@ -13,7 +15,7 @@ use crate::{
         applied::Applied,
         error::{Class, Error, On, Result},
         gate::{Gate, Operation, StatusEdit},
-        informer::{PollIntervals, ReadOptions, Subscriber, Waker},
+        informer::{Polling, ReadOptions, Subscriber, Subscription},
         rendering::Step,
         scope_pool::{Ages, Scope, ScopePool},
         stage::{AppliedBefore, DynStage, Failure, Report, Run, applied_after, drive},
@@ -22,7 +24,7 @@ use crate::{
 use futures::future::BoxFuture;
 use kube::ResourceExt;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::BTreeMap,
     fmt::{Debug, Display},
     sync::Arc,
 };
@@ -97,12 +99,12 @@ pub trait System<K: Kind>: Sized + Send + Sync + 'static {
         inputs: Result<&K::Inputs, &Error>,
         installation: &Installation,
     ) -> Result<CredentialsOf<K, Self>>;
-    /// What the keys begin with that the object wants to know of there.
-    fn watched_keys(
+    /// Subscribes to what the object wants to know of in one place.
+    fn subscribe(
         object: &K,
-        target: &Self::Target,
-        installation: &Installation,
-    ) -> BTreeSet<String>;
+        context: &StageContext<'_, K, Self>,
+        subscriber: &Subscriber,
+    ) -> Vec<Subscription>;
     /// The stages of an object in one place.
     fn stages(object: &K, context: &StageContext<'_, K, Self>) -> Self::Stages;
     /// Whether nothing is known of an object while this is so: a stage that cannot look.
@@ -114,74 +116,45 @@ pub trait System<K: Kind>: Sized + Send + Sync + 'static {
 /// What opens the way into a system.
 pub type CredentialsOf<K, S> = <<S as System<K>>::Scope as Scope>::Credentials;
 
-/// What is watched of all systems.
+/// What is watched of all systems, for all kinds and namespaces of this process.
 pub struct Systems {
-    /// AWS accounts, for AlarmSets.
-    pub alarms: ScopePool<super::alarm_set::cloudwatch::AlarmScope>,
-    /// AWS accounts, for tenants.
-    pub tenants: ScopePool<super::tenant::scope::TenantScope>,
+    /// AWS accounts.
+    pub aws: ScopePool<AwsScope>,
     /// Slack workspaces.
-    pub slack: ScopePool<super::slack_channel::workspace::SlackScope>,
+    pub slack: ScopePool<SlackScope>,
 }
 
 impl Systems {
-    /// No scope is open yet. Without intervals nobody polls: a plan looks once.
-    pub fn new(
-        clients: &Clients,
-        installation: &Installation,
-        intervals: Option<PollIntervals>,
-        waker: &Waker,
-    ) -> Self {
-        fn pool<S: Scope>(
-            clients: &Clients,
-            installation: &Installation,
-            intervals: Option<PollIntervals>,
-            waker: &Waker,
-        ) -> ScopePool<S> {
-            ScopePool::new(
-                clients.clone(),
-                installation.clone(),
-                intervals,
-                waker.clone(),
-            )
-        }
+    /// No scope is open yet.
+    pub fn new(clients: &Clients, installation: &Installation, polling: &Polling) -> Self {
+        let accounts = AwsAccounts::new(clients, installation);
         Self {
-            alarms: pool(clients, installation, intervals, waker),
-            tenants: pool(clients, installation, intervals, waker),
-            slack: pool(clients, installation, intervals, waker),
+            aws: ScopePool::new(accounts, polling.clone()),
+            slack: ScopePool::new(clients.slack.clone(), polling.clone()),
         }
     }
 
     /// The object does not want to know of anything any more.
     pub fn unsubscribe(&self, uid: &str) {
-        self.alarms.unsubscribe(uid, None);
-        self.tenants.unsubscribe(uid, None);
-        self.slack.unsubscribe(uid, None);
+        self.aws.unsubscribe(uid);
+        self.slack.unsubscribe(uid);
     }
 
     /// The object is gone.
     pub fn forget(&self, uid: &str) {
-        self.alarms.forget(uid);
-        self.tenants.forget(uid);
+        self.aws.forget(uid);
         self.slack.forget(uid);
     }
 
-    /// Forgets all objects but these. Their deletion may have been missed.
-    pub fn keep(&self, uids: &HashSet<String>) {
-        self.alarms.keep(uids);
-        self.tenants.keep(uids);
-        self.slack.keep(uids);
+    /// Forgets the objects that are not there any more. Their deletion may have been missed.
+    pub fn keep(&self, is_there: impl Fn(&Subscriber) -> bool) {
+        self.aws.keep(&is_there);
+        self.slack.keep(&is_there);
     }
 
-    /// How old what is known is.
-    pub fn ages(&self) -> Ages {
-        let all = [self.alarms.ages(), self.tenants.ages(), self.slack.ages()];
-        all.into_iter().fold(Ages::default(), |all, one| Ages {
-            open: all.open + one.open,
-            failing: all.failing + one.failing,
-            polled: all.polled.max(one.polled),
-            slow: all.slow.max(one.slow),
-        })
+    /// How old what the objects of a kind know is.
+    pub fn ages(&self, kind: &str) -> Ages {
+        self.aws.ages(kind).and(self.slack.ages(kind))
     }
 }
 
@@ -371,14 +344,12 @@ impl<K: Kind> Visitor<'_, K> {
         for destination in self.destinations::<S>() {
             visits.push(self.visit_place::<S>(destination).await);
         }
-        // Where it may not go, or cannot, nothing is watched for it either.
-        if self.context.gate.is_some() {
-            let current = visits.iter().find(|(visit, _)| visit.report.current);
-            let reached = current.and_then(|(_, credentials)| credentials.as_ref());
-            let pool = S::pool(self.context.systems);
-            pool.unsubscribe(&self.context.options.uid, reached);
+        let stays = |visit: &Visit<K, S>| visit.report.current && visit.stages.is_some();
+        if !visits.iter().any(stays) {
+            // Where it may not go, or cannot, nothing is watched for it either.
+            S::pool(self.context.systems).unsubscribe(&self.context.options.uid);
         }
-        SystemVisits(visits.into_iter().map(|(visit, _)| visit).collect())
+        SystemVisits(visits)
     }
 
     /// Where to go: where the object belongs, and where it has been.
@@ -412,10 +383,7 @@ impl<K: Kind> Visitor<'_, K> {
         all
     }
 
-    async fn visit_place<S: System<K>>(
-        &self,
-        destination: Destination<K, S>,
-    ) -> (Visit<K, S>, Option<CredentialsOf<K, S>>) {
+    async fn visit_place<S: System<K>>(&self, destination: Destination<K, S>) -> Visit<K, S> {
         let RunContext {
             systems,
             cluster,
@@ -439,33 +407,31 @@ impl<K: Kind> Visitor<'_, K> {
         let before = Some(before).filter(|_| current && !self.edited);
         let mut run = Run::new(passes, &place).since(before);
         let mut applied = None;
-        let mut opened = None;
         let stages = async {
-            let (credentials, mut scope) = reached?;
+            let (credentials, scope) = reached?;
             if let Some(gate) = gate {
                 gate.record_target(&record_target::<K, S>(&target)).await?;
             }
+            let context = StageContext {
+                target: &target,
+                scope,
+                options,
+                inputs: self.read.ok().filter(|_| current),
+                installation: cluster.installation,
+                status: self.status,
+            };
             if current {
                 let subscriber = Subscriber {
+                    kind: K::KIND,
                     namespace: self.object.namespace().unwrap_or_default(),
                     name: self.object.name_any(),
-                    watched_keys: S::watched_keys(self.object, &target, cluster.installation),
+                    uid: options.uid.clone(),
                 };
-                let pool = S::pool(systems);
-                scope = pool.subscribe(&credentials, scope, &options.uid, &subscriber);
+                let subscriptions = S::subscribe(self.object, &context, &subscriber);
+                let (pool, scope) = (S::pool(systems), context.scope.clone());
+                pool.subscribe(subscriber, credentials, scope, subscriptions);
             }
-            opened = Some(credentials);
-            let mut stages = S::stages(
-                self.object,
-                &StageContext {
-                    target: &target,
-                    scope,
-                    options,
-                    inputs: self.read.ok().filter(|_| current),
-                    installation: cluster.installation,
-                    status: self.status,
-                },
-            );
+            let mut stages = S::stages(self.object, &context);
             let mut all = stages.all();
             drive(&mut all, &mut run).await;
             applied = Some(applied_after(&all, &place, &self.applied));
@@ -487,12 +453,11 @@ impl<K: Kind> Visitor<'_, K> {
             report,
             applied,
         };
-        let visit = Visit {
+        Visit {
             target,
             report,
             stages,
-        };
-        (visit, opened)
+        }
     }
 
     /// Whether a namespace may act in an account at all. What a tenant writes into its spec does not say that.
@@ -554,7 +519,7 @@ impl<K: Kind> Visitor<'_, K> {
                 known.filter(|_| !current && outlived).ok_or(error)?
             }
         };
-        let scope = pool.reach(&credentials).await?;
+        let scope = pool.reach(&credentials, options).await?;
         Ok((credentials, scope))
     }
 }

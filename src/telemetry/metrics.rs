@@ -41,8 +41,6 @@ struct Inner {
     mirrors: Family<Kind, Gauge>,
     mirrors_failing: Family<Kind, Gauge>,
     mirror_age: Family<Rhythms, Gauge<f64, AtomicU64>>,
-    /// What was last said of each place where mirrors are.
-    ages: Mutex<BTreeMap<(&'static str, String), Ages>>,
     /// What was last said of each object, by UID, so that it can be taken back.
     said: Mutex<HashMap<String, Said>>,
 }
@@ -187,7 +185,6 @@ impl Metrics {
             mirrors,
             mirrors_failing,
             mirror_age,
-            ages: Mutex::default(),
             said: Mutex::default(),
         }))
     }
@@ -261,17 +258,8 @@ impl Metrics {
         }
     }
 
-    /// How old what is known outside is, of one kind in one place: a namespace, or all.
-    pub fn mirrors(&self, kind: &'static str, place: &str, ages: Ages) {
-        let mut known = self.0.ages.lock();
-        known.insert((kind, place.to_owned()), ages);
-        let of_kind = known.iter().filter(|((other, _), _)| *other == kind);
-        let sum = of_kind.fold(Ages::default(), |sum, (_, ages)| Ages {
-            open: sum.open + ages.open,
-            failing: sum.failing + ages.failing,
-            polled: sum.polled.max(ages.polled),
-            slow: sum.slow.max(ages.slow),
-        });
+    /// How old what objects of this kind know of the outside is.
+    pub fn mirrors(&self, kind: &'static str, ages: Ages) {
         let count = |count| i64::try_from(count).unwrap_or(i64::MAX);
         let labels = Kind { kind };
         let Inner {
@@ -280,11 +268,11 @@ impl Metrics {
             mirror_age,
             ..
         } = &*self.0;
-        mirrors.get_or_create(&labels).set(count(sum.open));
+        mirrors.get_or_create(&labels).set(count(ages.open));
         mirrors_failing
             .get_or_create(&labels)
-            .set(count(sum.failing));
-        for (rhythm, age) in [("poll", sum.polled), ("slow", sum.slow)] {
+            .set(count(ages.failing));
+        for (rhythm, age) in [("poll", ages.polled), ("slow", ages.slow)] {
             let labels = Rhythms { kind, rhythm };
             mirror_age.get_or_create(&labels).set(age.as_secs_f64());
         }

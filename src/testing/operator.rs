@@ -12,10 +12,11 @@ use crate::{
         object_memory::ObjectMemory,
         pools::Pools,
         reconcile::{ReconcileResult, priority, reconcile},
+        wakers::Wakers,
     },
     engine::{
         error::Result,
-        informer::{PollIntervals, Subscriber, Waker},
+        informer::{PollIntervals, Polling, Subscriber},
         limits::Limiter,
     },
     kinds::{Kind, installation::Installation, system::Systems},
@@ -108,23 +109,32 @@ impl World {
             limiter.clone(),
             Arc::new(|_| {}),
         );
+        let clients = Clients {
+            aws: Arc::new(self.aws.accounts(limiter.clone())),
+            slack,
+            limiter,
+        };
+        let intervals = PollIntervals {
+            poll: POLL,
+            slow: POLL * 10,
+        };
+        let wakers = Wakers::default();
+        let polling = Polling {
+            intervals: Some(intervals),
+            waker: wakers.waker(),
+        };
         Arc::new(Context {
             client: self.cluster.client(),
+            systems: Systems::new(&clients, &installation, &polling),
+            wakers,
             installation,
-            clients: Clients {
-                aws: Arc::new(self.aws.accounts(limiter.clone())),
-                slack,
-                limiter,
-            },
+            clients,
             pools: Pools::default(),
             backoff: ObjectMemory::default(),
             bindings: NamespaceGrants::default(),
             lease: None,
             shutdown: Default::default(),
-            intervals: PollIntervals {
-                poll: POLL,
-                slow: POLL * 10,
-            },
+            intervals,
             replica: "double".into(),
             metrics: Metrics::default(),
             probes: Probes::default(),
@@ -185,19 +195,13 @@ impl Operator {
             let (store, writer) = reflector::store::<DeserializeGuard<K>>();
             self.cluster.reflect(writer);
             let woken = self.woken.clone();
-            let waker = move |subscriber: &Subscriber| {
+            let wake = move |subscriber: &Subscriber| {
                 woken.lock().unwrap().insert(subscriber.name.clone());
             };
-            let systems = Systems::new(
-                &self.context.clients,
-                &self.context.installation,
-                Some(self.context.intervals),
-                &(Arc::new(waker) as Waker),
-            );
+            self.context.wakers.register(K::KIND, None, wake);
             Arc::new(Ground::<K> {
                 context: self.context.clone(),
                 store,
-                systems,
             })
         });
         ground.clone().downcast().unwrap()

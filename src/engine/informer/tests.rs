@@ -8,6 +8,7 @@ use crate::engine::{
     rendering::Step,
     stage::{ChangeOf, Ids, ResultOf, Run, Seen, Stage, StageRun, drive},
 };
+use futures::future::BoxFuture;
 use proptest::{collection::vec, prelude::*};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::runtime;
@@ -67,6 +68,7 @@ impl World {
 }
 
 impl Source for Bulk {
+    type Key = String;
     type Value = Thing;
     const ENUMERATES: bool = true;
     const POLL_RATE: PollRate = PollRate::Poll;
@@ -89,15 +91,12 @@ impl Source for Bulk {
 }
 
 impl Source for Single {
+    type Key = String;
     type Value = Thing;
     const ENUMERATES: bool = false;
     const POLL_RATE: PollRate = PollRate::Slow;
 
-    async fn read(&self, asked: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
-        self.read_some(asked, priority).await
-    }
-
-    async fn read_some(&self, keys: &BTreeSet<String>, _: Priority) -> Result<ReadOf<Self>> {
+    async fn read(&self, keys: &BTreeSet<String>, _: Priority) -> Result<ReadOf<Self>> {
         let names: Vec<_> = keys.iter().cloned().collect();
         self.0.read(names.join(" "), |key| keys.contains(key)).await
     }
@@ -114,16 +113,22 @@ const TEMPO: PollIntervals = PollIntervals {
     slow: Duration::from_secs(600),
 };
 
-/// A mirror of one sort over a new world, and whom it woke.
+type Woken = Mutex<Vec<String>>;
+
+/// An informer of one sort over a new world, and whom it woke.
 fn outside<S: Source>(
     source: impl Fn(Arc<World>) -> S,
-) -> (Arc<World>, Informer<S>, Arc<Mutex<Vec<String>>>) {
+) -> (Arc<World>, Arc<Informer<S>>, Arc<Woken>) {
     let world = Arc::new(World::default());
     let woken = Arc::new(Mutex::new(Vec::new()));
     let told = woken.clone();
     let waker: Waker =
         Arc::new(move |subscriber: &Subscriber| lock(&told).push(subscriber.name.clone()));
-    let outside = Informer::new(source(world.clone()), waker);
+    let polling = Polling {
+        intervals: None,
+        waker,
+    };
+    let outside = Informer::new(source(world.clone()), &polling);
     (world, outside, woken)
 }
 
@@ -131,13 +136,18 @@ fn keys(keys: &[&str]) -> BTreeSet<String> {
     keys.iter().map(|key| (*key).to_owned()).collect()
 }
 
-fn subscribe(outside: &impl Polled, name: &str, watched_keys: &[&str]) {
+fn subscribe<S: Source<Key = String>>(
+    outside: &Arc<Informer<S>>,
+    name: &str,
+    watched: &[&str],
+) -> Subscription {
     let subscriber = Subscriber {
+        kind: "kind",
         namespace: "ns".into(),
         name: name.into(),
-        watched_keys: keys(watched_keys),
+        uid: name.into(),
     };
-    outside.subscribe(name, &subscriber);
+    outside.subscribe(&subscriber, keys(watched))
 }
 
 fn options(uid: &str, consistency: Consistency) -> ReadOptions {
@@ -146,10 +156,11 @@ fn options(uid: &str, consistency: Consistency) -> ReadOptions {
         priority: Priority::Background,
         consistency,
         since: Instant::now(),
+        superseded: CancellationToken::new(),
     }
 }
 
-fn woke(woken: &Mutex<Vec<String>>) -> Vec<String> {
+fn woke(woken: &Woken) -> Vec<String> {
     let mut woken = std::mem::take(&mut *lock(woken));
     woken.sort();
     woken
@@ -160,9 +171,8 @@ async fn many_who_look_share_one_read_and_only_those_concerned_are_woken() {
     let (world, outside, woken) = outside(Bulk);
     world.put("a/1", 1);
     world.put("b/1", 1);
-    for name in ["a", "b", "c"] {
-        subscribe(&outside, name, &[&format!("{name}/")]);
-    }
+    let [_a, of_b, _c] =
+        ["a", "b", "c"].map(|name| subscribe(&outside, name, &[&format!("{name}/")]));
     let (a, b) = (keys(&["a/"]), keys(&["b/"]));
     let known = Consistency::Known;
     let (asks_a, asks_b) = (options("a", known), options("b", known));
@@ -179,7 +189,7 @@ async fn many_who_look_share_one_read_and_only_those_concerned_are_woken() {
     world.put("b/1", 2);
     outside.poll().await;
     assert_eq!(woke(&woken), ["b"]);
-    outside.unsubscribe("b");
+    drop(of_b);
     world.put("b/1", 3);
     outside.poll().await;
     assert_eq!(woke(&woken), Vec::<String>::new());
@@ -189,8 +199,7 @@ async fn many_who_look_share_one_read_and_only_those_concerned_are_woken() {
 async fn a_read_that_fails_is_told_once_and_takes_nothing_away() {
     let (world, outside, woken) = outside(Bulk);
     world.put("a/1", 1);
-    subscribe(&outside, "a", &["a/"]);
-    subscribe(&outside, "b", &["b/"]);
+    let _both = ["a", "b"].map(|name| subscribe(&outside, name, &[&format!("{name}/")]));
     outside.poll().await;
     woke(&woken);
     *lock(&world.fails) = Some(Error::failing("503"));
@@ -198,7 +207,7 @@ async fn a_read_that_fails_is_told_once_and_takes_nothing_away() {
     assert_eq!(woke(&woken), ["a", "b"], "all are to know");
     outside.poll().await;
     assert_eq!(woke(&woken), Vec::<String>::new(), "they do");
-    assert_eq!(outside.known("a/").len(), 1);
+    assert_eq!(outside.known(&keys(&["a/"])).len(), 1);
     let reads = world.reads().len();
     let known = outside
         .snapshot(&keys(&["a/"]), &options("a", Consistency::Known))
@@ -223,6 +232,7 @@ async fn a_read_that_fails_is_told_once_and_takes_nothing_away() {
 async fn fresh_is_read_now_and_doubt_is_cleared_first() {
     let (world, outside, _) = outside(Bulk);
     let a = keys(&["a/"]);
+    let _a = subscribe(&outside, "a", &["a/"]);
     outside.poll().await;
     world.reads();
     let look = async |consistency| {
@@ -256,7 +266,7 @@ async fn fresh_does_not_mean_that_doubt_and_what_was_never_read_are_passed_over(
     let (world, outside, _) = outside(Single);
     world.put("a", 1);
     world.put("b", 1);
-    subscribe(&outside, "a", &["a"]);
+    let _a = subscribe(&outside, "a", &["a"]);
     let now = options("a", Consistency::Now);
     let look = async |name: &str| {
         let found = outside.snapshot(&keys(&[name]), &now).await.unwrap();
@@ -280,6 +290,7 @@ async fn fresh_does_not_mean_that_doubt_and_what_was_never_read_are_passed_over(
 #[tokio::test(start_paused = true)]
 async fn a_read_that_is_under_way_makes_nothing_fresh() {
     let (world, outside, _) = outside(Bulk);
+    let _a = subscribe(&outside, "a", &["a/"]);
     outside.poll().await;
     let options = options("a", Consistency::Known);
     tokio::time::advance(Duration::from_secs(1)).await;
@@ -297,7 +308,7 @@ async fn a_read_that_is_under_way_makes_nothing_fresh() {
 #[tokio::test(start_paused = true)]
 async fn only_what_is_in_doubt_is_read_again_and_tells_whoever_asks() {
     let (world, outside, woken) = outside(Bulk);
-    subscribe(&outside, "a", &["a/"]);
+    let _a = subscribe(&outside, "a", &["a/"]);
     outside.poll().await;
     world.reads();
     outside.doubt("a/1");
@@ -314,7 +325,7 @@ async fn without_bulk_reads_a_new_interest_is_read_before_it_is_answered() {
     let (world, outside, _) = outside(Single);
     world.put("a", 1);
     world.put("b", 1);
-    subscribe(&outside, "a", &["a"]);
+    let _a = subscribe(&outside, "a", &["a"]);
     let look = async |name: &str| {
         let options = options(name, Consistency::Known);
         let found = outside.snapshot(&keys(&[name]), &options).await.unwrap();
@@ -322,7 +333,7 @@ async fn without_bulk_reads_a_new_interest_is_read_before_it_is_answered() {
     };
     assert_eq!(look("a").await, (1, vec!["a".to_owned()]));
     assert_eq!(look("a").await, (1, vec![]));
-    subscribe(&outside, "b", &["b"]);
+    let _b = subscribe(&outside, "b", &["b"]);
     assert_eq!(look("b").await, (1, vec!["a b".to_owned()]));
     assert_eq!(look("a").await, (1, vec![]));
 }
@@ -452,11 +463,8 @@ impl Stage for Things {
     }
 
     async fn confirm(&self, keys: &BTreeSet<String>, _: &Ids) -> Result<Option<Seen<Self>>> {
-        if self.outside.is_fresh(self.options.since) {
-            return Ok(None);
-        }
-        let confirmed = self.outside.confirm(keys, &self.options);
-        Ok(Some(Self::found(confirmed.await?)))
+        let confirmed = self.outside.confirm(keys, &self.options).await?;
+        Ok(confirmed.map(Self::found))
     }
 
     fn operation(&self, _: &ChangeOf<Self>) -> Operation<'_> {
@@ -617,8 +625,12 @@ proptest! {
         let runtime = runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async move {
             let world = Arc::new(World::default());
-            let open = || Arc::new(Informer::new(Bulk(world.clone()), Arc::new(|_: &Subscriber| {})));
-            let (mut outside, mut wanted) = (open(), BTreeMap::new());
+            let open = || {
+                let outside = Informer::new(Bulk(world.clone()), &Polling::none());
+                let subscription = subscribe(&outside, "us", &[""]);
+                (outside, subscription)
+            };
+            let ((mut outside, mut _subscription), mut wanted) = (open(), BTreeMap::new());
             for event in events {
                 tokio::time::advance(Duration::from_secs(1)).await;
                 match event {
@@ -636,7 +648,7 @@ proptest! {
                         reconcile(&outside, &wanted, fate).await;
                         *lock(&world.meanwhile) = None;
                     }
-                    Event::Restart => outside = open(),
+                    Event::Restart => (outside, _subscription) = open(),
                 }
             }
             tokio::time::advance(Duration::from_secs(1)).await;

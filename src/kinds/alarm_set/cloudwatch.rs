@@ -6,17 +6,13 @@ use super::{
 };
 use crate::{
     api::AlarmState,
-    clients::{
-        Clients,
-        aws::{Account, Identity, RoleAccess, classify, reading::pages},
-    },
+    clients::aws::{Account, RoleAccess, reading::pages},
     engine::{
         error::{Error, Result},
-        informer::{Informer, PollRate, Polled, ReadOf, Source, Waker},
+        informer::{Informer, PollRate, ReadOf, Source},
         limits::Priority,
-        scope_pool::Scope,
     },
-    kinds::{installation::Installation, names},
+    kinds::names,
 };
 use aws_sdk_cloudwatch::{
     operation::describe_alarms::builders::DescribeAlarmsFluentBuilder,
@@ -31,48 +27,6 @@ use std::{
 /// The most that DescribeAlarms takes by name, and answers at once.
 const PAGE: usize = 100;
 
-/// What is watched of one scope for its AlarmSets.
-pub struct AlarmScope {
-    /// The account, and who we are there.
-    pub account: Arc<Account>,
-    /// All alarms of this installation there.
-    pub alarms: Arc<Informer<Alarms>>,
-    /// Those of their tags that are ours to set.
-    pub tags: Informer<HeldTags>,
-}
-
-impl Scope for AlarmScope {
-    type Credentials = Identity;
-
-    async fn open(
-        access: &Identity,
-        clients: &Clients,
-        installation: &Installation,
-        waker: &Waker,
-    ) -> Result<Self> {
-        let account = clients.aws.get(access).await?;
-        let alarms = Alarms {
-            turns: account.turns(),
-            account: account.clone(),
-            prefix: names::alarms_prefix(&installation.cluster.name),
-        };
-        let alarms = Arc::new(Informer::new(alarms, waker.clone()));
-        let tags = HeldTags {
-            account: account.clone(),
-            alarms: alarms.clone(),
-        };
-        Ok(Self {
-            account,
-            alarms,
-            tags: Informer::new(tags, waker.clone()),
-        })
-    }
-
-    fn parts(&self) -> Vec<&dyn Polled> {
-        vec![&*self.alarms, &self.tags]
-    }
-}
-
 /// All alarms of this installation in one scope.
 pub struct Alarms {
     account: Arc<Account>,
@@ -82,6 +36,15 @@ pub struct Alarms {
 }
 
 impl Alarms {
+    /// Those whose names begin so.
+    pub fn of(account: &Arc<Account>, prefix: String) -> Self {
+        Self {
+            turns: account.turns(),
+            account: account.clone(),
+            prefix,
+        }
+    }
+
     /// All that a request finds, page by page.
     async fn find(
         &self,
@@ -94,12 +57,11 @@ impl Alarms {
             .alarm_types(AlarmType::CompositeAlarm)
             .max_records(i32::try_from(PAGE).unwrap_or(i32::MAX));
         let page = async |next| {
-            let call = self
-                .account
-                .read("cloudwatch", "DescribeAlarms", priority)
+            let page = request.clone().set_next_token(next).send();
+            let account = &self.account;
+            let page = account
+                .request("cloudwatch", "DescribeAlarms", priority, page)
                 .await?;
-            let page = request.clone().set_next_token(next).send().await;
-            let page = page.map_err(|error| classify(&call, &error))?;
             let mut found = Vec::new();
             for alarm in page.metric_alarms() {
                 found.push((named(alarm.alarm_name())?, metric(alarm)));
@@ -115,6 +77,7 @@ impl Alarms {
 }
 
 impl Source for Alarms {
+    type Key = String;
     type Value = Observed;
     const ENUMERATES: bool = true;
     const POLL_RATE: PollRate = PollRate::Poll;
@@ -152,42 +115,36 @@ pub struct HeldTags {
 }
 
 impl HeldTags {
+    /// Of these alarms.
+    pub fn of(account: &Arc<Account>, alarms: &Arc<Informer<Alarms>>) -> Self {
+        Self {
+            account: account.clone(),
+            alarms: alarms.clone(),
+        }
+    }
+
     async fn find(&self, name: &str, priority: Priority) -> Result<Option<AlarmTags>> {
-        let call = self
-            .account
-            .read("cloudwatch", "ListTagsForResource", priority)
-            .await?;
-        let list = self.account.cloudwatch().list_tags_for_resource();
-        let tags = match list
-            .resource_arn(alarm_arn(&self.account, name))
-            .send()
-            .await
-        {
-            Ok(tags) => tags,
-            // Deleted since the alarms were read.
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(|error| error.is_resource_not_found_exception()) =>
-            {
-                return Ok(None);
-            }
-            Err(error) => return Err(classify(&call, &error)),
-        };
-        let pairs = tags.tags().iter();
-        let pairs = pairs.filter_map(|tag| Some((tag.key()?, tag.value().unwrap_or_default())));
-        Ok(Some(AlarmTags::among(pairs)))
+        let account = &self.account;
+        let list = account.cloudwatch().list_tags_for_resource();
+        let list = list.resource_arn(alarm_arn(account, name)).send();
+        let tags = account.find("cloudwatch", "ListTagsForResource", priority, list);
+        // It may have been deleted since the alarms were read.
+        Ok(tags.await?.map(|tags| {
+            let pairs = tags.tags().iter();
+            let pairs = pairs.filter_map(|tag| Some((tag.key()?, tag.value().unwrap_or_default())));
+            AlarmTags::among(pairs)
+        }))
     }
 }
 
 impl Source for HeldTags {
+    type Key = String;
     type Value = AlarmTags;
     const ENUMERATES: bool = false;
     const POLL_RATE: PollRate = PollRate::Slow;
 
     async fn read(&self, asked: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
-        let known = asked.iter().flat_map(|prefix| self.alarms.known(prefix));
-        let names: BTreeSet<_> = known.map(|(name, _)| name).collect();
+        let names = self.alarms.known(asked).into_keys().collect();
         self.read_some(&names, priority).await
     }
 

@@ -14,12 +14,14 @@ use crate::{
     clients::aws::Identity,
     engine::{
         error::{Class, Error, On, Result},
+        informer::{Subscriber, Subscription},
         plan::Owner,
         scope_pool::ScopePool,
         stage::{DynStage, StageRun},
     },
     kinds::{
         Clock, Common, Kind, Outcome, Policies, Status, StatusUpdate, TargetView,
+        aws_scope::AwsScope,
         cluster_view::{ClusterView, Purpose},
         installation::Installation,
         names,
@@ -27,7 +29,6 @@ use crate::{
         tenant,
     },
 };
-use cloudwatch::AlarmScope;
 use desired::Wanted;
 use kube::ResourceExt;
 use stages::{Alarms, Tags};
@@ -220,17 +221,25 @@ impl Kind for AlarmSet {
     }
 }
 
+impl AlarmSet {
+    /// What the names of its alarms begin with.
+    fn prefixes(&self, installation: &Installation) -> BTreeSet<String> {
+        let (cluster, tenant) = (&installation.cluster.name, &self.spec.tenant_ref.name);
+        names::alarm_set_prefixes(cluster, tenant, &self.name_any())
+    }
+}
+
 /// The tenant's AWS account, as an AlarmSet uses it.
 pub struct Aws;
 
 impl System<AlarmSet> for Aws {
     const NAME: &'static str = "aws";
     type Target = AwsTarget;
-    type Scope = AlarmScope;
+    type Scope = AwsScope;
     type Stages = AlarmSetStages;
 
-    fn pool(systems: &Systems) -> &ScopePool<AlarmScope> {
-        &systems.alarms
+    fn pool(systems: &Systems) -> &ScopePool<AwsScope> {
+        &systems.aws
     }
 
     fn targets(status: &mut AlarmSetStatus) -> &mut Vec<AwsTarget> {
@@ -252,13 +261,16 @@ impl System<AlarmSet> for Aws {
         Ok(installation.identity(target, &set.namespace().unwrap_or_default()))
     }
 
-    fn watched_keys(
+    fn subscribe(
         set: &AlarmSet,
-        _: &AwsTarget,
-        installation: &Installation,
-    ) -> BTreeSet<String> {
-        let (cluster, tenant) = (&installation.cluster.name, &set.spec.tenant_ref.name);
-        names::alarm_set_prefixes(cluster, tenant, &set.name_any())
+        context: &StageContext<'_, AlarmSet, Self>,
+        subscriber: &Subscriber,
+    ) -> Vec<Subscription> {
+        let (scope, prefixes) = (&context.scope, set.prefixes(context.installation));
+        vec![
+            scope.alarms.subscribe(subscriber, prefixes.clone()),
+            scope.tags.subscribe(subscriber, prefixes),
+        ]
     }
 
     fn stages(set: &AlarmSet, context: &StageContext<'_, AlarmSet, Self>) -> AlarmSetStages {
@@ -271,7 +283,7 @@ impl System<AlarmSet> for Aws {
         let alarms = Alarms::new(
             &wanted,
             target.prefix.clone(),
-            Self::watched_keys(set, target, installation),
+            set.prefixes(installation),
             mark,
             context.scope.clone(),
             context.options.clone(),

@@ -1,7 +1,7 @@
 //! The alarms of one AlarmSet in one place, and their tags: put one by one, deleted by the hundred.
 
 use super::{
-    cloudwatch::{AlarmScope, alarm_arn},
+    cloudwatch::alarm_arn,
     desired::{Configuration, Live, Observed, Statistic, Wanted},
     tags::{AlarmTags, TagsInEvents, presumed},
 };
@@ -15,7 +15,7 @@ use crate::{
         plan::{Change, Desired, Found, Owner, Verb},
         stage::{ChangeOf, Ids, ResultOf, Seen, Stage},
     },
-    kinds::mark::Mark,
+    kinds::{aws_scope::AwsScope, mark::Mark},
 };
 use aws_sdk_cloudwatch::{
     Client,
@@ -36,21 +36,21 @@ pub struct Alarms {
     /// What the names of all the tenant's alarms begin with.
     prefix: String,
     /// What the names of this set's alarms begin with.
-    watched_keys: BTreeSet<String>,
+    prefixes: BTreeSet<String>,
     mark: Mark,
-    watch: Arc<AlarmScope>,
+    watch: Arc<AwsScope>,
     options: ReadOptions,
     endpoint: String,
 }
 
 impl Alarms {
-    /// The stage of one AlarmSet, whose mark is `mark`, in one place. `prefix` is the tenant's, `interest` the set's own.
+    /// The stage of one AlarmSet, whose mark is `mark`, in one place. `prefix` is the tenant's, `prefixes` the set's own.
     pub fn new(
         wanted: &Wanted,
         prefix: String,
-        watched_keys: BTreeSet<String>,
+        prefixes: BTreeSet<String>,
         mark: Mark,
-        watch: Arc<AlarmScope>,
+        watch: Arc<AwsScope>,
         options: ReadOptions,
     ) -> Self {
         let endpoint = watch.account.identity.scope("cloudwatch");
@@ -58,7 +58,7 @@ impl Alarms {
             desired: wanted.alarms.clone(),
             tags: wanted.tags.clone(),
             prefix,
-            watched_keys,
+            prefixes,
             mark,
             watch,
             options,
@@ -101,8 +101,8 @@ impl Alarms {
 
     /// A put that went well leaves an alarm's state as it is; a new one has no data yet.
     fn remember(&self, name: &str, to: &Configuration, from: Option<&Configuration>) {
-        let AlarmScope { alarms, tags, .. } = &*self.watch;
-        let before = alarms.known(name).remove(name);
+        let AwsScope { alarms, tags, .. } = &*self.watch;
+        let before = alarms.get(name);
         let live = before.map_or_else(
             || Live {
                 state: AlarmState::InsufficientData,
@@ -119,7 +119,7 @@ impl Alarms {
         alarms.wrote(name, Some(now));
         let now = match from {
             None => Some(self.tags_of(name)),
-            Some(_) if tags.known(name).contains_key(name) => None,
+            Some(_) if tags.get(name).is_some() => None,
             Some(from) => presumed(&from.description, &from.tags_in_events, &self.mark),
         };
         if let Some(now) = now {
@@ -134,18 +134,14 @@ impl Alarms {
     }
 
     async fn delete(&self, writer: &Writer<'_>, names: Vec<String>) -> Result<()> {
-        let AlarmScope { alarms, tags, .. } = &*self.watch;
+        let AwsScope { alarms, tags, .. } = &*self.watch;
         let delete = writer.cloudwatch().delete_alarms();
         let outcome = delete.set_alarm_names(Some(names.clone())).send().await;
         let outcome = outcome.map(drop).map_err(|error| writer.refusal(&error));
         for name in &names {
-            match &outcome {
-                Ok(()) => {
-                    alarms.wrote(name, None);
-                    tags.wrote(name, None);
-                }
-                Err(error) if error.class.may_have_landed() => alarms.doubt(name),
-                Err(_) => {}
+            alarms.note(name, outcome.as_ref(), || None);
+            if outcome.is_ok() {
+                tags.wrote(name, None);
             }
         }
         outcome
@@ -168,19 +164,14 @@ impl Stage for Alarms {
     }
 
     async fn observe(&self, _: &Ids) -> Result<Seen<Self>> {
-        let observed = self
-            .watch
-            .alarms
-            .snapshot(&self.watched_keys, &self.options);
+        let alarms = &self.watch.alarms;
+        let observed = alarms.snapshot(&self.prefixes, &self.options);
         Ok(self.found(observed.await?))
     }
 
     async fn confirm(&self, keys: &BTreeSet<String>, _: &Ids) -> Result<Option<Seen<Self>>> {
-        let alarms = &self.watch.alarms;
-        if alarms.is_fresh(self.options.since) {
-            return Ok(None);
-        }
-        Ok(Some(self.found(alarms.confirm(keys, &self.options).await?)))
+        let confirmed = self.watch.alarms.confirm(keys, &self.options).await?;
+        Ok(confirmed.map(|observed| self.found(observed)))
     }
 
     fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
@@ -324,8 +315,8 @@ fn sdk_tags(tags: &AlarmTags) -> Vec<Tag> {
 /// The tags of one AlarmSet's alarms that are ours to set. They are set when an alarm is made; this mends them.
 pub struct Tags {
     desired: Desired<String, AlarmTags>,
-    watched_keys: BTreeSet<String>,
-    watch: Arc<AlarmScope>,
+    prefixes: BTreeSet<String>,
+    watch: Arc<AwsScope>,
     options: ReadOptions,
     endpoint: String,
 }
@@ -338,7 +329,7 @@ impl Tags {
                 wanted: alarms.tags.clone(),
                 ..Desired::default()
             },
-            watched_keys: alarms.watched_keys.clone(),
+            prefixes: alarms.prefixes.clone(),
             watch: alarms.watch.clone(),
             options: alarms.options.clone(),
             endpoint: alarms.endpoint.clone(),
@@ -392,13 +383,9 @@ impl Stage for Tags {
     async fn observe(&self, ids: &Ids) -> Result<Seen<Self>> {
         let tags = &self.watch.tags;
         if self.options.consistency == Consistency::Now {
-            tags.snapshot(&self.watched_keys, &self.options).await?;
+            tags.snapshot(&self.prefixes, &self.options).await?;
         }
-        let known = self
-            .watched_keys
-            .iter()
-            .flat_map(|prefix| tags.known(prefix));
-        let known: BTreeMap<_, _> = known.collect();
+        let known = tags.known(&self.prefixes);
         Ok(as_known(&self.desired.wanted, &known, |name| {
             ids.get::<Alarms>(&name.to_owned()).is_some()
         }))
@@ -415,7 +402,7 @@ impl Stage for Tags {
         change: &ChangeOf<Self>,
         _: &Ids,
     ) -> ResultOf<Self> {
-        let AlarmScope { account, tags, .. } = &*self.watch;
+        let AwsScope { account, tags, .. } = &*self.watch;
         let Change::Update { key, from, to, .. } = change else {
             return Ok(None);
         };

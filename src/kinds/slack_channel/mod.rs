@@ -16,6 +16,7 @@ use crate::{
     },
     engine::{
         error::{Class, Error, On, Result},
+        informer::{Subscriber, Subscription},
         plan::Desired,
         scope_pool::ScopePool,
         stage::{DynStage, StageRun},
@@ -36,7 +37,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
-use workspace::{Access, SlackScope, TEAM, id_key, name_key, webhook_key};
+use workspace::{Access, ChannelKey, SlackScope, WebhookKey};
 
 /// What a SlackChannel refers to.
 pub struct Inputs {
@@ -320,21 +321,25 @@ impl System<SlackChannel> for Slack {
         })
     }
 
-    fn watched_keys(object: &SlackChannel, _: &SlackTarget, _: &Installation) -> BTreeSet<String> {
-        let namespace = object.namespace().unwrap_or_default();
-        let status = object.status.as_ref();
-        let id = status.and_then(|status| status.channel_id.as_deref());
-        let webhook = object.spec.webhook_secret_ref.as_ref();
-        let webhook = webhook.map(|at| webhook_key(&namespace, &at.name, &at.key));
-        let name = object.spec.channel.as_deref().map(name_key);
-        // What the token may do changes what can be done.
-        let team = name.is_some().then(|| TEAM.to_owned());
-        id.map(id_key)
-            .into_iter()
-            .chain(name)
-            .chain(webhook)
-            .chain(team)
-            .collect()
+    fn subscribe(
+        object: &SlackChannel,
+        context: &StageContext<'_, SlackChannel, Self>,
+        subscriber: &Subscriber,
+    ) -> Vec<Subscription> {
+        let scope = &context.scope;
+        let mut subscriptions = Vec::new();
+        if let Some(reference) = &object.spec.webhook_secret_ref {
+            let key = [object.webhook_key(reference)].into();
+            subscriptions.push(scope.webhooks.subscribe(subscriber, key));
+        }
+        if let (Some(sight), Some(name)) = (&scope.sight, &object.spec.channel) {
+            let id = context.status.channel_id.as_deref().map(ChannelKey::id);
+            let keys = id.into_iter().chain([ChannelKey::name(name)]).collect();
+            subscriptions.push(sight.channels.subscribe(subscriber, keys));
+            // What the token may do changes what can be done.
+            subscriptions.push(sight.team.subscribe(subscriber, [()].into()));
+        }
+        subscriptions
     }
 
     fn stages(
@@ -377,8 +382,10 @@ impl System<SlackChannel> for Slack {
             .as_ref()
             .filter(|_| inputs.is_some());
         let name = reference.map(|reference| {
-            let key = webhook_key(&namespace, &reference.name, &reference.key);
-            (key, place_of(&namespace, reference))
+            (
+                object.webhook_key(reference),
+                place_of(&namespace, reference),
+            )
         });
         let url = inputs.and_then(|inputs| inputs.webhook.as_ref());
         let is_known = inputs.is_some_and(|inputs| inputs.webhook_is_known);
@@ -416,6 +423,14 @@ impl System<SlackChannel> for Slack {
 }
 
 impl SlackChannel {
+    fn webhook_key(&self, reference: &KeyRef) -> WebhookKey {
+        WebhookKey {
+            namespace: self.namespace().unwrap_or_default(),
+            secret: reference.name.clone(),
+            key: reference.key.clone(),
+        }
+    }
+
     /// For people: where the token is read.
     fn source(&self) -> String {
         let namespace = self.namespace().unwrap_or_default();

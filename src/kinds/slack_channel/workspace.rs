@@ -3,18 +3,16 @@
 
 use crate::{
     clients::{
-        Clients,
         secret::{Digester, Secret},
         slack::{Bot, Channel, Refusal, Slack, Webhook, Workspace, add_scopes, api},
     },
     engine::{
         error::{Class, Error, Result},
-        informer::{Informer, PollRate, Polled, ReadOf, Source, Waker},
+        informer::{DynInformer, Informer, PollRate, Polling, ReadOf, Source},
         limits::Priority,
-        mirror::Mirrored,
+        mirror::{InformerKey, Mirrored},
         scope_pool::Scope,
     },
-    kinds::installation::Installation,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -71,8 +69,8 @@ pub struct SlackScope {
     pub key: String,
     /// Who we are, and what we see; nothing where there is no token.
     pub sight: Option<Sight>,
-    /// Incoming webhooks, by [`webhook_key`].
-    pub webhooks: Informer<Webhooks>,
+    /// Incoming webhooks, by where their URLs are.
+    pub webhooks: Arc<Informer<Webhooks>>,
 }
 
 /// What a bot sees.
@@ -80,11 +78,11 @@ pub struct Sight {
     /// The bot.
     pub bot: Bot,
     /// The workspace that its token leads to.
-    pub team: Informer<Team>,
-    /// All channels that it sees, each by [`id_key`] and by [`name_key`].
-    pub channels: Informer<Channels>,
-    /// What Slack does not want to be asked for the time being.
-    pub pauses: Pauses,
+    pub team: Arc<Informer<Team>>,
+    /// All channels that it sees, each by its id and by its name.
+    pub channels: Arc<Informer<Channels>>,
+    /// What Slack does not want to be asked for the time being, by method.
+    pub pauses: Pauses<&'static str>,
     /// Whose each channel is, by its id: the UID of the object that looks after it.
     owners: Mutex<BTreeMap<String, String>>,
 }
@@ -113,15 +111,15 @@ impl Sight {
 /// Until when Slack has asked us to wait, by method or webhook. It counts by token and method, so what one
 /// object was told holds for all, and whoever is woken meanwhile does not ask again.
 #[derive(Clone, Debug, Default)]
-pub struct Pauses(Arc<Mutex<BTreeMap<String, (Instant, Error)>>>);
+pub struct Pauses<K>(Arc<Mutex<BTreeMap<K, (Instant, Error)>>>);
 
-impl Pauses {
-    fn state(&self) -> MutexGuard<'_, BTreeMap<String, (Instant, Error)>> {
+impl<K: Ord + Clone> Pauses<K> {
+    fn state(&self) -> MutexGuard<'_, BTreeMap<K, (Instant, Error)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What Slack said, with the rest of its time, where that is not over yet.
-    pub fn over(&self, what: &str) -> Result<()> {
+    pub fn over(&self, what: &K) -> Result<()> {
         let state = self.state();
         let Some((until, error)) = state.get(what) else {
             return Ok(());
@@ -133,13 +131,13 @@ impl Pauses {
     }
 
     /// What a call came to, which is remembered where it was refused for a time.
-    pub fn heed<T>(&self, what: &str, outcome: Result<T, Refusal>) -> Result<T, Refusal> {
+    pub fn heed<T>(&self, what: &K, outcome: Result<T, Refusal>) -> Result<T, Refusal> {
         if let Err(refusal) = &outcome
             && let Some(wait) = refusal.error.wait
         {
             let error = refusal.error.clone();
             let until = Instant::now() + wait;
-            self.state().insert(what.to_owned(), (until, error));
+            self.state().insert(what.clone(), (until, error));
         }
         outcome
     }
@@ -147,15 +145,11 @@ impl Pauses {
 
 impl Scope for SlackScope {
     type Credentials = Access;
+    type Opener = Slack;
 
-    async fn open(
-        access: &Access,
-        clients: &Clients,
-        _: &Installation,
-        waker: &Waker,
-    ) -> Result<Self> {
+    async fn open(access: &Access, slack: &Slack, polling: &Polling) -> Result<Self> {
         let sight = access.token.as_ref().map(|token| {
-            let bot = clients.slack.bot(token.clone(), access.key.clone());
+            let bot = slack.bot(token.clone(), access.key.clone());
             let (granted, pauses) = (Granted::default(), Pauses::default());
             let team = Team {
                 bot: bot.clone(),
@@ -169,31 +163,29 @@ impl Scope for SlackScope {
                 pauses: pauses.clone(),
             };
             Sight {
-                team: Informer::new(team, waker.clone()),
-                channels: Informer::new(channels, waker.clone()),
+                team: Informer::new(team, polling),
+                channels: Informer::new(channels, polling),
                 bot,
                 pauses,
                 owners: Mutex::default(),
             }
         });
         let webhooks = Webhooks {
-            slack: clients.slack.clone(),
-            urls: Mutex::default(),
-            lately: Mutex::default(),
-            said: Mutex::default(),
+            slack: slack.clone(),
+            known: Mutex::default(),
             pauses: Pauses::default(),
         };
         Ok(Self {
             key: access.key.clone(),
             sight,
-            webhooks: Informer::new(webhooks, waker.clone()),
+            webhooks: Informer::new(webhooks, polling),
         })
     }
 
-    fn parts(&self) -> Vec<&dyn Polled> {
+    fn informers(&self) -> Vec<&dyn DynInformer> {
         let sight = self.sight.iter();
-        let sight = sight.flat_map(|sight| [&sight.team as &dyn Polled, &sight.channels]);
-        sight.chain([&self.webhooks as &dyn Polled]).collect()
+        let sight = sight.flat_map(|sight| [&*sight.team as &dyn DynInformer, &*sight.channels]);
+        sight.chain([&*self.webhooks as _]).collect()
     }
 }
 
@@ -222,11 +214,8 @@ type Granted = watch::Sender<Option<Listable>>;
 pub struct Team {
     bot: Bot,
     granted: Granted,
-    pauses: Pauses,
+    pauses: Pauses<&'static str>,
 }
-
-/// The one key of [`Team`].
-pub const TEAM: &str = "team";
 
 impl Mirrored for Workspace {
     fn is_equivalent(&self, other: &Self) -> bool {
@@ -235,21 +224,19 @@ impl Mirrored for Workspace {
 }
 
 impl Source for Team {
+    /// There is one.
+    type Key = ();
     type Value = Workspace;
     const ENUMERATES: bool = true;
     const POLL_RATE: PollRate = PollRate::Slow;
 
-    async fn read(&self, _: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
-        self.pauses.over(api::AUTH_TEST)?;
+    async fn read(&self, _: &BTreeSet<()>, priority: Priority) -> Result<ReadOf<Self>> {
+        self.pauses.over(&api::AUTH_TEST)?;
         let team = self.bot.auth_test(priority).await;
-        let team = self.pauses.heed(api::AUTH_TEST, team)?;
+        let team = self.pauses.heed(&api::AUTH_TEST, team)?;
         let listable = Listable::by(team.scopes.as_ref());
         self.granted.send_replace(Some(listable));
-        Ok([(TEAM.to_owned(), team)].into())
-    }
-
-    async fn read_some(&self, _: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
-        self.read(&BTreeSet::new(), priority).await
+        Ok([((), team)].into())
     }
 }
 
@@ -259,7 +246,7 @@ pub struct Channels {
     granted: Granted,
     /// What the last listing was allowed.
     listed: Mutex<Option<Listable>>,
-    pauses: Pauses,
+    pauses: Pauses<&'static str>,
 }
 
 impl Channels {
@@ -268,21 +255,34 @@ impl Channels {
     }
 
     async fn list(&self, private: bool, priority: Priority) -> Result<Vec<Channel>> {
-        self.pauses.over(api::LIST)?;
+        self.pauses.over(&api::LIST)?;
         let listed = self.bot.list_channels(private, priority).await;
-        Ok(self.pauses.heed(api::LIST, listed)?)
+        Ok(self.pauses.heed(&api::LIST, listed)?)
     }
 }
 
-/// The key of the channel with this id.
-pub fn id_key(id: &str) -> String {
-    format!("id:{id}/")
+/// By what a channel is looked up.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ChannelKey {
+    /// Slack's id of it.
+    Id(String),
+    /// Its name.
+    Name(String),
 }
 
-/// The key of the channel with this name.
-pub fn name_key(name: &str) -> String {
-    format!("name:{name}/")
+impl ChannelKey {
+    /// By Slack's id.
+    pub fn id(id: &str) -> Self {
+        Self::Id(id.to_owned())
+    }
+
+    /// By its name.
+    pub fn name(name: &str) -> Self {
+        Self::Name(name.to_owned())
+    }
 }
+
+impl InformerKey for ChannelKey {}
 
 impl Mirrored for Channel {
     fn is_equivalent(&self, other: &Self) -> bool {
@@ -291,12 +291,13 @@ impl Mirrored for Channel {
 }
 
 impl Source for Channels {
+    type Key = ChannelKey;
     type Value = Channel;
     const ENUMERATES: bool = true;
     /// It takes a page per 1,000 channels of the workspace, and Slack allows 20 a minute.
     const POLL_RATE: PollRate = PollRate::Slow;
 
-    async fn read(&self, _: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
+    async fn read(&self, _: &BTreeSet<ChannelKey>, priority: Priority) -> Result<ReadOf<Self>> {
         // Whoever asks has asked for the scopes before; polls wait until somebody has.
         let mut granted = self.granted.subscribe();
         let granted = granted.wait_for(Option::is_some).await;
@@ -310,8 +311,8 @@ impl Source for Channels {
         }
         let mut found = BTreeMap::new();
         for channel in self.list(listable.private, priority).await? {
-            found.insert(name_key(&channel.name), channel.clone());
-            found.insert(id_key(&channel.id), channel);
+            found.insert(ChannelKey::name(&channel.name), channel.clone());
+            found.insert(ChannelKey::id(&channel.id), channel);
         }
         Ok(found)
     }
@@ -327,20 +328,21 @@ impl Source for Channels {
         drop(granted.wait_for(is_other).await);
     }
 
-    async fn read_some(&self, keys: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
+    async fn read_some(
+        &self,
+        keys: &BTreeSet<ChannelKey>,
+        priority: Priority,
+    ) -> Result<ReadOf<Self>> {
         let mut found = BTreeMap::new();
         let mut by_name = false;
         for key in keys {
-            let id = key
-                .strip_prefix("id:")
-                .and_then(|key| key.strip_suffix('/'));
-            let Some(id) = id else {
+            let ChannelKey::Id(id) = key else {
                 by_name = true;
                 continue;
             };
-            self.pauses.over(api::INFO)?;
+            self.pauses.over(&api::INFO)?;
             let channel = self.bot.channel(id, priority).await;
-            if let Some(channel) = self.pauses.heed(api::INFO, channel)? {
+            if let Some(channel) = self.pauses.heed(&api::INFO, channel)? {
                 found.insert(key.clone(), channel);
             }
         }
@@ -356,13 +358,31 @@ impl Source for Channels {
 /// Incoming webhooks, asked whether they still take messages.
 pub struct Webhooks {
     slack: Slack,
-    /// By key, those that somebody has named, as they are now.
-    urls: Mutex<BTreeMap<String, Secret>>,
-    /// What those said that were asked lately, and when.
-    lately: Mutex<BTreeMap<String, (Instant, Probed)>>,
-    /// What they said last, when they said anything.
-    said: Mutex<BTreeMap<String, Webhook>>,
-    pauses: Pauses,
+    /// Those that somebody has named.
+    known: Mutex<BTreeMap<WebhookKey, KnownWebhook>>,
+    pauses: Pauses<WebhookKey>,
+}
+
+/// Where the URL of a webhook is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WebhookKey {
+    /// The namespace of the Secret.
+    pub namespace: String,
+    /// The Secret.
+    pub secret: String,
+    /// The key in it.
+    pub key: String,
+}
+
+impl InformerKey for WebhookKey {}
+
+struct KnownWebhook {
+    /// As it is now.
+    url: Secret,
+    /// What it came to when it was asked last, and when.
+    probed: Option<(Instant, Probed)>,
+    /// What it said last, when it said anything.
+    said: Option<Webhook>,
 }
 
 /// For how long what a webhook said stands when all are read.
@@ -371,45 +391,44 @@ const LATELY: Duration = Duration::from_secs(5);
 /// What a webhook says, or that it does not answer: one that fails says nothing of others.
 pub type Probed = Result<Webhook>;
 
-/// The key of the webhook in a Secret.
-pub fn webhook_key(namespace: &str, secret: &str, key: &str) -> String {
-    format!("webhook:{namespace}/{secret}/{key}/")
-}
-
 impl Webhooks {
+    fn known(&self) -> MutexGuard<'_, BTreeMap<WebhookKey, KnownWebhook>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// This is the webhook's URL now. Whether it is another than before.
-    pub fn name(&self, key: &str, url: &Secret) -> bool {
-        let mut urls = self.urls.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = urls.insert(key.to_owned(), url.clone());
+    pub fn name(&self, key: &WebhookKey, url: &Secret) -> bool {
+        let mut known = self.known();
         // One that has just been named has not been asked, whoever looked for it before.
-        let is_other = before.is_none_or(|before| before != *url);
+        let is_other = known.get(key).is_none_or(|known| known.url != *url);
         if is_other {
             self.pauses.state().remove(key);
-            self.lately().remove(key);
-            self.said().remove(key);
+            let now = KnownWebhook {
+                url: url.clone(),
+                probed: None,
+                said: None,
+            };
+            known.insert(key.clone(), now);
         }
         is_other
     }
 
-    fn said(&self) -> MutexGuard<'_, BTreeMap<String, Webhook>> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lately(&self) -> MutexGuard<'_, BTreeMap<String, (Instant, Probed)>> {
-        self.lately.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn probe(&self, key: &str, url: &Secret, priority: Priority) -> Probed {
-        let probed = self.ask(key, url, priority).await;
-        let mut said = self.said();
-        let probed = kept(said.get(key), probed);
+    /// Asks a webhook, if somebody has named it.
+    async fn probe(&self, key: &WebhookKey, priority: Priority) -> Option<Probed> {
+        let url = self.known().get(key)?.url.clone();
+        let probed = self.ask(key, &url, priority).await;
+        let mut all = self.known();
+        // It may have become another one meanwhile, which has not been asked.
+        let known = all.get_mut(key).filter(|known| known.url == url)?;
+        let probed = kept(known.said.as_ref(), probed);
         if let Ok(webhook) = &probed {
-            said.insert(key.to_owned(), webhook.clone());
+            known.said = Some(webhook.clone());
         }
-        probed
+        known.probed = Some((Instant::now(), probed.clone()));
+        Some(probed)
     }
 
-    async fn ask(&self, key: &str, url: &Secret, priority: Priority) -> Probed {
+    async fn ask(&self, key: &WebhookKey, url: &Secret, priority: Priority) -> Probed {
         self.pauses.over(key)?;
         let probed = self.slack.probe_webhook(url, priority).await;
         Ok(self.pauses.heed(key, probed)?)
@@ -436,40 +455,34 @@ impl Mirrored for Probed {
 }
 
 impl Source for Webhooks {
+    type Key = WebhookKey;
     type Value = Probed;
     const ENUMERATES: bool = false;
     const POLL_RATE: PollRate = PollRate::Slow;
 
-    async fn read(&self, asked: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
-        // Where many come at once, each has all of them read.
-        let fresh: BTreeMap<_, _> = {
-            let mut lately = self.lately();
-            lately.retain(|_, (at, _)| at.elapsed() < LATELY);
-            let fresh = lately.iter().filter(|(key, _)| asked.contains(*key));
-            fresh
-                .map(|(key, (_, probed))| (key.clone(), probed.clone()))
-                .collect()
+    /// Where many come at once, each has all of them read.
+    async fn read(&self, asked: &BTreeSet<WebhookKey>, priority: Priority) -> Result<ReadOf<Self>> {
+        let lately = |key: &WebhookKey| {
+            let known = self.known();
+            let (at, probed) = known.get(key)?.probed.as_ref()?;
+            (at.elapsed() < LATELY).then(|| (key.clone(), probed.clone()))
         };
+        let fresh: BTreeMap<_, _> = asked.iter().filter_map(lately).collect();
         let others = asked.iter().filter(|key| !fresh.contains_key(*key));
         let mut found = self.read_some(&others.cloned().collect(), priority).await?;
         found.extend(fresh);
         Ok(found)
     }
 
-    async fn read_some(&self, keys: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
-        let urls: Vec<_> = {
-            let urls = self.urls.lock().unwrap_or_else(PoisonError::into_inner);
-            let asked = keys
-                .iter()
-                .filter_map(|key| Some((key.clone(), urls.get(key)?.clone())));
-            asked.collect()
-        };
+    async fn read_some(
+        &self,
+        keys: &BTreeSet<WebhookKey>,
+        priority: Priority,
+    ) -> Result<ReadOf<Self>> {
         let mut found = BTreeMap::new();
-        for (key, url) in urls {
-            let probed = self.probe(&key, &url, priority).await;
-            self.lately()
-                .insert(key.clone(), (Instant::now(), probed.clone()));
-            found.insert(key, probed);
+        for key in keys {
+            let probed = self.probe(key, priority).await;
+            found.extend(probed.map(|probed| (key.clone(), probed)));
         }
         Ok(found)
     }
@@ -496,17 +509,17 @@ mod tests {
             Err::<(), _>(Refusal { code, error })
         };
         let wait = Duration::from_secs(30);
-        assert_eq!(pauses.heed(api::CREATE, Ok(1)), Ok(1));
+        assert_eq!(pauses.heed(&api::CREATE, Ok(1)), Ok(1));
         // Where Slack names no time there is none to wait for.
-        drop(pauses.heed(api::CREATE, refused(throttled("no time"))));
-        assert_eq!(pauses.over(api::CREATE), Ok(()));
-        drop(pauses.heed(api::CREATE, refused(throttled("later").after(wait))));
+        drop(pauses.heed(&api::CREATE, refused(throttled("no time"))));
+        assert_eq!(pauses.over(&api::CREATE), Ok(()));
+        drop(pauses.heed(&api::CREATE, refused(throttled("later").after(wait))));
         tokio::time::advance(Duration::from_secs(10)).await;
-        let told = pauses.over(api::CREATE).unwrap_err();
+        let told = pauses.over(&api::CREATE).unwrap_err();
         assert_eq!(told, throttled("later").after(Duration::from_secs(20)));
-        assert_eq!(pauses.over(api::JOIN), Ok(()));
+        assert_eq!(pauses.over(&api::JOIN), Ok(()));
         tokio::time::advance(Duration::from_secs(20)).await;
-        assert_eq!(pauses.over(api::CREATE), Ok(()));
+        assert_eq!(pauses.over(&api::CREATE), Ok(()));
     }
 
     #[test]

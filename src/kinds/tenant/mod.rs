@@ -4,7 +4,6 @@
 pub mod desired;
 pub mod eventbridge;
 pub mod health;
-pub mod scope;
 pub mod sns;
 pub mod stages;
 
@@ -17,12 +16,14 @@ use crate::{
     clients::aws::Identity,
     engine::{
         error::{Class, Error, On, Result},
+        informer::{Subscriber, Subscription},
         plan::{Desired, Owner},
         scope_pool::ScopePool,
         stage::{DynStage, Failure, StageRun},
     },
     kinds::{
         Clock, Common, ConditionUpdate, Kind, Outcome, Policies, Status, StatusUpdate, TargetView,
+        aws_scope::AwsScope,
         cluster_view::ClusterView,
         installation::Installation,
         names,
@@ -37,7 +38,7 @@ use eventbridge::{
     stages::{Connections, Destinations, Ground, RuleTargets, Rules},
 };
 use kube::ResourceExt;
-use scope::TenantScope;
+use sns::TopicArn;
 use stages::{Candidates, Subscriptions, TopicTags, Topics};
 use std::{
     collections::{BTreeSet, btree_map::Entry},
@@ -282,11 +283,11 @@ pub struct Aws;
 impl System<TenantObservability> for Aws {
     const NAME: &'static str = "aws";
     type Target = AwsTarget;
-    type Scope = TenantScope;
+    type Scope = AwsScope;
     type Stages = TenantStages;
 
-    fn pool(systems: &Systems) -> &ScopePool<TenantScope> {
-        &systems.tenants
+    fn pool(systems: &Systems) -> &ScopePool<AwsScope> {
+        &systems.aws
     }
 
     fn targets(status: &mut TenantObservabilityStatus) -> &mut Vec<AwsTarget> {
@@ -315,15 +316,25 @@ impl System<TenantObservability> for Aws {
         Ok(installation.identity(target, &tenant.namespace().unwrap_or_default()))
     }
 
-    fn watched_keys(
+    fn subscribe(
         tenant: &TenantObservability,
-        target: &AwsTarget,
-        installation: &Installation,
-    ) -> BTreeSet<String> {
-        let candidates = tenant.candidates(target, installation).into_values();
-        let own = candidates.map(|(_, arn)| arn);
-        let slack = concerns(tenant).then(|| names::tenant_prefix(&tenant.name_any()));
-        own.chain(tenant.named_topics()).chain(slack).collect()
+        context: &StageContext<'_, TenantObservability, Self>,
+        subscriber: &Subscriber,
+    ) -> Vec<Subscription> {
+        let scope = &context.scope;
+        let own = tenant.candidates(context.target, context.installation);
+        let own = own.into_values().map(|(_, arn)| arn);
+        let topics = own.chain(tenant.named_topics()).collect();
+        let mut subscriptions = vec![
+            scope.trust.subscribe(subscriber, BTreeSet::new()),
+            scope.topics.subscribe(subscriber, topics),
+        ];
+        if concerns(tenant) {
+            let prefix = BTreeSet::from([names::tenant_prefix(&tenant.name_any())]);
+            subscriptions.push(scope.rules.subscribe(subscriber, prefix.clone()));
+            subscriptions.push(scope.paths.subscribe(subscriber, prefix));
+        }
+        subscriptions
     }
 
     fn stages(
@@ -401,15 +412,16 @@ impl TenantObservability {
             .map(|severity| {
                 let name = desired::topic_name(self, severity, installation);
                 let arn = names::topic_arn(&target.region, &target.account_id, &name);
-                (severity, (name, arn))
+                (severity, (name, TopicArn(arn)))
             })
             .collect()
     }
 
     /// The ARNs of the topics of somebody's own that the spec names.
-    fn named_topics(&self) -> impl Iterator<Item = String> {
+    fn named_topics(&self) -> impl Iterator<Item = TopicArn> {
         let listed = self.spec.notify.iter().flat_map(|notify| notify.listed());
-        listed.flat_map(|(_, recipients)| recipients.topic_arns.iter().cloned())
+        let named = listed.flat_map(|(_, recipients)| &recipients.topic_arns);
+        named.map(|arn| TopicArn(arn.clone()))
     }
 
     async fn integration_keys(
@@ -465,7 +477,7 @@ impl TenantObservability {
             .filter(|(severity, (name, _))| is_ours(name) || known.contains(severity))
             .map(|(severity, (_, arn))| TopicEntry {
                 severity: *severity,
-                arn: arn.clone(),
+                arn: arn.0.clone(),
             })
             .collect();
         let not_ours = topics.desired.wanted.keys().filter(|name| !is_ours(name));

@@ -3,16 +3,14 @@
 use super::desired::{ObservedSubscription, ObservedTopic, Topic};
 use crate::{
     clients::{
-        aws::{
-            Account, RoleAccess, classify,
-            reading::{is_missing, pages},
-        },
+        aws::{Account, RoleAccess, reading::pages},
         secret::Secret,
     },
     engine::{
         error::{Class, Result},
         informer::{PollRate, ReadOf, Source},
         limits::Priority,
+        mirror::InformerKey,
     },
     kinds::{
         mark::{OwnerTag, TAG},
@@ -24,6 +22,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
+
+/// A topic's ARN, which is not what it is called.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TopicArn(pub String);
+
+impl InformerKey for TopicArn {}
 
 /// The topics of one scope that somebody has asked for. There is no bulk read of what is known of one.
 pub struct Topics {
@@ -41,38 +45,29 @@ impl Topics {
     }
 
     async fn find(&self, arn: &str, priority: Priority) -> Result<Option<ObservedTopic>> {
-        let sns = self.account.sns();
-        let call = self
-            .account
-            .read("sns", "GetTopicAttributes", priority)
-            .await?;
-        let attributes = match sns.get_topic_attributes().topic_arn(arn).send().await {
-            Ok(attributes) => attributes,
-            Err(error) if is_missing(&error) => return Ok(None),
+        let account = &self.account;
+        let sns = account.sns();
+        let get = sns.get_topic_attributes().topic_arn(arn).send();
+        let attributes = account.find("sns", "GetTopicAttributes", priority, get);
+        let attributes = match attributes.await {
+            Ok(None) => return Ok(None),
+            Ok(Some(attributes)) if self.may_be_ours(arn) => attributes,
+            Ok(Some(_)) => return Ok(Some(unknown())),
+            // A topic that somebody else has made need not let us look at it, and one that is not even the name
+            // of a topic is nobody's trouble but its own.
             Err(error) => {
-                let error = classify(&call, &error);
-                // A topic that somebody else has made need not let us look at it, and one that is not
-                // even the name of a topic is nobody's trouble but its own.
-                return match error.class {
-                    Class::Denied | Class::Rejected if !self.may_be_ours(arn) => {
-                        Ok(Some(unknown()))
-                    }
-                    _ => Err(error),
+                let passes = matches!(error.class, Class::Denied | Class::Rejected);
+                return match passes && !self.may_be_ours(arn) {
+                    true => Ok(Some(unknown())),
+                    false => Err(error),
                 };
             }
         };
-        if !self.may_be_ours(arn) {
-            return Ok(Some(unknown()));
-        }
-        let call = self
-            .account
-            .read("sns", "ListTagsForResource", priority)
-            .await?;
-        let tags = match sns.list_tags_for_resource().resource_arn(arn).send().await {
-            Ok(tags) => tags,
-            // Deleted between the two reads.
-            Err(error) if is_missing(&error) => return Ok(None),
-            Err(error) => return Err(classify(&call, &error)),
+        let tags = sns.list_tags_for_resource().resource_arn(arn).send();
+        let tags = account.find("sns", "ListTagsForResource", priority, tags);
+        // It may have been deleted between the two reads.
+        let Some(tags) = tags.await? else {
+            return Ok(None);
         };
         let owner = tags.tags().iter().find(|tag| tag.key() == TAG);
         let policy = attributes
@@ -103,21 +98,13 @@ impl Topics {
         arn: &str,
         priority: Priority,
     ) -> Result<Option<Vec<ObservedSubscription>>> {
+        let account = &self.account;
         let page = async |next| {
-            let call = self
-                .account
-                .read("sns", "ListSubscriptionsByTopic", priority)
-                .await?;
-            let list = self.account.sns().list_subscriptions_by_topic();
-            let list = list.topic_arn(arn).set_next_token(next);
-            match list.send().await {
-                Ok(page) => Ok(Some((
-                    page.subscriptions.unwrap_or_default(),
-                    page.next_token,
-                ))),
-                Err(error) if is_missing(&error) => Ok(None),
-                Err(error) => Err(classify(&call, &error)),
-            }
+            let list = account.sns().list_subscriptions_by_topic();
+            let list = list.topic_arn(arn).set_next_token(next).send();
+            let page = account.find("sns", "ListSubscriptionsByTopic", priority, list);
+            let page = page.await?;
+            Ok(page.map(|page| (page.subscriptions.unwrap_or_default(), page.next_token)))
         };
         let Some(listed) = pages("ListSubscriptionsByTopic", page).await? else {
             return Ok(None);
@@ -160,20 +147,15 @@ fn unknown() -> ObservedTopic {
 }
 
 impl Source for Topics {
+    type Key = TopicArn;
     type Value = ObservedTopic;
     const ENUMERATES: bool = false;
     const POLL_RATE: PollRate = PollRate::Slow;
 
-    async fn read(&self, asked: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
-        // What is no ARN is EventBridge's.
-        let topics = asked.iter().filter(|key| key.starts_with("arn:"));
-        self.read_some(&topics.cloned().collect(), priority).await
-    }
-
-    async fn read_some(&self, keys: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
+    async fn read(&self, asked: &BTreeSet<TopicArn>, priority: Priority) -> Result<ReadOf<Self>> {
         let mut found = BTreeMap::new();
-        for arn in keys {
-            let topic = self.account.read_afresh(|| self.find(arn, priority));
+        for arn in asked {
+            let topic = self.account.read_afresh(|| self.find(&arn.0, priority));
             if let Some(topic) = topic.await? {
                 found.insert(arn.clone(), topic);
             }

@@ -2,7 +2,7 @@
 
 use super::{
     desired::{EMAIL, ObservedTopic, Subscription, SubscriptionKey, Topic},
-    scope::TenantScope,
+    sns::TopicArn,
 };
 use crate::{
     api::{
@@ -19,7 +19,10 @@ use crate::{
         plan::{self, Change, Desired, Found, Owner, Verb},
         stage::{ChangeOf, Ids, PlanOf, ResultOf, Seen, Stage},
     },
-    kinds::mark::{Mark, OwnerTag, TAG},
+    kinds::{
+        aws_scope::AwsScope,
+        mark::{Mark, OwnerTag, TAG},
+    },
 };
 use aws_sdk_sns::{
     config::{Config, retry::RetryConfig},
@@ -32,7 +35,7 @@ use std::{
 };
 
 /// All topics that a tenant has or may have had, by severity: name and ARN.
-pub type Candidates = BTreeMap<Severity, (String, String)>;
+pub type Candidates = BTreeMap<Severity, (String, TopicArn)>;
 
 /// The topics of one tenant in one place.
 pub struct Topics {
@@ -41,9 +44,9 @@ pub struct Topics {
     /// Which names to look at.
     pub candidates: Candidates,
     /// Topics of somebody's own that alarms tell besides.
-    named: BTreeSet<String>,
+    named: BTreeSet<TopicArn>,
     mark: Mark,
-    watch: Arc<TenantScope>,
+    watch: Arc<AwsScope>,
     options: ReadOptions,
     endpoint: String,
 }
@@ -53,9 +56,9 @@ impl Topics {
     pub fn new(
         desired: Desired<String, Topic>,
         candidates: Candidates,
-        named: BTreeSet<String>,
+        named: BTreeSet<TopicArn>,
         mark: Mark,
-        watch: Arc<TenantScope>,
+        watch: Arc<AwsScope>,
         options: ReadOptions,
     ) -> Self {
         Self {
@@ -71,9 +74,9 @@ impl Topics {
 
     /// Those of somebody's own that are not there.
     pub fn absent(&self) -> Vec<&str> {
-        let there = |arn: &&String| self.watch.topics.known(arn).contains_key(*arn);
-        let absent = self.named.iter().filter(|arn| !there(arn));
-        absent.map(String::as_str).collect()
+        let topics = &self.watch.topics;
+        let absent = self.named.iter().filter(|arn| topics.get(*arn).is_none());
+        absent.map(|arn| arn.0.as_str()).collect()
     }
 
     /// Whether alarms tell somebody besides whoever subscribes.
@@ -81,12 +84,12 @@ impl Topics {
         !self.named.is_empty()
     }
 
-    fn arn(&self, name: &str) -> Option<&String> {
+    fn arn(&self, name: &str) -> Option<&TopicArn> {
         let mut all = self.candidates.values();
         all.find(|(known, _)| known == name).map(|(_, arn)| arn)
     }
 
-    fn found(&self, observed: &Snapshot<ObservedTopic>) -> Seen<Self> {
+    fn found(&self, observed: &Snapshot<ObservedTopic, TopicArn>) -> Seen<Self> {
         let found = self.candidates.values().filter_map(|(name, arn)| {
             let observed = observed.get(arn)?;
             let owner = match &observed.owner.0 {
@@ -105,18 +108,9 @@ impl Topics {
         found.collect()
     }
 
-    /// What a write leaves behind, as far as it is known.
-    fn remember(&self, arn: &str, outcome: &Result<()>, now: Option<ObservedTopic>) {
-        match outcome {
-            Ok(()) => self.watch.topics.wrote(arn, now),
-            Err(error) if error.class.may_have_landed() => self.watch.topics.doubt(arn),
-            Err(_) => {}
-        }
-    }
-
     /// CreateTopic answers with the topic that is there if its tags are the same: with the mark
     /// among them nobody else's is ever taken for ours.
-    async fn create(&self, writer: &Writer<'_>, name: &str, to: &Topic) -> Result<String> {
+    async fn create(&self, writer: &Writer<'_>, name: &str, to: &Topic) -> Result<TopicArn> {
         // With its policy from the first moment, and one call for one entry of the gate.
         let create = writer
             .sns()
@@ -134,45 +128,36 @@ impl Topics {
                 _ => error,
             }
         });
-        let outcome = created.as_ref().map(|_| ()).map_err(Clone::clone);
         if let Some(arn) = self.arn(name) {
-            let now = ObservedTopic {
+            let now = || ObservedTopic {
                 topic: to.clone(),
                 owner: OwnerTag(Some(self.mark.to_string())),
                 subscriptions: Vec::new(),
             };
-            self.remember(arn, &outcome, Some(now));
+            let topics = &self.watch.topics;
+            topics.note(arn.clone(), created.as_ref(), || Some(now()));
         }
-        let arn = created?.topic_arn.unwrap_or_default();
-        Ok(arn)
+        Ok(TopicArn(created?.topic_arn.unwrap_or_default()))
     }
 
-    async fn update(&self, writer: &Writer<'_>, arn: &str, to: &Topic) -> Result<()> {
-        let set = writer.sns().set_topic_attributes().topic_arn(arn);
+    async fn update(&self, writer: &Writer<'_>, arn: &TopicArn, to: &Topic) -> Result<()> {
+        let set = writer.sns().set_topic_attributes().topic_arn(&arn.0);
         let set = set
             .attribute_name("Policy")
             .attribute_value(to.policy.to_string());
         let outcome = set.send().await.map(drop);
         let outcome = outcome.map_err(|error| writer.refusal(&error));
-        let known = self.watch.topics.known(arn).remove(arn);
-        match known {
-            Some(known) => {
-                let now = ObservedTopic {
-                    topic: to.clone(),
-                    ..(*known).clone()
-                };
-                self.remember(arn, &outcome, Some(now));
-            }
-            None => self.watch.topics.doubt(arn),
-        }
+        let topics = &self.watch.topics;
+        topics.amend(arn.clone(), outcome.as_ref(), |it| it.topic = to.clone());
         outcome
     }
 
-    async fn delete(&self, writer: &Writer<'_>, arn: &str) -> Result<()> {
-        let deleted = writer.sns().delete_topic().topic_arn(arn).send().await;
+    async fn delete(&self, writer: &Writer<'_>, arn: &TopicArn) -> Result<()> {
+        let deleted = writer.sns().delete_topic().topic_arn(&arn.0).send().await;
         let outcome = deleted.map(drop);
         let outcome = outcome.map_err(|error| writer.refusal(&error));
-        self.remember(arn, &outcome, None);
+        let topics = &self.watch.topics;
+        topics.note(arn.clone(), outcome.as_ref(), || None);
         outcome
     }
 }
@@ -183,7 +168,7 @@ impl Stage for Topics {
     /// A topic that is made again has no subscriptions, so status forgets that they were there.
     type Key = String;
     type Value = Topic;
-    type Id = String;
+    type Id = TopicArn;
     type Live = ();
 
     fn endpoint(&self) -> &str {
@@ -195,7 +180,7 @@ impl Stage for Topics {
     }
 
     async fn observe(&self, _: &Ids) -> Result<Seen<Self>> {
-        let TenantScope { trust, topics, .. } = &*self.watch;
+        let AwsScope { trust, topics, .. } = &*self.watch;
         trust.snapshot(&BTreeSet::new(), &self.options).await?;
         let arns = self.candidates.values().map(|(_, arn)| arn);
         let arns = arns.chain(&self.named).cloned().collect();
@@ -203,13 +188,10 @@ impl Stage for Topics {
     }
 
     async fn confirm(&self, keys: &BTreeSet<String>, _: &Ids) -> Result<Option<Seen<Self>>> {
-        let topics = &self.watch.topics;
-        if topics.is_fresh(self.options.since) {
-            return Ok(None);
-        }
         let arns = keys.iter().filter_map(|name| self.arn(name)).cloned();
+        let topics = &self.watch.topics;
         let observed = topics.confirm(&arns.collect(), &self.options).await?;
-        Ok(Some(self.found(&observed)))
+        Ok(observed.map(|observed| self.found(&observed)))
     }
 
     /// It comes without those who heard the one before it. Who had left by then stays away.
@@ -267,7 +249,7 @@ pub struct TopicTags {
     desired: Desired<String, OwnerTag>,
     candidates: Candidates,
     mark: Mark,
-    watch: Arc<TenantScope>,
+    watch: Arc<AwsScope>,
     options: ReadOptions,
     endpoint: String,
 }
@@ -291,7 +273,7 @@ impl TopicTags {
         }
     }
 
-    fn arns(&self) -> BTreeSet<String> {
+    fn arns(&self) -> BTreeSet<TopicArn> {
         let wanted = |name: &String| self.desired.wanted.contains_key(name);
         let all = self.candidates.values();
         let wanted = all.filter(|(name, _)| wanted(name));
@@ -299,7 +281,7 @@ impl TopicTags {
     }
 
     /// Of what is not there, or carries anybody's mark, there is nothing to say here.
-    fn found(&self, observed: &Snapshot<ObservedTopic>) -> Seen<Self> {
+    fn found(&self, observed: &Snapshot<ObservedTopic, TopicArn>) -> Seen<Self> {
         let mut seen = Seen::<Self>::default();
         for (name, arn) in self.candidates.values() {
             if !self.desired.wanted.contains_key(name) {
@@ -327,7 +309,7 @@ impl Stage for TopicTags {
     const NAME: &'static str = "topic tag";
     type Key = String;
     type Value = OwnerTag;
-    type Id = String;
+    type Id = TopicArn;
     type Live = ();
 
     fn endpoint(&self) -> &str {
@@ -339,7 +321,7 @@ impl Stage for TopicTags {
     }
 
     async fn observe(&self, _: &Ids) -> Result<Seen<Self>> {
-        let TenantScope { trust, topics, .. } = &*self.watch;
+        let AwsScope { trust, topics, .. } = &*self.watch;
         trust.snapshot(&BTreeSet::new(), &self.options).await?;
         let observed = topics.snapshot(&self.arns(), &self.options).await?;
         Ok(self.found(&observed))
@@ -347,11 +329,8 @@ impl Stage for TopicTags {
 
     async fn confirm(&self, _: &BTreeSet<String>, _: &Ids) -> Result<Option<Seen<Self>>> {
         let topics = &self.watch.topics;
-        if topics.is_fresh(self.options.since) {
-            return Ok(None);
-        }
         let observed = topics.confirm(&self.arns(), &self.options).await?;
-        Ok(Some(self.found(&observed)))
+        Ok(observed.map(|observed| self.found(&observed)))
     }
 
     fn operation(&self, _: &ChangeOf<Self>) -> Operation<'_> {
@@ -365,27 +344,19 @@ impl Stage for TopicTags {
         change: &ChangeOf<Self>,
         _: &Ids,
     ) -> ResultOf<Self> {
-        let TenantScope {
+        let AwsScope {
             account, topics, ..
         } = &*self.watch;
         let Change::Update { ours, .. } = change else {
             return Ok(None);
         };
         let (arn, writer) = (ours.id(), account.writer(permit));
-        let request = writer.sns().tag_resource().resource_arn(arn);
+        let request = writer.sns().tag_resource().resource_arn(&arn.0);
         let outcome = request.tags(tag(&self.mark)?).send().await.map(drop);
         let outcome = outcome.map_err(|error| writer.refusal(&error));
-        match (&outcome, topics.known(arn).remove(arn)) {
-            (Ok(()), Some(known)) => {
-                let owner = OwnerTag(Some(self.mark.to_string()));
-                let now = ObservedTopic {
-                    owner,
-                    ..(*known).clone()
-                };
-                topics.wrote(arn, Some(now));
-            }
-            _ => topics.doubt(arn),
-        }
+        topics.amend(arn.clone(), outcome.as_ref(), |it| {
+            it.owner = OwnerTag(Some(self.mark.to_string()));
+        });
         outcome.map(|()| None)
     }
 }
@@ -401,7 +372,7 @@ pub struct Subscriptions {
     pub topics: Candidates,
     /// The severities whose topic stays. With a topic its subscriptions go by themselves.
     pub staying: BTreeSet<Severity>,
-    watch: Arc<TenantScope>,
+    watch: Arc<AwsScope>,
     options: ReadOptions,
     digester: Digester,
     memory: Mutex<Memory>,
@@ -469,11 +440,8 @@ impl Subscriptions {
         self.topics.get(&severity).map_or(&NONE, |(name, _)| name)
     }
 
-    fn arn(&self, severity: Severity) -> &str {
-        self.topics
-            .get(&severity)
-            .map(|(_, arn)| arn.as_str())
-            .unwrap_or_default()
+    fn arn(&self, severity: Severity) -> Option<&TopicArn> {
+        self.topics.get(&severity).map(|(_, arn)| arn)
     }
 
     /// With the key of the digests all that the ledger says is lost. What it names and nobody can find
@@ -500,7 +468,7 @@ impl Subscriptions {
         }
     }
 
-    fn found(&self, observed: &Snapshot<ObservedTopic>, ids: &Ids) -> Seen<Self> {
+    fn found(&self, observed: &Snapshot<ObservedTopic, TopicArn>, ids: &Ids) -> Seen<Self> {
         let made = self.made();
         let mut seen = Seen::<Self>::default();
         for (severity, (name, arn)) in &self.topics {
@@ -562,7 +530,7 @@ impl Subscriptions {
         let subscribe = writer
             .sns()
             .subscribe()
-            .topic_arn(topic)
+            .topic_arn(&topic.0)
             .protocol(&key.protocol)
             .endpoint(to.endpoint.reveal())
             .return_subscription_arn(true)
@@ -580,8 +548,8 @@ impl Subscriptions {
         });
         match &outcome {
             // What it is now, pending or not, only a look can tell.
-            Ok(_) => self.watch.topics.doubt(topic),
-            Err(error) if error.class.may_have_landed() => self.watch.topics.doubt(topic),
+            Ok(_) => self.watch.topics.doubt(topic.clone()),
+            Err(error) if error.class.may_have_landed() => self.watch.topics.doubt(topic.clone()),
             // It was certainly not made: one that somebody makes by hand later is not ours.
             Err(_) if before.is_none() => drop(self.memory.lock().ledger.remove(key)),
             Err(_) => {}
@@ -597,7 +565,9 @@ impl Subscriptions {
     ) -> Result<()> {
         let unsubscribe = writer.sns().unsubscribe().subscription_arn(arn);
         let outcome = unsubscribe.send().await;
-        self.watch.topics.doubt(self.arn(key.severity));
+        if let Some(topic) = self.arn(key.severity) {
+            self.watch.topics.doubt(topic.clone());
+        }
         outcome.map(drop).map_err(|error| writer.refusal(&error))
     }
 }
@@ -636,22 +606,22 @@ impl Stage for Subscriptions {
         keys: &BTreeSet<SubscriptionKey>,
         ids: &Ids,
     ) -> Result<Option<Seen<Self>>> {
-        let topics = &self.watch.topics;
-        if topics.is_fresh(self.options.since) {
-            return Ok(None);
-        }
         let known = keys.iter().filter(|key| {
             // A topic that this run has made was read when it was made.
             !ids.is_new::<Topics>(self.topic(key.severity))
         });
-        let arns: BTreeSet<_> = known.map(|key| self.arn(key.severity).to_owned()).collect();
+        let arns: BTreeSet<_> = known
+            .filter_map(|key| self.arn(key.severity).cloned())
+            .collect();
         if arns.is_empty() {
             return Ok(None);
         }
-        let observed = topics.confirm(&arns, &self.options).await?;
-        let mut found = self.found(&observed, ids);
-        found.retain(|key, _| keys.contains(key));
-        Ok(Some(found))
+        let observed = self.watch.topics.confirm(&arns, &self.options).await?;
+        Ok(observed.map(|observed| {
+            let mut found = self.found(&observed, ids);
+            found.retain(|key, _| keys.contains(key));
+            found
+        }))
     }
 
     fn decide(&self, seen: &Seen<Self>) -> PlanOf<Self> {

@@ -13,7 +13,7 @@ use crate::{
     },
     kinds::slack_channel::{
         desired::{self, Configuration},
-        workspace::{id_key, name_key},
+        workspace::ChannelKey,
     },
 };
 use jiff::Timestamp;
@@ -56,7 +56,7 @@ impl Channel {
         let ground = &self.ground;
         let (sight, private) = (ground.sight()?, to.visibility == Visibility::Private);
         let made = sight.bot.create(name, private).await;
-        match sight.pauses.heed(api::CREATE, made) {
+        match sight.pauses.heed(&api::CREATE, made) {
             Ok(channel) => {
                 let id = channel.id.clone();
                 // Who makes a channel is in it.
@@ -72,7 +72,7 @@ impl Channel {
                     since: Instant::now(),
                     ..ground.options.clone()
                 };
-                let key = name_key(name);
+                let key = ChannelKey::name(name);
                 let seen = sight
                     .channels
                     .snapshot(&[key.clone()].into(), &options)
@@ -90,7 +90,7 @@ impl Channel {
                 })
             }
             Err(refusal) => {
-                sight.channels.doubt(&name_key(name));
+                sight.channels.doubt(ChannelKey::name(name));
                 Err(refusal.into())
             }
         }
@@ -144,7 +144,7 @@ impl Stage for Channel {
             // The answer to a create does not say how many are in it.
             let channels = &self.ground.sight()?.channels;
             channels
-                .confirm(&[id_key(id)].into(), &self.ground.options)
+                .look_up(&[ChannelKey::id(id)].into(), &self.ground.options)
                 .await?;
             sighting = self.ground.look(made).await?;
         }
@@ -172,16 +172,12 @@ impl Stage for Channel {
             .sighting()
             .as_ref()
             .and_then(|it| Some(it.channel.as_ref()?.id.clone()));
-        match id {
-            Some(id) if !sight.channels.is_fresh(self.ground.options.since) => {
-                sight
-                    .channels
-                    .confirm(&[id_key(&id)].into(), &self.ground.options)
-                    .await?;
-                self.observe(ids).await.map(Some)
-            }
-            // Whether a name is free only making the channel tells.
-            _ => Ok(None),
+        // Whether a name is free only making the channel tells.
+        let Some(id) = id else { return Ok(None) };
+        let (key, options) = ([ChannelKey::Id(id)].into(), &self.ground.options);
+        match sight.channels.confirm(&key, options).await? {
+            Some(_) => self.observe(ids).await.map(Some),
+            None => Ok(None),
         }
     }
 

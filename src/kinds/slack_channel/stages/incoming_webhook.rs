@@ -12,7 +12,7 @@ use crate::{
         plan::{Change, Desired},
         stage::{ChangeOf, Ids, ResultOf, Seen, Stage},
     },
-    kinds::slack_channel::desired::Posting,
+    kinds::slack_channel::{desired::Posting, workspace::WebhookKey},
 };
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub struct IncomingWebhook {
     /// That it should.
     pub desired: Desired<String, Posting>,
     /// Under what it is watched, and its URL.
-    webhook: Option<(String, Secret)>,
+    webhook: Option<(WebhookKey, Secret)>,
     /// That it takes messages is known without asking it.
     is_known: bool,
     ground: Arc<Ground>,
@@ -31,7 +31,7 @@ impl IncomingWebhook {
     /// The stage of one object. `name`: where the webhook's URL is, for people; the error if it cannot be
     /// read there. `is_known`: that it takes messages is known without asking it.
     pub fn new(
-        name: Option<(String, String)>,
+        name: Option<(WebhookKey, String)>,
         url: Option<&Result<Secret>>,
         is_known: bool,
         ground: Arc<Ground>,
@@ -55,12 +55,12 @@ impl IncomingWebhook {
         }
     }
 
-    async fn ask(&self, key: &str, url: &Secret) -> Result<Posting> {
+    async fn ask(&self, key: &WebhookKey, url: &Secret) -> Result<Posting> {
         let webhooks = &self.ground.watch.webhooks;
         if webhooks.source.name(key, url) {
-            webhooks.doubt(key);
+            webhooks.doubt(key.clone());
         }
-        let asked = [key.to_owned()].into();
+        let asked = [key.clone()].into();
         let seen = webhooks.snapshot(&asked, &self.ground.options).await?;
         match seen.get(key).map(|it| &**it) {
             Some(Ok(Webhook::Alive)) => Ok(Posting(Ok(()))),

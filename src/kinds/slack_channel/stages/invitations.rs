@@ -78,7 +78,7 @@ impl Invitations {
         let Sight { bot, pauses, .. } = ground.sight()?;
         let user = if entry.contains('@') {
             let user = bot.user_by_email(entry, ground.options.priority).await;
-            let user = pauses.heed(api::USER_BY_EMAIL, user)?;
+            let user = pauses.heed(&api::USER_BY_EMAIL, user)?;
             user.ok_or_else(|| {
                 let message = format!(
                     "nobody in the workspace has the address {entry}: correct spec.invite, or invite that person to the workspace first"

@@ -15,7 +15,7 @@ pub use membership::Member;
 
 use super::{
     desired::{Selection, Selector},
-    workspace::{Sight, SlackScope, TEAM, id_key, name_key},
+    workspace::{ChannelKey, Sight, SlackScope},
 };
 use crate::{
     clients::slack::{self as client, Refusal, add_scopes, missing_scopes},
@@ -104,10 +104,10 @@ impl Ground {
         let team = self
             .sight()?
             .team
-            .snapshot(&[TEAM.to_owned()].into(), &self.options)
+            .snapshot(&[()].into(), &self.options)
             .await?;
         let team = team
-            .get(TEAM)
+            .get(&())
             .ok_or_else(|| Error::failing("Slack did not say whose token it is"))?;
         match &self.team {
             Some(known) if *known != team.team_id && self.selector.id.is_some() => Err(Error::new(
@@ -134,8 +134,8 @@ impl Ground {
         }
         let channels = &self.sight()?.channels;
         let id = made.or(self.selector.id.as_deref());
-        let by_id = id.map(id_key);
-        let by_name: Vec<_> = self.selector.names().map(name_key).collect();
+        let by_id = id.map(ChannelKey::id);
+        let by_name: Vec<_> = self.selector.names().map(ChannelKey::name).collect();
         let mut seen = Snapshot::new();
         // What is known by its id alone needs no listing of the whole workspace.
         if !by_name.is_empty() {
@@ -144,11 +144,8 @@ impl Ground {
         }
         if let Some(key) = by_id.as_ref().filter(|key| !seen.contains_key(*key)) {
             // A listing tells what is there, and not what became of what is not.
-            seen.extend(
-                channels
-                    .confirm(&[key.clone()].into(), &self.options)
-                    .await?,
-            );
+            let key = [key.clone()].into();
+            seen.extend(channels.look_up(&key, &self.options).await?);
         }
         let selector = match made {
             Some(made) => &Selector {
@@ -243,10 +240,8 @@ impl Ground {
 
     /// As [`Self::may`], by what is known of the token.
     fn may_now(&self, needed: &[&[&str]]) -> Result<()> {
-        let known = self.sight()?.team.known(TEAM);
-        known
-            .get(TEAM)
-            .map_or(Ok(()), |team| self.may(team, needed))
+        let team = self.sight()?.team.get(&());
+        team.map_or(Ok(()), |team| self.may(&team, needed))
     }
 
     /// What it takes to look after a channel: the scopes differ by who can see it.
@@ -260,15 +255,13 @@ impl Ground {
 
     /// Whether Slack may be asked for this, or wants us to wait.
     fn not_before(&self, api: &'static str) -> Result<()> {
-        self.sight()?.pauses.over(api)
+        self.sight()?.pauses.over(&api)
     }
 
     /// Whether the bot is in the channel, where that is known: without it Slack refuses what takes a member,
     /// and that refusal would outlast its reason.
     fn within(&self, id: &str) -> Result<()> {
-        let key = id_key(id);
-        let known = self.sight()?.channels.known(&key);
-        match known.get(&key) {
+        match self.sight()?.channels.get(&ChannelKey::id(id)) {
             Some(channel) if !channel.is_member => Err(Error::new(
                 Class::Waiting(On::Prerequisite),
                 format!("waiting for the bot to be in channel {}", channel.name),
@@ -293,14 +286,13 @@ impl Ground {
             return;
         };
         // Under the name that it had nothing is known any more.
-        let before = sight.channels.known(&id_key(&channel.id));
-        for known in before.values().filter(|known| known.name != channel.name) {
-            sight.channels.doubt(&name_key(&known.name));
+        let (id, name) = (ChannelKey::id(&channel.id), ChannelKey::name(&channel.name));
+        let before = sight.channels.get(&id);
+        if let Some(before) = before.filter(|before| before.name != channel.name) {
+            sight.channels.doubt(ChannelKey::name(&before.name));
         }
-        sight
-            .channels
-            .wrote(&name_key(&channel.name), Some(channel.clone()));
-        sight.channels.wrote(&id_key(&channel.id), Some(channel));
+        sight.channels.wrote(name, Some(channel.clone()));
+        sight.channels.wrote(id, Some(channel));
     }
 
     /// What a write by this method came to; where nobody can know what is there now, it is read before it is
@@ -315,9 +307,9 @@ impl Ground {
         let Sight {
             channels, pauses, ..
         } = self.sight()?;
-        let outcome = pauses.heed(api, outcome);
-        let key = id_key(id);
-        match (outcome, channels.known(&key).remove(&key)) {
+        let outcome = pauses.heed(&api, outcome);
+        let key = ChannelKey::id(id);
+        match (outcome, channels.get(&key)) {
             (Ok(_), Some(known)) => {
                 let mut channel = (*known).clone();
                 now(&mut channel);
@@ -325,14 +317,14 @@ impl Ground {
                 Ok(())
             }
             (Ok(_), None) => {
-                channels.doubt(&key);
+                channels.doubt(key);
                 Ok(())
             }
             (Err(refusal), known) => {
                 // What is refused was not as we thought.
-                channels.doubt(&key);
+                channels.doubt(key);
                 if let Some(known) = known {
-                    channels.doubt(&name_key(&known.name));
+                    channels.doubt(ChannelKey::name(&known.name));
                 }
                 let stale = matches!(
                     refusal.code.as_str(),

@@ -8,10 +8,7 @@ pub mod stages;
 
 use crate::{
     clients::{
-        aws::{
-            Account, RoleAccess, classify,
-            reading::{is_missing, pages},
-        },
+        aws::{Account, RoleAccess, reading::pages},
         secret::Secret,
     },
     engine::{
@@ -19,7 +16,7 @@ use crate::{
         informer::{PollRate, ReadOf, Source},
         limits::Priority,
     },
-    kinds::{mark::Mark, names},
+    kinds::mark::Mark,
 };
 use aws_sdk_eventbridge::types::{self as sdk, ConnectionAuthorizationType};
 use desired::{
@@ -28,15 +25,9 @@ use desired::{
 use message::Transformer;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-
-/// What of the things that a tenant asks for is EventBridge's: names begin so, and ARNs do not.
-fn prefixes(asked: &BTreeSet<String>) -> impl Iterator<Item = &String> {
-    asked
-        .iter()
-        .filter(|prefix| prefix.starts_with(names::PREFIX))
-}
+use tokio::time::Instant;
 
 /// The rules of one scope whose names begin as somebody has asked for, with their targets.
 pub struct Rules {
@@ -54,13 +45,14 @@ impl Rules {
     }
 
     async fn list(&self, prefixes: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
+        let account = &self.account;
         let mut found = BTreeMap::new();
         for prefix in prefixes {
             let page = async |next| {
-                let call = self.account.read("events", "ListRules", priority).await?;
-                let list = self.account.eventbridge().list_rules();
-                let list = list.name_prefix(prefix).set_next_token(next);
-                let page = list.send().await.map_err(|error| classify(&call, &error))?;
+                let list = account.eventbridge().list_rules();
+                let list = list.name_prefix(prefix).set_next_token(next).send();
+                let page = account.request("events", "ListRules", priority, list);
+                let page = page.await?;
                 Ok(Some((page.rules.unwrap_or_default(), page.next_token)))
             };
             for rule in pages("ListRules", page).await?.unwrap_or_default() {
@@ -72,27 +64,20 @@ impl Rules {
                     description: rule.description,
                     managed_by: rule.managed_by,
                 };
-                if let Some(rule) = self.observed(&name, parts, priority).await? {
-                    found.insert(name, rule);
-                }
+                let rule = self.observed(&name, parts, priority).await?;
+                found.extend(rule.map(|rule| (name, rule)));
             }
         }
         Ok(found)
     }
 
     async fn find(&self, names: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
+        let account = &self.account;
         let mut found = BTreeMap::new();
         for name in names {
-            let call = self
-                .account
-                .read("events", "DescribeRule", priority)
-                .await?;
-            let describe = self.account.eventbridge().describe_rule().name(name);
-            let rule = match describe.send().await {
-                Ok(rule) => rule,
-                Err(error) if is_missing(&error) => continue,
-                Err(error) => return Err(classify(&call, &error)),
-            };
+            let describe = account.eventbridge().describe_rule().name(name).send();
+            let rule = account.find("events", "DescribeRule", priority, describe);
+            let Some(rule) = rule.await? else { continue };
             let parts = Parts {
                 pattern: rule.event_pattern,
                 state: rule.state,
@@ -100,9 +85,8 @@ impl Rules {
                 description: rule.description,
                 managed_by: rule.managed_by,
             };
-            if let Some(rule) = self.observed(name, parts, priority).await? {
-                found.insert(name.clone(), rule);
-            }
+            let rule = self.observed(name, parts, priority).await?;
+            found.extend(rule.map(|rule| (name.clone(), rule)));
         }
         Ok(found)
     }
@@ -138,18 +122,13 @@ impl Rules {
         rule: &str,
         priority: Priority,
     ) -> Result<Option<BTreeMap<String, RuleTarget>>> {
+        let account = &self.account;
         let page = async |next| {
-            let call = self
-                .account
-                .read("events", "ListTargetsByRule", priority)
-                .await?;
-            let list = self.account.eventbridge().list_targets_by_rule();
-            let list = list.rule(rule).set_next_token(next);
-            match list.send().await {
-                Ok(page) => Ok(Some((page.targets.unwrap_or_default(), page.next_token))),
-                Err(error) if is_missing(&error) => Ok(None),
-                Err(error) => Err(classify(&call, &error)),
-            }
+            let list = account.eventbridge().list_targets_by_rule();
+            let list = list.rule(rule).set_next_token(next).send();
+            let page = account.find("events", "ListTargetsByRule", priority, list);
+            let page = page.await?;
+            Ok(page.map(|page| (page.targets.unwrap_or_default(), page.next_token)))
         };
         let listed = pages("ListTargetsByRule", page).await?;
         let named = |target: sdk::Target| (target.id.clone(), rule_target(target));
@@ -224,14 +203,14 @@ fn rule_target(target: sdk::Target) -> RuleTarget {
 }
 
 impl Source for Rules {
+    type Key = String;
     type Value = ObservedRule;
     const ENUMERATES: bool = false;
     const POLL_RATE: PollRate = PollRate::Slow;
 
     async fn read(&self, asked: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
-        let prefixes = prefixes(asked).cloned().collect();
         self.account
-            .read_afresh(|| self.list(&prefixes, priority))
+            .read_afresh(|| self.list(asked, priority))
             .await
     }
 
@@ -249,6 +228,8 @@ impl Source for Rules {
 pub struct Paths {
     account: Arc<Account>,
     turns: RoleAccess,
+    revived: Mutex<BTreeSet<String>>,
+    retired: Mutex<BTreeMap<String, Instant>>,
 }
 
 impl Paths {
@@ -257,47 +238,56 @@ impl Paths {
         Self {
             turns: account.turns(),
             account: account.clone(),
+            revived: Mutex::default(),
+            retired: Mutex::default(),
         }
+    }
+
+    /// The connections that have been written again since they were seen to be refused, by name.
+    pub fn revived(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.revived.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Until when the ways into Slack stay that have been replaced, by the names of their connections. Whoever
+    /// does not know counts anew.
+    pub fn retired(&self) -> MutexGuard<'_, BTreeMap<String, Instant>> {
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The names of the connections that begin so. Whose they are, only a look at each says.
     async fn connections(&self, prefix: &str, priority: Priority) -> Result<BTreeSet<String>> {
+        let account = &self.account;
         let page = async |next| {
-            let call = self
-                .account
-                .read("events", "ListConnections", priority)
-                .await?;
-            let list = self.account.eventbridge().list_connections();
-            let list = list.name_prefix(prefix).set_next_token(next);
-            let page = list.send().await.map_err(|error| classify(&call, &error))?;
+            let list = account.eventbridge().list_connections();
+            let list = list.name_prefix(prefix).set_next_token(next).send();
+            let page = account.request("events", "ListConnections", priority, list);
+            let page = page.await?;
+            let names = page.connections.into_iter().flatten();
             Ok(Some((
-                page.connections.unwrap_or_default(),
+                names.filter_map(|it| it.name).collect(),
                 page.next_token,
             )))
         };
-        let listed = pages("ListConnections", page).await?.unwrap_or_default();
-        Ok(listed.into_iter().filter_map(|it| it.name).collect())
+        let listed = pages("ListConnections", page).await?;
+        Ok(listed.into_iter().flatten().collect())
     }
 
     /// The same of API destinations.
     async fn destinations(&self, prefix: &str, priority: Priority) -> Result<BTreeSet<String>> {
+        let account = &self.account;
         let page = async |next| {
-            let call = self
-                .account
-                .read("events", "ListApiDestinations", priority)
-                .await?;
-            let list = self.account.eventbridge().list_api_destinations();
-            let list = list.name_prefix(prefix).set_next_token(next);
-            let page = list.send().await.map_err(|error| classify(&call, &error))?;
+            let list = account.eventbridge().list_api_destinations();
+            let list = list.name_prefix(prefix).set_next_token(next).send();
+            let page = account.request("events", "ListApiDestinations", priority, list);
+            let page = page.await?;
+            let names = page.api_destinations.into_iter().flatten();
             Ok(Some((
-                page.api_destinations.unwrap_or_default(),
+                names.filter_map(|it| it.name).collect(),
                 page.next_token,
             )))
         };
-        let listed = pages("ListApiDestinations", page)
-            .await?
-            .unwrap_or_default();
-        Ok(listed.into_iter().filter_map(|it| it.name).collect())
+        let listed = pages("ListApiDestinations", page).await?;
+        Ok(listed.into_iter().flatten().collect())
     }
 
     async fn connection(
@@ -305,29 +295,25 @@ impl Paths {
         name: &str,
         priority: Priority,
     ) -> Result<Option<ObservedConnection>> {
-        let call = self
-            .account
-            .read("events", "DescribeConnection", priority)
-            .await?;
-        let describe = self.account.eventbridge().describe_connection().name(name);
-        let found = match describe.send().await {
-            Ok(found) => found,
-            Err(error) if is_missing(&error) => return Ok(None),
-            Err(error) => return Err(classify(&call, &error)),
-        };
-        let is_key = found.authorization_type == Some(ConnectionAuthorizationType::ApiKey);
-        let key = found
-            .auth_parameters
-            .and_then(|parameters| parameters.api_key_auth_parameters);
-        Ok(Some(ObservedConnection {
-            arn: found.connection_arn.unwrap_or_default(),
-            header: key
-                .filter(|_| is_key)
-                .and_then(|key| key.api_key_name)
-                .unwrap_or_default(),
-            state: connection_state(found.connection_state.as_ref()),
-            reason: found.state_reason.unwrap_or_default(),
-            description: found.description.unwrap_or_default(),
+        let account = &self.account;
+        let describe = account.eventbridge().describe_connection();
+        let describe = describe.name(name).send();
+        let found = account.find("events", "DescribeConnection", priority, describe);
+        Ok(found.await?.map(|found| {
+            let is_key = found.authorization_type == Some(ConnectionAuthorizationType::ApiKey);
+            let key = found
+                .auth_parameters
+                .and_then(|parameters| parameters.api_key_auth_parameters);
+            ObservedConnection {
+                arn: found.connection_arn.unwrap_or_default(),
+                header: key
+                    .filter(|_| is_key)
+                    .and_then(|key| key.api_key_name)
+                    .unwrap_or_default(),
+                state: connection_state(found.connection_state.as_ref()),
+                reason: found.state_reason.unwrap_or_default(),
+                description: found.description.unwrap_or_default(),
+            }
         }))
     }
 
@@ -336,17 +322,11 @@ impl Paths {
         name: &str,
         priority: Priority,
     ) -> Result<Option<ObservedDestination>> {
-        let call = self
-            .account
-            .read("events", "DescribeApiDestination", priority)
-            .await?;
-        let describe = self.account.eventbridge().describe_api_destination();
-        let found = match describe.name(name).send().await {
-            Ok(found) => found,
-            Err(error) if is_missing(&error) => return Ok(None),
-            Err(error) => return Err(classify(&call, &error)),
-        };
-        Ok(Some(ObservedDestination {
+        let account = &self.account;
+        let describe = account.eventbridge().describe_api_destination();
+        let describe = describe.name(name).send();
+        let found = account.find("events", "DescribeApiDestination", priority, describe);
+        Ok(found.await?.map(|found| ObservedDestination {
             arn: found.api_destination_arn.unwrap_or_default(),
             url: Secret::new(found.invocation_endpoint.unwrap_or_default()),
             method: found
@@ -405,14 +385,14 @@ fn is_active(state: Option<&sdk::ApiDestinationState>) -> bool {
 }
 
 impl Source for Paths {
+    type Key = String;
     type Value = ObservedPath;
     const ENUMERATES: bool = false;
     const POLL_RATE: PollRate = PollRate::Slow;
 
     async fn read(&self, asked: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
-        let prefixes = prefixes(asked).cloned().collect();
         self.account
-            .read_afresh(|| self.list(&prefixes, priority))
+            .read_afresh(|| self.list(asked, priority))
             .await
     }
 
@@ -440,18 +420,6 @@ impl Source for Paths {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn topics_are_not_eventbridges() {
-        let asked: BTreeSet<String> = [
-            "arn:aws:sns:us-east-2:222233334444:pager",
-            "arn:aws:sns:us-east-2:222233334444:campanile_vsu_critical_0a1b2c3d",
-            "campanile_vsu_",
-        ]
-        .map(str::to_owned)
-        .into();
-        assert_eq!(prefixes(&asked).collect::<Vec<_>>(), ["campanile_vsu_"]);
-    }
 
     #[test]
     fn what_moves_by_itself_is_looked_at_sooner() {

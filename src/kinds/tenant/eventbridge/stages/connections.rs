@@ -33,7 +33,7 @@ impl Connections {
     /// Whether a connection that lets nobody through is to be written again. Once for each time that it is
     /// seen to have come to that: where the secret is wrong, writing it again helps no more than once.
     fn must_revive(&self, name: &str, connection: &ObservedConnection) -> bool {
-        let mut revived = self.ground.watch.revived();
+        let mut revived = self.ground.watch.paths.source.revived();
         if !connection.is_barred() {
             if !connection.is_moving() {
                 revived.remove(name);
@@ -192,7 +192,7 @@ impl Connections {
         });
         outcome?;
         if from.state != AUTHORIZED {
-            ground.watch.revived().insert(name.to_owned());
+            ground.watch.paths.source.revived().insert(name.to_owned());
         }
         self.given(name, to);
         Ok(())
@@ -235,14 +235,15 @@ impl Stage for Connections {
     }
 
     async fn confirm(&self, keys: &BTreeSet<String>, _: &Ids) -> Result<Option<Seen<Self>>> {
-        let paths = &self.ground.watch.paths;
-        let Some(mut observed) = self.ground.confirmed(paths, keys).await? else {
+        let Ground { watch, options, .. } = &self.ground;
+        let Some(mut observed) = watch.paths.confirm(keys, options).await? else {
             return Ok(None);
         };
         // What is known of the others is in the ledger.
         let others = self.ground.paths.keys();
         for name in others.filter(|name| !keys.contains(*name)) {
-            observed.extend(paths.known(name));
+            let known = watch.paths.get(name);
+            observed.extend(known.map(|known| (name.clone(), known)));
         }
         let mut found = self.found(&observed);
         found.retain(|name, _| keys.contains(name));
@@ -252,7 +253,7 @@ impl Stage for Connections {
     /// As long as it leads somewhere.
     fn stays(&self, name: &String, _: &Seen<Self>) -> bool {
         let ground = &self.ground;
-        let known = ground.watch.paths.known(name).remove(name);
+        let known = ground.watch.paths.get(name);
         let leads = known.and_then(|path| {
             let destination = path.destination.as_ref()?;
             Some(owner(&destination.description, &ground.mark) == Owner::Us)

@@ -199,10 +199,8 @@ impl Stage for Destinations {
         if keys.iter().all(|name| ids.is_new::<Connections>(name)) {
             return Ok(None);
         }
-        let observed = self
-            .ground
-            .confirmed(&self.ground.watch.paths, keys)
-            .await?;
+        let Ground { watch, options, .. } = &self.ground;
+        let observed = watch.paths.confirm(keys, options).await?;
         Ok(observed.map(|observed| self.found(&observed, ids)))
     }
 

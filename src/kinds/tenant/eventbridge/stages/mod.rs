@@ -23,7 +23,7 @@ use crate::{
         informer::{Informer, ReadOptions, Snapshot, Source},
         stage::Seen,
     },
-    kinds::{installation::Installation, mark::Mark, names, tenant::scope::TenantScope},
+    kinds::{aws_scope::AwsScope, installation::Installation, mark::Mark, names},
 };
 use aws_sdk_eventbridge::{
     config::http::HttpResponse,
@@ -50,7 +50,7 @@ pub type Ledger = BTreeMap<PathKey, Option<String>>;
 /// What the stages on the way to Slack have in common.
 #[derive(Clone)]
 pub struct Ground {
-    watch: Arc<TenantScope>,
+    watch: Arc<AwsScope>,
     options: ReadOptions,
     mark: Mark,
     /// What the names of all that is the tenant's there begin with.
@@ -72,7 +72,7 @@ impl Ground {
         tenant: &TenantObservability,
         wanted: &Wanted,
         status: &TenantObservabilityStatus,
-        watch: Arc<TenantScope>,
+        watch: Arc<AwsScope>,
         options: ReadOptions,
         installation: &Installation,
     ) -> Self {
@@ -123,7 +123,7 @@ impl Ground {
     /// Begins to count for how long the ways stay that have been replaced, from when no target is seen to lead
     /// there any more. `there` and `used` are the names of those that there are, and of those where one does.
     fn retire(&self, there: &BTreeSet<&str>, used: &BTreeSet<&str>) {
-        let mut retired = self.watch.retired();
+        let mut retired = self.watch.paths.source.retired();
         for name in self.paths.keys().map(String::as_str) {
             if self.replaced.contains(name) && there.contains(name) && !used.contains(name) {
                 let until = Instant::now() + DRAINING;
@@ -136,14 +136,14 @@ impl Ground {
 
     /// Whether a way stays though another one has replaced it.
     fn drains(&self, name: &str) -> bool {
-        let retired = self.watch.retired();
+        let retired = self.watch.paths.source.retired();
         let until = retired.get(name);
         self.replaced.contains(name) && until.is_none_or(|until| *until > Instant::now())
     }
 
     /// When the first of the ways that have been replaced need not stay any longer. `seen`: what there is of them.
     pub fn drained_in(&self, seen: &Seen<Destinations>) -> Option<Duration> {
-        let retired = self.watch.retired();
+        let retired = self.watch.paths.source.retired();
         let replaced = self.replaced.iter().filter(|name| seen.contains_key(*name));
         let left =
             replaced.filter_map(|name| retired.get(name)?.checked_duration_since(Instant::now()));
@@ -160,24 +160,16 @@ impl Ground {
     }
 
     /// What there is of the tenant's.
-    async fn observed<S: Source>(&self, outside: &Informer<S>) -> Result<Snapshot<S::Value>> {
+    async fn observed<S: Source<Key = String>>(
+        &self,
+        outside: &Informer<S>,
+    ) -> Result<Snapshot<S::Value>> {
         if !self.active {
             return Ok(Snapshot::new());
         }
         outside.snapshot(&self.prefix, &self.options).await
     }
 
-    /// What there is of these, by name, unless what is known was read for this very run.
-    async fn confirmed<S: Source>(
-        &self,
-        outside: &Informer<S>,
-        names: &BTreeSet<String>,
-    ) -> Result<Option<Snapshot<S::Value>>> {
-        if outside.is_fresh(self.options.since) {
-            return Ok(None);
-        }
-        outside.confirm(names, &self.options).await.map(Some)
-    }
     /// What a write to a connection or an API destination leaves behind, as far as it is known.
     fn remember_path(
         &self,
@@ -186,8 +178,8 @@ impl Ground {
         change: impl FnOnce(&mut ObservedPath),
     ) {
         let paths = &self.watch.paths;
-        remember(paths, name, outcome, || {
-            let known = paths.known(name).remove(name);
+        paths.note(name, outcome, || {
+            let known = paths.get(name);
             let mut now = known.map_or_else(ObservedPath::default, |known| (*known).clone());
             change(&mut now);
             let there = now.connection.is_some() || now.destination.is_some();
@@ -216,20 +208,6 @@ where
     match outcome {
         Err(error) if !is_missing(&error) => Err(writer.refusal(&error)),
         _ => Ok(()),
-    }
-}
-
-/// What a write leaves behind, as far as it is known; `None` where nothing.
-fn remember<S: Source>(
-    outside: &Informer<S>,
-    name: &str,
-    outcome: Result<(), &Error>,
-    now: impl FnOnce() -> Option<S::Value>,
-) {
-    match outcome {
-        Ok(()) => outside.wrote(name, now()),
-        Err(error) if error.class.may_have_landed() => outside.doubt(name),
-        Err(_) => {}
     }
 }
 

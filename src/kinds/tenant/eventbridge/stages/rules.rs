@@ -1,6 +1,6 @@
 //! Rules: which events go to Slack.
 
-use super::{Destinations, Ground, deleted, remember};
+use super::{Destinations, Ground, deleted};
 use crate::{
     clients::aws::Writer,
     engine::{
@@ -65,7 +65,7 @@ impl Rules {
         };
         let outcome = put.send().await.map(drop);
         let outcome = outcome.map_err(|error| writer.refusal(&error));
-        let known = ground.watch.rules.known(name).remove(name);
+        let known = ground.watch.rules.get(name);
         let targets = match (&known, is_new) {
             (_, true) => Some(BTreeMap::new()),
             (Some(known), false) => known.targets.clone(),
@@ -79,9 +79,7 @@ impl Rules {
         match (&outcome, now) {
             // Its targets were no concern of ours until now.
             (Ok(()), None) => ground.watch.rules.doubt(name),
-            (outcome, now) => {
-                remember(&ground.watch.rules, name, outcome.as_ref().copied(), || now);
-            }
+            (outcome, now) => ground.watch.rules.note(name, outcome.as_ref(), || now),
         }
         outcome
     }
@@ -90,9 +88,7 @@ impl Rules {
         let ground = &self.ground;
         let delete = writer.eventbridge().delete_rule().name(name);
         let outcome = deleted(writer, delete.send().await);
-        remember(&ground.watch.rules, name, outcome.as_ref().copied(), || {
-            None
-        });
+        ground.watch.rules.note(name, outcome.as_ref(), || None);
         outcome
     }
 }
@@ -118,10 +114,8 @@ impl Stage for Rules {
     }
 
     async fn confirm(&self, keys: &BTreeSet<String>, _: &Ids) -> Result<Option<Seen<Self>>> {
-        let observed = self
-            .ground
-            .confirmed(&self.ground.watch.rules, keys)
-            .await?;
+        let Ground { watch, options, .. } = &self.ground;
+        let observed = watch.rules.confirm(keys, options).await?;
         Ok(observed.map(|observed| self.found(&observed)))
     }
 

@@ -1,6 +1,6 @@
 //! The targets of the tenant's rules: where the events go, and as what.
 
-use super::{Destinations, Ground, Rules, refused, remember};
+use super::{Destinations, Ground, Rules, refused};
 use crate::{
     clients::aws::{Call, DISTRUSTS, Writer, failed_entry, reading::is_missing},
     engine::{
@@ -73,22 +73,13 @@ impl RuleTargets {
         change: impl FnOnce(&mut BTreeMap<String, RuleTarget>),
     ) {
         let rules = &self.ground.watch.rules;
-        let known = rules.known(rule).remove(rule);
-        let known = known.and_then(|known| {
-            let targets = known.targets.clone()?;
-            Some((known, targets))
-        });
-        match (outcome, known) {
-            (Ok(()), None) => rules.doubt(rule),
-            (outcome, known) => remember(rules, rule, outcome, || {
-                let (known, mut targets) = known?;
-                change(&mut targets);
-                Some(ObservedRule {
-                    targets: Some(targets),
-                    ..(*known).clone()
-                })
-            }),
+        let known = rules.get(rule);
+        if outcome.is_ok() && known.is_none_or(|known| known.targets.is_none()) {
+            return rules.doubt(rule);
         }
+        rules.amend(rule.to_owned(), outcome, |now| {
+            now.targets.as_mut().map(change);
+        });
     }
 
     async fn put(
@@ -259,11 +250,8 @@ impl Stage for RuleTargets {
             return Ok(None);
         }
         let rules = keys.iter().map(|key| key.rule.clone()).collect();
-        let Some(observed) = self
-            .ground
-            .confirmed(&self.ground.watch.rules, &rules)
-            .await?
-        else {
+        let Ground { watch, options, .. } = &self.ground;
+        let Some(observed) = watch.rules.confirm(&rules, options).await? else {
             return Ok(None);
         };
         let mut found = self.found(&observed, ids)?;

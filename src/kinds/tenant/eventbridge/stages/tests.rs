@@ -8,7 +8,7 @@ use crate::{
         applied::Applied,
         error::{Class, On},
         gate::{Gate, Operation, StatusEdit},
-        informer::Consistency,
+        informer::{Consistency, Polling, Subscriber, Subscription},
         limits::Priority,
         rendering::Step,
         stage::{AppliedBefore, DynStage, Run, StageRun, applied_after, drive},
@@ -38,6 +38,7 @@ use futures::future::BoxFuture;
 use parking_lot::MutexGuard;
 use serde_json::{Value as Json, json};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use tokio_util::sync::CancellationToken;
 
 const URL: &str = "https://hooks.slack.com/services/T0CANARY/B0CANARY/canary0123456789";
 const TOKEN: &str = "xoxb-1234567890-canary0123456789";
@@ -285,15 +286,28 @@ impl Gate for Open {
     }
 }
 
-/// Nothing is known of an account.
-fn watch(account: Arc<Account>) -> Arc<TenantScope> {
-    Arc::new(TenantScope::of(account, &(Arc::new(|_: &_| {}) as _)))
+/// What a process knows of an account when it begins, which is nothing.
+fn watch(account: Arc<Account>) -> (Arc<AwsScope>, [Subscription; 2]) {
+    let scope = AwsScope::of(account, "", &Polling::none());
+    let subscriber = Subscriber {
+        kind: "TenantObservability",
+        namespace: "ns".into(),
+        name: "vsu".into(),
+        uid: "uid".into(),
+    };
+    let prefix = BTreeSet::from([names::tenant_prefix("vsu")]);
+    let subscriptions = [
+        scope.rules.subscribe(&subscriber, prefix.clone()),
+        scope.paths.subscribe(&subscriber, prefix),
+    ];
+    (Arc::new(scope), subscriptions)
 }
 
 /// A tenant, its account, and what we know of it.
 struct World {
     eventbridge: EventBridge,
-    watch: Arc<TenantScope>,
+    watch: Arc<AwsScope>,
+    subscriptions: [Subscription; 2],
     tenant: TenantObservability,
     ways: Ways,
     installation: Installation,
@@ -337,9 +351,11 @@ impl World {
         let ways = ways
             .iter()
             .map(|(name, way)| ((*name).to_owned(), Ok(way.clone().into())));
+        let (watch, subscriptions) = watch(account);
         Self {
             eventbridge,
-            watch: watch(account),
+            watch,
+            subscriptions,
             tenant,
             ways: ways.collect(),
             installation: Installation::sample(),
@@ -360,7 +376,12 @@ impl World {
     /// The same in a process that ends before one call more than so many.
     async fn crash_after(&mut self, calls: usize) {
         self.run_for(calls, Consistency::Now).await;
-        self.watch = watch(self.watch.account.clone());
+        self.restart();
+    }
+
+    /// The process begins anew.
+    fn restart(&mut self) {
+        (self.watch, self.subscriptions) = watch(self.watch.account.clone());
     }
 
     async fn run_for(&mut self, calls: usize, consistency: Consistency) -> Ran {
@@ -389,6 +410,7 @@ impl World {
             priority: Priority::Edit,
             consistency,
             since: Instant::now(),
+            superseded: CancellationToken::new(),
         };
         let ground = Ground::new(
             &self.tenant,
@@ -500,7 +522,7 @@ impl World {
 
     /// Lets the time pass for which ways stay that have been replaced.
     fn drain(&self) {
-        let mut retired = self.watch.retired();
+        let mut retired = self.watch.paths.source.retired();
         retired
             .values_mut()
             .for_each(|until| *until = Instant::now());
@@ -907,7 +929,7 @@ async fn whichever_way_there_is_stays_while_nobody_knows_which() {
         world.drain();
         if lost {
             world.tenant.status = None;
-            world.watch = watch(world.watch.account.clone());
+            world.restart();
         }
         for _ in 0..2 {
             let ran = world.run(Consistency::Now).await;

@@ -1,0 +1,134 @@
+//! What is watched of one AWS account and Region by one role, for all kinds. What nobody subscribes to is not read.
+
+use crate::{
+    clients::{
+        Clients,
+        aws::{Account, Accounts, Identity, RoleAccess},
+    },
+    engine::{
+        error::Result,
+        informer::{DynInformer, Informer, PollRate, Polling, ReadOf, Source},
+        limits::Priority,
+        mirror::Mirrored,
+        scope_pool::Scope,
+    },
+    kinds::{
+        alarm_set::cloudwatch::{Alarms, HeldTags},
+        installation::Installation,
+        names,
+        tenant::{
+            eventbridge::{Paths, Rules},
+            sns::Topics,
+        },
+    },
+};
+use std::{collections::BTreeSet, sync::Arc};
+
+/// What the scopes in AWS are opened with.
+pub struct AwsAccounts {
+    accounts: Arc<Accounts>,
+    /// What the names of this installation's alarms begin with.
+    alarms: String,
+}
+
+impl AwsAccounts {
+    /// Those that this installation's tenants are in.
+    pub fn new(clients: &Clients, installation: &Installation) -> Self {
+        Self {
+            accounts: clients.aws.clone(),
+            alarms: names::alarms_prefix(&installation.cluster.name),
+        }
+    }
+}
+
+/// What is watched of one account and Region by one role.
+pub struct AwsScope {
+    /// The account, and who we are there.
+    pub account: Arc<Account>,
+    /// Whether the role lets us in.
+    pub trust: Arc<Informer<Trust>>,
+    /// All alarms of this installation there.
+    pub alarms: Arc<Informer<Alarms>>,
+    /// Those of their tags that are ours to set.
+    pub tags: Arc<Informer<HeldTags>>,
+    /// The topics, and who hears them.
+    pub topics: Arc<Informer<Topics>>,
+    /// The rules by name, and their targets.
+    pub rules: Arc<Informer<Rules>>,
+    /// The connections and API destinations by name.
+    pub paths: Arc<Informer<Paths>>,
+}
+
+impl AwsScope {
+    /// Of one account. Nothing is read yet. `prefix` is that of the names of this installation's alarms.
+    pub fn of(account: Arc<Account>, prefix: &str, polling: &Polling) -> Self {
+        let trust = Trust {
+            turns: account.turns(),
+            account: account.clone(),
+        };
+        let alarms = Informer::new(Alarms::of(&account, prefix.to_owned()), polling);
+        Self {
+            trust: Informer::new(trust, polling),
+            tags: Informer::new(HeldTags::of(&account, &alarms), polling),
+            alarms,
+            topics: Informer::new(Topics::of(&account), polling),
+            rules: Informer::new(Rules::of(&account), polling),
+            paths: Informer::new(Paths::of(&account), polling),
+            account,
+        }
+    }
+}
+
+impl Scope for AwsScope {
+    type Credentials = Identity;
+    type Opener = AwsAccounts;
+
+    async fn open(identity: &Identity, opener: &AwsAccounts, polling: &Polling) -> Result<Self> {
+        let account = opener.accounts.get(identity).await?;
+        Ok(Self::of(account, &opener.alarms, polling))
+    }
+
+    fn informers(&self) -> Vec<&dyn DynInformer> {
+        vec![
+            &*self.trust,
+            &*self.alarms,
+            &*self.tags,
+            &*self.topics,
+            &*self.rules,
+            &*self.paths,
+        ]
+    }
+}
+
+/// Whether the role still trusts us. Credentials outlive a change of its trust, so it is assumed anew.
+pub struct Trust {
+    account: Arc<Account>,
+    turns: RoleAccess,
+}
+
+/// There is nothing to see of a role but whether it lets us in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nothing;
+
+impl Mirrored for Nothing {
+    fn is_equivalent(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Source for Trust {
+    type Key = ();
+    type Value = Nothing;
+    const ENUMERATES: bool = true;
+    const POLL_RATE: PollRate = PollRate::Slow;
+
+    async fn read(&self, _: &BTreeSet<()>, _: Priority) -> Result<ReadOf<Self>> {
+        self.account.check_unless_let_in().await?;
+        Ok(ReadOf::<Self>::new())
+    }
+
+    /// That it does not let us in any more is told by whatever is refused.
+    async fn invalidated(&self) {
+        self.turns.let_in().await;
+    }
+}
