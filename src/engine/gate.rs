@@ -1,5 +1,5 @@
-//! What every outside write passes. A write takes a [`WritePermit`], and only this module makes one, so a write that
-//! passed no gate does not compile.
+//! What every outside write passes. A write takes a [`WritePermit`], and only the engine's gates make one, so a write
+//! that passed no gate does not compile.
 
 use super::{
     error::{Error, Result},
@@ -31,6 +31,11 @@ impl<'a> WritePermit<'a> {
     /// The call that was admitted.
     pub fn operation(&self) -> &Operation<'a> {
         &self.0
+    }
+
+    /// For a gate that has admitted the call.
+    pub(super) fn new(operation: Operation<'a>) -> Self {
+        Self(operation)
     }
 
     /// A permit that no gate gave.
@@ -98,5 +103,5 @@ pub(super) async fn admit<'a>(
     }
     // Last, so that what it says holds when the call is sent.
     gate.enter(operation, steps).await?;
-    Ok(WritePermit(operation))
+    Ok(WritePermit::new(operation))
 }

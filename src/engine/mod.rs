@@ -13,6 +13,7 @@
 //! | [`informer`] | what is observed of one scope: who reads it when, how fresh an answer must be, who is woken |
 //! | [`mirror`] | the memory of an informer: whole snapshots, stamped so that our own later writes win |
 //! | [`scope_pool`] | what is watched by one set of credentials: opened, subscribed to, polled, closed |
+//! | [`jobs`] | work that outlives a run, a generation and the process: claims, slots, cancellation, recovery |
 //! | [`limits`] | how fast an outside API may be asked |
 //! | [`error`], [`jitter`] | classes of errors, what is done about each, and after how long |
 
@@ -21,6 +22,7 @@ pub mod error;
 pub mod gate;
 pub mod informer;
 pub mod jitter;
+pub mod jobs;
 pub mod limits;
 pub mod mirror;
 pub mod order;
