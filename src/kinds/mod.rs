@@ -49,9 +49,10 @@ pub trait Status: Clone + Debug + Default + PartialEq + Serialize + Send + Sync 
 }
 
 /// A place where an object acts, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct TargetView {
     /// In words.
+    #[serde(skip)]
     pub text: String,
     /// The AWS account, where it is in one.
     pub account: Option<String>,
