@@ -627,7 +627,7 @@ fn events_tell_each_change_once() {
         enable.alarm_names(name("slow")).send().await.unwrap();
         tenant
             .until::<AlarmSet>("golden", "no drift", |set| {
-                set.status.as_ref().unwrap().drift.is_empty()
+                set.status.as_ref().unwrap().common.drift.is_empty()
             })
             .await;
         quiet(&of_set).await;
@@ -652,7 +652,7 @@ fn events_tell_each_change_once() {
             tenant
                 .until::<AlarmSet>("golden", "the echo", |set| {
                     let status = set.status.as_ref().unwrap();
-                    status.last_handled_reconcile_at.as_deref() == Some(time)
+                    status.common.last_handled_reconcile_at.as_deref() == Some(time)
                 })
                 .await;
         }

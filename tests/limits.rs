@@ -321,7 +321,7 @@ fn a_binding_that_is_taken_away_is_used_no_more() {
         tenant
             .until::<AlarmSet>("golden", "the echo", |set| {
                 let status = set.status.as_ref().unwrap();
-                status.last_handled_reconcile_at.as_deref() == Some("now")
+                status.common.last_handled_reconcile_at.as_deref() == Some("now")
             })
             .await;
         assert_eq!(tenant.writes_since(mark), []);

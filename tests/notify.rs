@@ -522,7 +522,7 @@ fn where_no_channel_is_ready_nothing_happens() {
             tenant
                 .until::<SlackChannel>("runs", wanted, |channel| {
                     let status = channel.status.as_ref().unwrap();
-                    let mut all = status.conditions.iter();
+                    let mut all = status.common.conditions.iter();
                     all.any(|one| one.type_ == "ChannelReady" && one.status == wanted)
                 })
                 .await;

@@ -2,8 +2,8 @@
 
 use crate::support::{REGION, Tenant, alarm, test};
 use campanile::api::{
-    AlarmSet, AlarmSetStatus, DriftChange, DriftEntry, Links, Severity, SubscriptionEntry,
-    SubscriptionState, TenantObservability, TenantObservabilityStatus,
+    AlarmSet, AlarmSetStatus, CommonStatus, DriftChange, DriftEntry, Links, Severity,
+    SubscriptionEntry, SubscriptionState, TenantObservability, TenantObservabilityStatus,
 };
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -484,11 +484,15 @@ fn status_keeps_what_is_written_to_it() {
                 since: "2026-07-01T12:00:00Z".into(),
             })
             .collect();
-        tenant.tenant(json!({"environments": []})).await;
-        let status = TenantObservabilityStatus {
-            drift: drift.clone(),
+        let common = CommonStatus {
+            drift,
             drift_count: Some(21),
             applied_digest: Some("00112233445566778899aabbccddeeff".into()),
+            ..CommonStatus::default()
+        };
+        tenant.tenant(json!({"environments": []})).await;
+        let status = TenantObservabilityStatus {
+            common: common.clone(),
             external_id: Some("it/schema-status".into()),
             links: Some(Links {
                 alarms: Some("https://us-east-2.console.aws.amazon.com/cloudwatch/home".into()),
@@ -517,9 +521,7 @@ fn status_keeps_what_is_written_to_it() {
             .set("a", json!(["prod"]), json!([alarm("a", "info", json!({}))]))
             .await;
         let status = AlarmSetStatus {
-            drift,
-            drift_count: Some(21),
-            applied_digest: Some("00112233445566778899aabbccddeeff".into()),
+            common,
             ..Default::default()
         };
         let body =

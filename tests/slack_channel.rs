@@ -328,7 +328,7 @@ fn people_are_invited_once_each() {
             .until::<SlackChannel>("runs", "nobody on the list", |object| {
                 let status = object.status.as_ref().unwrap();
                 status.invited.is_empty()
-                    && status.observed_generation == object.metadata.generation
+                    && status.common.observed_generation == object.metadata.generation
             })
             .await;
         tenant

@@ -461,8 +461,13 @@ fn what_people_do_to_a_channel_is_mended_or_told() {
             .await;
         assert!(told.holds("Ready"));
         let status = told.status.unwrap();
-        assert_eq!(status.drift_count, Some(1), "{:?}", status.drift);
-        assert_eq!(status.drift[0].resource, "membership");
+        assert_eq!(
+            status.common.drift_count,
+            Some(1),
+            "{:?}",
+            status.common.drift
+        );
+        assert_eq!(status.common.drift[0].resource, "membership");
 
         // Archived: a bot cannot undo that.
         let archived = tenant

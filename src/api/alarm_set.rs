@@ -1,9 +1,8 @@
 //! AlarmSet: CloudWatch alarms, in CloudWatch's own words.
 
-use super::common::{AppliedEntry, AwsTarget, DriftEntry, NameRef, Severity, is_default};
+use super::common::{AwsTarget, CommonStatus, NameRef, Severity, is_default};
 use crate::engine::policy::{AdoptionPolicy, DeletionPolicy, DriftPolicy};
 use derive_more::AddAssign;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -101,6 +100,7 @@ fn environment_dimension() -> String {
 }
 
 /// An alarm, in the words of CloudWatch's PutMetricAlarm.
+#[serde_with::skip_serializing_none]
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -121,7 +121,6 @@ pub struct Alarm {
     pub severity: Severity,
 
     /// What it means, for the person who is woken. One line.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     #[x_kube(
         validation = Rule::new(r"self.matches(r'^[^\x00-\x1f\x7f-\x9f\x{2028}\x{2029}]*$')")
@@ -130,7 +129,6 @@ pub struct Alarm {
     pub description: Option<String>,
 
     /// What to do about it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     #[x_kube(
         validation = Rule::new("self.matches('^https?://[!-~]+$')")
@@ -173,7 +171,6 @@ pub struct Alarm {
     pub evaluation_periods: i32,
 
     /// How many of them must breach (M of N). Left out: all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10080))]
     pub datapoints_to_alarm: Option<i32>,
 
@@ -184,7 +181,6 @@ pub struct Alarm {
     pub threshold: f64,
 
     /// What a period without data means. Left out: CloudWatch's own default, `missing`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub treat_missing_data: Option<TreatMissingData>,
 }
 
@@ -226,50 +222,25 @@ pub enum TreatMissingData {
 }
 
 /// What Campanile found and did. Written by Campanile only.
+#[serde_with::skip_serializing_none]
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct AlarmSetStatus {
-    /// The generation that was attempted last.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "super::attempted"
-    )]
-    pub observed_generation: Option<i64>,
-    /// The last value of the annotation `reconcile.fluxcd.io/requestedAt` that was acted on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_handled_reconcile_at: Option<String>,
+    /// What all kinds say.
+    #[serde(flatten)]
+    pub common: CommonStatus,
     /// How many alarms there are, by what matters. Absent until the alarms have been read once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<AlarmCounts>,
     /// The alarms, the bad ones first, at most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub alarms: Vec<AlarmEntry>,
     /// How many alarms are not listed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub omitted: Option<i32>,
-    /// What differs outside from what was applied, at most 20.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Atomic)]
-    pub drift: Vec<DriftEntry>,
-    /// How many differences there are, listed or not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub drift_count: Option<i32>,
-    /// A digest of the spec that was last applied completely.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub applied_digest: Option<String>,
-    /// What was applied, thing by thing: what differs from it later came about outside.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub applied: Option<AppliedEntry>,
     /// Where things were made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub targets: Vec<AwsTarget>,
-    /// `Ready`, `Reconciling`, `Stalled`, `Drifted`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Atomic)]
-    pub conditions: Vec<Condition>,
 }
 
 /// How many alarms there are, by what matters.
@@ -293,25 +264,21 @@ pub struct AlarmCounts {
 }
 
 /// An alarm as CloudWatch has it.
+#[serde_with::skip_serializing_none]
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct AlarmEntry {
     /// The alarm's name in the spec.
     pub name: String,
     /// The environment, for an alarm that is made once per environment.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
     /// CloudWatch's state. Absent where there is no such alarm, or none that is ours.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<AlarmState>,
     /// When the alarm went into that state, RFC 3339.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
     /// What is wrong with it, in a word. Absent where it is as the spec asks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// What is wrong with it and what to do; for a firing alarm, CloudWatch's own reason.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 

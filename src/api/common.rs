@@ -2,9 +2,10 @@
 
 use crate::engine::applied::Applied;
 use derive_more::Display;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// How bad it is when an alarm fires. Picks the topic and stands in the alarm's name.
 #[derive(
@@ -43,7 +44,43 @@ pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
+/// What the status of every kind says.
+#[serde_with::skip_serializing_none]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CommonStatus {
+    /// The generation that was attempted last.
+    #[serde(default, deserialize_with = "attempted")]
+    pub observed_generation: Option<i64>,
+    /// The last value of the annotation `reconcile.fluxcd.io/requestedAt` that was acted on.
+    pub last_handled_reconcile_at: Option<String>,
+    /// What differs outside from what was applied, at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub drift: Vec<DriftEntry>,
+    /// How many differences there are, listed or not.
+    pub drift_count: Option<i32>,
+    /// A digest of the spec that was last applied completely.
+    pub applied_digest: Option<String>,
+    /// What was applied, thing by thing: what differs from it later came about outside.
+    pub applied: Option<AppliedEntry>,
+    /// `Ready`, `Reconciling`, `Stalled`, `Drifted`, and those of the kind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub conditions: Vec<Condition>,
+}
+
+/// What stands for the generation that was attempted last before any was.
+pub(super) const UNSEEN: i64 = -1;
+
+/// The generation that was attempted last; none before the first status is written.
+fn attempted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    let read = Option::<i64>::deserialize(deserializer)?;
+    Ok(read.filter(|generation| *generation != UNSEEN))
+}
+
 /// A difference that came about outside after the spec was applied. Holds no secret.
+#[serde_with::skip_serializing_none]
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct DriftEntry {
@@ -54,13 +91,10 @@ pub struct DriftEntry {
     /// How it differs.
     pub change: DriftChange,
     /// The field that differs. Absent where the thing as a whole is missing or unexpected.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
     /// What the spec asks for there. Absent where it asks for nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted: Option<String>,
     /// What is there. Absent where nothing is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub found: Option<String>,
     /// When it was noticed, RFC 3339.
     pub since: String,

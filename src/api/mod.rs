@@ -10,7 +10,9 @@ pub use alarm_set::{
     Alarm, AlarmCounts, AlarmEntry, AlarmSet, AlarmSetSpec, AlarmSetStatus, AlarmState,
     ComparisonOperator, TreatMissingData,
 };
-pub use common::{AppliedEntry, AwsTarget, DriftChange, DriftEntry, KeyRef, NameRef, Severity};
+pub use common::{
+    AppliedEntry, AwsTarget, CommonStatus, DriftChange, DriftEntry, KeyRef, NameRef, Severity,
+};
 pub use slack_channel::{
     Creating, SlackChannel, SlackChannelSpec, SlackChannelStatus, SlackTarget, Visibility,
     Workspace,
@@ -21,11 +23,11 @@ pub use tenant_observability::{
     TenantObservability, TenantObservabilitySpec, TenantObservabilityStatus, TopicEntry,
 };
 
+use common::UNSEEN;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON,
 };
 use kube::CustomResourceExt;
-use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 /// The API group.
@@ -52,32 +54,31 @@ pub const BINDINGS: [&str; 2] = [ACCOUNT_BINDING, SLACK_PREFIX];
 
 /// All CustomResourceDefinitions, in the order in which they are printed and applied.
 pub fn crds() -> Vec<CustomResourceDefinition> {
+    let tenant = ", `Healthy`, `AccountReachable`, `DeliveryReady`";
+    let channel = ", `ChannelReady`, `WebhookReady`";
     let mut crds = vec![
         TenantObservability::crd(),
         AlarmSet::crd(),
         SlackChannel::crd(),
     ];
-    for version in crds.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
-        let schema = version.schema.as_mut();
-        let schema = schema.and_then(|schema| schema.open_api_v3_schema.as_mut());
-        let properties = schema.and_then(|schema| schema.properties.as_mut());
-        if let Some(status) = properties.and_then(|properties| properties.get_mut("status")) {
-            // Without it kstatus, and so Flux and Argo CD, takes an object that nobody has looked at yet
-            // for one that is as declared.
-            let unseen = json!({"observedGeneration": UNSEEN});
-            status.default = Some(JSON(unseen));
-        }
+    for (crd, conditions) in crds.iter_mut().zip([tenant, "", channel]) {
+        complete(crd, conditions);
     }
     crds
 }
 
-/// What stands for the generation that was attempted last before any was.
-const UNSEEN: i64 = -1;
-
-/// The generation that was attempted last; none before the first status is written.
-fn attempted<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    let read = Option::<i64>::deserialize(deserializer)?;
-    Ok(read.filter(|generation| *generation != UNSEEN))
+/// Adds what the types cannot say of the status: its default, and which conditions only this kind has.
+fn complete(crd: &mut CustomResourceDefinition, conditions: &str) -> Option<()> {
+    let schema = crd.spec.versions.first_mut()?.schema.as_mut()?;
+    let schema = schema.open_api_v3_schema.as_mut()?;
+    let status = schema.properties.as_mut()?.get_mut("status")?;
+    // Without it kstatus, and so Flux and Argo CD, takes an object that nobody has looked at yet for one that
+    // is as declared.
+    status.default = Some(JSON(json!({"observedGeneration": UNSEEN})));
+    let list = status.properties.as_mut()?.get_mut("conditions")?;
+    let all = format!("`Ready`, `Reconciling`, `Stalled`, `Drifted`{conditions}.");
+    list.description = Some(all);
+    Some(())
 }
 
 #[cfg(test)]

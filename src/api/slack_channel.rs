@@ -1,14 +1,14 @@
 //! SlackChannel: a channel, who is in it, and how messages get into it.
 
-use super::common::{AppliedEntry, DriftEntry, KeyRef, is_default};
+use super::common::{CommonStatus, KeyRef, is_default};
 use crate::engine::policy::{AdoptionPolicy, DeletionPolicy, DriftPolicy};
 use derive_more::Display;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// A channel in Slack, a way into it, or both.
+#[serde_with::skip_serializing_none]
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "campanile.dev",
@@ -48,7 +48,6 @@ use serde::{Deserialize, Serialize};
 )]
 pub struct SlackChannelSpec {
     /// The channel's name in Slack, without `#`. It is made if there is none. A change renames it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 80))]
     #[x_kube(
         validation = Rule::new("self.matches('^[a-z0-9_-]+$')")
@@ -58,11 +57,9 @@ pub struct SlackChannelSpec {
 
     /// The bot token by which the channel is looked after. Left out: the operator's own, where the
     /// Namespace's annotation `campanile.dev/slack-channel-prefix` allows it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_secret_ref: Option<KeyRef>,
 
     /// An incoming webhook: a way for alarms and messages into the channel that Slack tied it to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook_secret_ref: Option<KeyRef>,
 
     /// Who can see the channel. Cannot be changed. Left out: `Public`.
@@ -70,12 +67,10 @@ pub struct SlackChannelSpec {
     pub visibility: Visibility,
 
     /// The channel's topic. Left out: whatever it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 250))]
     pub topic: Option<String>,
 
     /// What the channel is for. Left out: whatever it is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 250))]
     pub purpose: Option<String>,
 
@@ -150,65 +145,35 @@ pub enum Visibility {
 }
 
 /// What Campanile found and did. Written by Campanile only.
+#[serde_with::skip_serializing_none]
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct SlackChannelStatus {
-    /// The generation that was attempted last.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "super::attempted"
-    )]
-    pub observed_generation: Option<i64>,
-    /// The last value of the annotation `reconcile.fluxcd.io/requestedAt` that was acted on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_handled_reconcile_at: Option<String>,
+    /// What all kinds say.
+    #[serde(flatten)]
+    pub common: CommonStatus,
     /// The channel's name as Slack has it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<String>,
     /// The channel's id, by which it is found again whatever it is called.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel_id: Option<String>,
     /// When the channel was made, in seconds since 1970: by it the same channel is known under another id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel_created: Option<i64>,
     /// How many are in the channel.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub members: Option<i32>,
     /// The workspace in which the channel is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace: Option<Workspace>,
     /// Where to look at it: the channel's URL.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
     /// A channel that is about to be made: by this it is known again where the answer is lost.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub creating: Option<Creating>,
     /// Who has been invited, or was in the channel already.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub invited: Vec<String>,
-    /// What differs outside from what was applied, at most 20.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Atomic)]
-    pub drift: Vec<DriftEntry>,
-    /// How many differences there are, listed or not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub drift_count: Option<i32>,
-    /// A digest of the spec that was last applied completely.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub applied_digest: Option<String>,
-    /// What was applied, thing by thing: what differs from it later came about outside.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub applied: Option<AppliedEntry>,
     /// By which token things were made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub targets: Vec<SlackTarget>,
-    /// `Ready`, `Reconciling`, `Stalled`, `Drifted`, `ChannelReady`, `WebhookReady`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Atomic)]
-    pub conditions: Vec<Condition>,
 }
 
 /// A workspace of Slack.

@@ -1,13 +1,13 @@
 //! TenantObservability: a tenant, its account, its environments and who hears what.
 
-use super::common::{AppliedEntry, AwsTarget, DriftEntry, KeyRef, NameRef, Severity, is_default};
+use super::common::{AwsTarget, CommonStatus, KeyRef, NameRef, Severity, is_default};
 use crate::engine::policy::{AdoptionPolicy, DeletionPolicy, DriftPolicy};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// What is watched for one tenant, in which account, and who hears about it.
+#[serde_with::skip_serializing_none]
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "campanile.dev",
@@ -60,7 +60,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 )]
 pub struct TenantObservabilitySpec {
     /// What people call the tenant. Left out: the object's name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     #[x_kube(
         validation = Rule::new(r"self.matches('^[^\\pC\\s]([^\\pC]*[^\\pC\\s])?$')")
@@ -75,15 +74,12 @@ pub struct TenantObservabilitySpec {
     pub environments: Vec<Environment>,
 
     /// The tenant's AWS account.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aws: Option<Aws>,
 
     /// Who hears which severity. An SNS topic is made for each severity that is listed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify: Option<Notify>,
 
     /// How EventBridge calls Slack. Needed where a severity lists Slack channels.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_bridge: Option<EventBridge>,
 
     /// Nothing is read or written outside while true; status keeps what was known last. A deletion
@@ -194,31 +190,20 @@ pub struct EventBridge {
 }
 
 /// Who hears which severity.
+#[serde_with::skip_serializing_none]
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Notify {
     /// Who is woken.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "listed"
-    )]
+    #[serde(default, deserialize_with = "listed")]
     #[x_kube(merge_strategy = StructMerge::Atomic)]
     pub critical: Option<Recipients>,
     /// Who looks at it today.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "listed"
-    )]
+    #[serde(default, deserialize_with = "listed")]
     #[x_kube(merge_strategy = StructMerge::Atomic)]
     pub warning: Option<Recipients>,
     /// Who likes to know.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "listed"
-    )]
+    #[serde(default, deserialize_with = "listed")]
     #[x_kube(merge_strategy = StructMerge::Atomic)]
     pub info: Option<Recipients>,
 }
@@ -343,33 +328,22 @@ pub enum Health {
 }
 
 /// What Campanile found and did. Written by Campanile only.
+#[serde_with::skip_serializing_none]
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantObservabilityStatus {
-    /// The generation that was attempted last.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "super::attempted"
-    )]
-    pub observed_generation: Option<i64>,
-    /// The last value of the annotation `reconcile.fluxcd.io/requestedAt` that was acted on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_handled_reconcile_at: Option<String>,
+    /// What all kinds say.
+    #[serde(flatten)]
+    pub common: CommonStatus,
     /// The roll-up.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
     /// How many of the tenant's alarms fire: `1/16 firing`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
     /// The sums over the tenant's AlarmSets.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<super::AlarmCounts>,
     /// What the role's trust must ask for as `sts:ExternalId`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_id: Option<String>,
     /// Where to look at it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub links: Option<Links>,
     /// The topics that exist and are ours.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -383,27 +357,10 @@ pub struct TenantObservabilityStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub slack_paths: Vec<SlackPathEntry>,
-    /// What differs outside from what was applied, at most 20.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Atomic)]
-    pub drift: Vec<DriftEntry>,
-    /// How many differences there are, listed or not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub drift_count: Option<i32>,
-    /// A digest of the spec that was last applied completely.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub applied_digest: Option<String>,
-    /// What was applied, thing by thing: what differs from it later came about outside.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub applied: Option<AppliedEntry>,
     /// Where things were made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub targets: Vec<AwsTarget>,
-    /// `Ready`, `Reconciling`, `Stalled`, `Drifted`, `Healthy`, `AccountReachable`, `DeliveryReady`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[x_kube(merge_strategy = ListMerge::Atomic)]
-    pub conditions: Vec<Condition>,
 }
 
 /// The condition that says whether messages reach those who are to hear them.

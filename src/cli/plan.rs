@@ -2,13 +2,12 @@
 
 mod files;
 mod finding;
-mod json;
 mod schema;
 mod text;
 
 use super::{InstallationArgs, print};
 use crate::{
-    api::{AlarmSet, DeletionPolicy, FINALIZER, SlackChannel, TenantObservability},
+    api::{self, AlarmSet, DeletionPolicy, FINALIZER, SlackChannel, TenantObservability},
     clients::{Clients, kubernetes, secret::Digester},
     controller::secrets,
     engine::{
@@ -25,9 +24,11 @@ use crate::{
 };
 use clap::{Args, ValueEnum};
 use files::{Definitions, Files};
-use finding::{Fate, Finding, Tally};
+use finding::{Finding, Tally};
 use futures::{StreamExt, stream};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{Api, Client, ResourceExt, api::ListParams};
+use serde::Serialize;
 use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -78,31 +79,31 @@ enum Format {
 /// An object that was named on the command line.
 #[derive(Clone, Debug, PartialEq)]
 struct Wanted {
-    kind: &'static str,
+    kind: String,
     name: String,
 }
 
 fn object(text: &str) -> std::result::Result<Wanted, String> {
-    let (kind, name) = text
-        .split_once('/')
-        .ok_or("use KIND/NAME, as in alarmset/golden-signals")?;
-    let kind = match kind.to_ascii_lowercase().as_str() {
-        "tobs" | "tenantobservability" | "tenantobservabilities" => TenantObservability::KIND,
-        "aset" | "alarmset" | "alarmsets" => AlarmSet::KIND,
-        "slc" | "slackchannel" | "slackchannels" => SlackChannel::KIND,
-        other => {
-            return Err(format!(
-                "{other} is not one of tobs (tenantobservability), aset (alarmset) and slc (slackchannel)"
-            ));
+    let parts = text.split_once('/').filter(|(_, name)| !name.is_empty());
+    let (kind, name) = parts.ok_or("use KIND/NAME, as in alarmset/golden-signals")?;
+    let mut known = Vec::new();
+    for CustomResourceDefinition { spec, .. } in api::crds() {
+        let names = spec.names;
+        let (short, one) = (
+            names.short_names.unwrap_or_default().concat(),
+            names.singular,
+        );
+        let one = one.unwrap_or_default();
+        if [&short, &one, &names.plural]
+            .iter()
+            .any(|own| own.eq_ignore_ascii_case(kind))
+        {
+            let (kind, name) = (names.kind, name.to_owned());
+            return Ok(Wanted { kind, name });
         }
-    };
-    if name.is_empty() {
-        return Err("the name is missing: use KIND/NAME".into());
+        known.push(format!("{short} ({one})"));
     }
-    Ok(Wanted {
-        kind,
-        name: name.to_owned(),
-    })
+    Err(format!("{kind} is not one of {}", known.join(", ")))
 }
 
 /// What all kinds are planned with.
@@ -125,8 +126,15 @@ enum Subject<K> {
     InFile(ObjectKey),
 }
 
+/// A plan for machines.
+#[derive(Serialize)]
+struct Document<'a> {
+    objects: &'a [Finding],
+    summary: &'a Tally,
+}
+
 /// What has been found so far.
-struct StatusUpdate {
+struct Findings {
     format: Format,
     /// What is printed at the end.
     kept: Vec<Finding>,
@@ -171,7 +179,7 @@ impl Plan {
             },
             since: Instant::now(),
         };
-        let mut findings = StatusUpdate {
+        let mut findings = Findings {
             format: self.output,
             kept: Vec::new(),
             tally: Tally::default(),
@@ -215,7 +223,7 @@ impl Plan {
         }
     }
 
-    async fn kind<K: Kind>(&self, scene: &Scene<'_>, findings: &mut StatusUpdate) -> Result<()> {
+    async fn kind<K: Kind>(&self, scene: &Scene<'_>, findings: &mut Findings) -> Result<()> {
         let subjects = self.subjects::<K>(scene).await?;
         let looks = stream::iter(&subjects).map(|subject| scene.look(subject));
         // In the order of the objects, whichever is ready first.
@@ -297,7 +305,7 @@ impl Scene<'_> {
             Subject::There(object) => self.plan(&**object).await,
             Subject::InFile(key) => match self.applied::<K>(key).await {
                 Ok(object) => self.plan(&object).await,
-                Err(error) => Finding::problem(key.clone(), error),
+                Err(error) => Finding::problem(key.clone(), &error),
             },
         }
     }
@@ -337,14 +345,17 @@ impl Scene<'_> {
         let deleting = object.meta().deletion_timestamp.is_some();
         // As the controller does.
         if deleting && !object.finalizers().iter().any(|name| name == FINALIZER) {
-            return Finding::of(key, deleting, Fate::Carried(Vec::new()));
+            return Finding::of(key, deleting);
         }
         let policies = object.policies();
         if deleting && policies.deletion == DeletionPolicy::Orphan {
-            return Finding::of(key, deleting, Fate::LetGo(status.places()));
+            return Finding::orphaning(key, status.places());
         }
         if policies.suspend && !deleting {
-            return Finding::of(key, deleting, Fate::Suspended);
+            return Finding {
+                suspended: true,
+                ..Finding::of(key, deleting)
+            };
         }
         let uid = object.uid();
         let options = ReadOptions {
@@ -366,7 +377,7 @@ impl Scene<'_> {
     }
 }
 
-impl StatusUpdate {
+impl Findings {
     fn add(&mut self, finding: Finding) -> Result<()> {
         self.tally.add(&finding);
         match self.format {
@@ -384,7 +395,10 @@ impl StatusUpdate {
         match self.format {
             Format::Text => print(&format!("{}{nothing}\n", self.tally))?,
             Format::Json => {
-                let document = json::Document::new(&self.kept, &self.tally);
+                let document = Document {
+                    objects: &self.kept,
+                    summary: &self.tally,
+                };
                 let text = serde_json::to_string_pretty(&document);
                 let text = text.map_err(|error| Error::failing(format!("JSON: {error}")))?;
                 print(&format!("{text}\n"))?;
@@ -404,7 +418,7 @@ mod tests {
             assert_eq!(
                 object(text),
                 Ok(Wanted {
-                    kind: "AlarmSet",
+                    kind: "AlarmSet".into(),
                     name: "golden".into()
                 })
             );

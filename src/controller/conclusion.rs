@@ -189,8 +189,8 @@ pub fn conclude<K: Kind>(end: &RunEnd<'_, K>) -> Conclusion<K> {
     };
     *status.conditions() = conditions(&before, &phase, own, &keep);
     let common = status.common();
-    *common.observed_generation = object.meta().generation;
-    *common.last_handled_reconcile_at = end.requested.clone();
+    common.observed_generation = object.meta().generation;
+    common.last_handled_reconcile_at = end.requested.clone();
 
     let mut previous = object.status().cloned().unwrap_or_default();
     let was = ready(previous.conditions());
@@ -271,7 +271,7 @@ fn find_drift<K: Kind>(end: &RunEnd<'_, K>, status: &mut K::Status) -> Option<Fo
     let complete = visits.iter().all(|visit| visit.is_applied());
     let things = common.applied.as_ref().map(|before| &before.things);
     let edited = complete && (end.outcome.edited || things != Some(&end.outcome.applied));
-    let all = drift::entries(&left, common.drift, end.clock.now);
+    let all = drift::entries(&left, &common.drift, end.clock.now);
     // Status lists only the first of them, and this process remembers the others.
     let known = |step: &Step| {
         let mut listed = common.drift.iter();
@@ -280,7 +280,7 @@ fn find_drift<K: Kind>(end: &RunEnd<'_, K>, status: &mut K::Status) -> Option<Fo
     };
     let new = left.iter().filter(|step| !known(step));
     let new = new.map(|step| (*step).clone()).collect();
-    (*common.drift, *common.drift_count) = drift::listed(all);
+    (common.drift, common.drift_count) = drift::listed(all);
     let mut conditions = common.conditions.iter();
     let stands = conditions.any(|one| one.type_ == "Drifted" && one.status == "False");
     let told = left
@@ -316,14 +316,14 @@ fn remember_applied<K: Kind>(end: &RunEnd<'_, K>, status: &mut K::Status, well: 
     };
     let (common, spec) = (status.common(), spec_digest(object));
     if complete {
-        *common.applied_digest = Some(spec.clone());
+        common.applied_digest = Some(spec.clone());
     } else if outcome.edited {
         // Half of what was applied before may be gone.
-        *common.applied_digest = None;
+        common.applied_digest = None;
     }
     if nowhere || outcome.current().any(|visit| visit.applied.is_some()) {
         let things = outcome.applied.clone();
-        *common.applied = Some(AppliedEntry { spec, things });
+        common.applied = Some(AppliedEntry { spec, things });
     }
 }
 

@@ -60,8 +60,8 @@ pub fn priority<K: Kind>(object: &K) -> Priority {
     let requested = object.annotations().get(RECONCILE_REQUESTED).cloned();
     let mut status = object.status().cloned().unwrap_or_default();
     let common = status.common();
-    let ahead = *common.observed_generation != object.meta().generation;
-    let asked = requested.is_some() && *common.last_handled_reconcile_at != requested;
+    let ahead = common.observed_generation != object.meta().generation;
+    let asked = requested.is_some() && common.last_handled_reconcile_at != requested;
     let mut conditions = common.conditions.iter();
     let waits =
         conditions.any(|told| told.type_ == "Ready" && told.reason.starts_with("WaitingFor"));
@@ -109,7 +109,7 @@ pub async fn reconcile<K: Kind>(
     let requested = object.annotations().get(RECONCILE_REQUESTED).cloned();
     let before = object.status().cloned().unwrap_or_default();
     let newly_requested =
-        requested.is_some() && *before.clone().common().last_handled_reconcile_at != requested;
+        requested.is_some() && before.clone().common().last_handled_reconcile_at != requested;
     let policies = object.policies();
     if deleting && policies.deletion == DeletionPolicy::Orphan {
         let left = list(&before.places());
@@ -197,8 +197,8 @@ async fn suspend<K: Kind>(
     let phase = Phase::Suspended(kinds::is_applied(object));
     *status.conditions() = conditions(&view, &phase, Vec::new(), &Keep::All);
     let common = status.common();
-    *common.observed_generation = object.meta().generation;
-    *common.last_handled_reconcile_at = requested;
+    common.observed_generation = object.meta().generation;
+    common.last_handled_reconcile_at = requested;
     write_status(object, &before, &status, context).await?;
     context.metrics.object(K::KIND, &uid, "Suspended");
     Ok(ReconcileResult {

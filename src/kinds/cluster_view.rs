@@ -6,6 +6,7 @@ use crate::{
     engine::error::{Class, Error, On, Result},
     kinds::installation::Installation,
 };
+use derive_more::Display;
 use k8s_openapi::{
     NamespaceResourceScope,
     api::core::v1::{Namespace, Secret as KubeSecret},
@@ -30,7 +31,8 @@ pub enum Purpose {
 pub struct Overlay(BTreeMap<ObjectKey, Json>);
 
 /// Which object: its kind, its namespace (empty where it has none) and its name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Serialize, Display, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[display("{kind} {namespace}{}{name}", if namespace.is_empty() { "" } else { "/" })]
 pub struct ObjectKey {
     /// The kind. All that is here is of one version of one group.
     pub kind: String,

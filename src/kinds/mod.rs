@@ -21,7 +21,7 @@ pub mod system;
 pub mod tenant;
 
 use crate::{
-    api::{AppliedEntry, DeletionPolicy, DriftEntry, DriftPolicy},
+    api::{AppliedEntry, CommonStatus, DeletionPolicy, DriftPolicy},
     engine::{
         applied::Applied,
         error::{Class, Error, On, Result},
@@ -38,40 +38,23 @@ use sha2::{Digest, Sha256};
 use std::{fmt::Debug, future::Future, time::Duration};
 use system::{RunContext, Visited, Visitor};
 
-/// The part of status that all kinds have.
-pub struct Common<'a> {
-    /// The conditions.
-    pub conditions: &'a mut Vec<Condition>,
-    /// The generation that was attempted last.
-    pub observed_generation: &'a mut Option<i64>,
-    /// The echo of the annotation that asks for a reconcile.
-    pub last_handled_reconcile_at: &'a mut Option<String>,
-    /// A digest of the spec that was last applied completely.
-    pub applied_digest: &'a mut Option<String>,
-    /// What was applied, thing by thing.
-    pub applied: &'a mut Option<AppliedEntry>,
-    /// What came about outside and was not repaired.
-    pub drift: &'a mut Vec<DriftEntry>,
-    /// How much of it there is.
-    pub drift_count: &'a mut Option<i32>,
-}
-
 /// A kind's status.
 pub trait Status: Clone + Debug + Default + PartialEq + Serialize + Send + Sync + 'static {
     /// The part that all kinds have.
-    fn common(&mut self) -> Common<'_>;
+    fn common(&mut self) -> &mut CommonStatus;
     /// Where things were made, in all systems.
     fn places(&self) -> Vec<TargetView>;
     /// The conditions.
     fn conditions(&mut self) -> &mut Vec<Condition> {
-        self.common().conditions
+        &mut self.common().conditions
     }
 }
 
 /// A place where an object acts, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct TargetView {
     /// In words.
+    #[serde(skip)]
     pub text: String,
     /// The AWS account, where it is in one.
     pub account: Option<String>,

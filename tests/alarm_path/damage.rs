@@ -356,10 +356,10 @@ fn what_is_damaged_is_told_and_left_where_the_spec_says_so() {
         let told = site
             .tenant
             .until::<TenantObservability>(name, "all of it told", |tenant| {
-                tenant.status.as_ref().unwrap().drift.len() == 4
+                tenant.status.as_ref().unwrap().common.drift.len() == 4
             })
             .await;
-        let drift = told.status.as_ref().unwrap().drift.iter();
+        let drift = told.status.as_ref().unwrap().common.drift.iter();
         let drift: BTreeSet<_> = drift
             .map(|entry| {
                 let text = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -423,7 +423,7 @@ fn what_is_damaged_is_told_and_left_where_the_spec_says_so() {
         spec["displayName"] = json!("Reported");
         site.tenant.tenant(spec).await;
         let whole = site.delivering().await;
-        assert_eq!(whole.status.unwrap().drift, []);
+        assert_eq!(whole.status.unwrap().common.drift, []);
         site.fire(1).await;
         let told = site.told("alerts", 1).await;
         assert_eq!(told[0].fields["Tenant"], "Reported");

@@ -65,7 +65,7 @@ fn a_reader_of_mail_is_invited_once() {
         tenant.ask_tenant("look").await;
         let looked = |tenant: &TenantObservability| {
             let status = tenant.status.as_ref().unwrap();
-            status.last_handled_reconcile_at.as_deref() == Some("look")
+            status.common.last_handled_reconcile_at.as_deref() == Some("look")
         };
         let seen = tenant.until(namespace, "looked at", looked).await;
         looks(&tenant, &topic, 2).await;

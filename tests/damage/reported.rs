@@ -7,12 +7,12 @@ use campanile::api::{DriftChange, DriftEntry};
 async fn drift_of(tenant: &Tenant, count: i32) -> (AlarmSet, Vec<DriftEntry>) {
     let right = |set: &AlarmSet| {
         let status = set.status.as_ref();
-        status.is_some_and(|status| status.drift_count == Some(count))
+        status.is_some_and(|status| status.common.drift_count == Some(count))
     };
     let set = tenant
         .until("golden", &format!("{count} drifted"), right)
         .await;
-    let drift = set.status.as_ref().unwrap().drift.clone();
+    let drift = set.status.as_ref().unwrap().common.drift.clone();
     (set, drift)
 }
 
@@ -31,7 +31,10 @@ async fn golden(tenant: &Tenant, policy: Option<&str>, threshold: f64) {
 /// That nothing stands in status as drift.
 fn has_not_drifted(set: AlarmSet) {
     let status = set.status.unwrap();
-    assert_eq!((status.drift, status.drift_count), (Vec::new(), None));
+    assert_eq!(
+        (status.common.drift, status.common.drift_count),
+        (Vec::new(), None)
+    );
 }
 
 #[test]
@@ -90,11 +93,11 @@ fn drift_that_is_only_reported() {
         // It drifts further.
         meddle(98.0).await;
         let further = |set: &AlarmSet| {
-            let first = set.status.as_ref().unwrap().drift.first();
+            let first = set.status.as_ref().unwrap().common.drift.first();
             first.is_some_and(|entry| entry.found.as_deref() == Some("98"))
         };
         let set = tenant.until("golden", "98", further).await;
-        let drift = set.status.unwrap().drift;
+        let drift = set.status.unwrap().common.drift;
         assert_eq!(drift[0].since, changed.since, "since does not move");
         assert_eq!(site.counted::<AlarmSet>().await, (Some(2), Some(0)));
 
@@ -105,10 +108,10 @@ fn drift_that_is_only_reported() {
         tenant.ask::<AlarmSet>("golden", "look").await;
         let looked = |set: &AlarmSet| {
             let status = set.status.as_ref().unwrap();
-            status.last_handled_reconcile_at.as_deref() == Some("look")
+            status.common.last_handled_reconcile_at.as_deref() == Some("look")
         };
         let set = tenant.until("golden", "looked at", looked).await;
-        assert_eq!(set.status.unwrap().drift, drift);
+        assert_eq!(set.status.unwrap().common.drift, drift);
         assert_eq!(tenant.writes_since(mark), [], "nothing was written at all");
 
         // An edit of another alarm applies the whole spec.

@@ -89,7 +89,7 @@ fn what_is_suspended_is_not_even_looked_at() {
         tenant
             .until::<AlarmSet>("golden", "the echo", |set| {
                 let status = set.status.as_ref().unwrap();
-                status.last_handled_reconcile_at.as_deref() == Some("now")
+                status.common.last_handled_reconcile_at.as_deref() == Some("now")
             })
             .await;
         let planned = plan(&tenant, &["-n", "own-suspended"]).await;

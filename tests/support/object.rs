@@ -54,7 +54,7 @@ impl Conditions for AlarmSet {
     fn conditions(&self) -> &[Condition] {
         self.status
             .as_ref()
-            .map_or(&[], |status| &status.conditions)
+            .map_or(&[], |status| &status.common.conditions)
     }
 }
 
@@ -62,7 +62,7 @@ impl Conditions for SlackChannel {
     fn conditions(&self) -> &[Condition] {
         self.status
             .as_ref()
-            .map_or(&[], |status| &status.conditions)
+            .map_or(&[], |status| &status.common.conditions)
     }
 }
 
@@ -70,7 +70,7 @@ impl Conditions for TenantObservability {
     fn conditions(&self) -> &[Condition] {
         self.status
             .as_ref()
-            .map_or(&[], |status| &status.conditions)
+            .map_or(&[], |status| &status.common.conditions)
     }
 }
 

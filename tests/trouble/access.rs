@@ -36,7 +36,11 @@ fn a_role_that_cannot_be_assumed() {
         tenant.tenant_is("Applied").await;
         let told = tenant.tenant_now().await;
         assert_eq!(
-            told.status.unwrap().last_handled_reconcile_at.as_deref(),
+            told.status
+                .unwrap()
+                .common
+                .last_handled_reconcile_at
+                .as_deref(),
             Some("now")
         );
         tenant.ask::<AlarmSet>("golden", "now").await;

@@ -1,4 +1,4 @@
-//! What would become of one object, and of all of them together. Pure.
+//! What would become of one object, and of all of them together: as `-o json` prints it, whose fields stay. Pure.
 
 use crate::{
     api::DriftPolicy,
@@ -9,70 +9,62 @@ use crate::{
     },
     kinds::{Kind, Outcome, TargetView, cluster_view::ObjectKey},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use serde::Serialize;
 
 /// What would become of one object.
-#[derive(Debug)]
+#[derive(Serialize, Debug, Default)]
 pub struct Finding {
     /// Which.
+    #[serde(flatten)]
     pub key: ObjectKey,
+    /// Where it belongs, or else where it was first; without words where that is not known.
+    #[serde(flatten)]
+    pub target: TargetView,
+    /// Whether nothing would be done because it is suspended.
+    pub suspended: bool,
     /// Whether it is being deleted.
     pub deleting: bool,
-    /// What would be done.
-    pub fate: Fate,
+    /// Whether it is being deleted and what it made stays.
+    pub orphaning: bool,
+    /// Where that is.
+    #[serde(skip)]
+    pub left: Vec<TargetView>,
+    /// What would be done, in order.
+    pub steps: Vec<Planned>,
     /// What keeps it from being done, or even from being known.
     pub problems: Vec<Problem>,
     /// What would be done once something else is there.
     pub waits: Vec<Wait>,
 }
 
-/// What would be done for an object.
-#[derive(Debug)]
-pub enum Fate {
-    /// These steps, in each place where it acts or has acted.
-    Carried(Vec<Place>),
-    /// Nothing: it is suspended.
-    Suspended,
-    /// Nothing outside: it is being deleted, and what it has made stays in these places.
-    LetGo(Vec<TargetView>),
-}
-
-/// What would be done in one place.
-#[derive(Debug)]
-pub struct Place {
-    /// Where.
-    pub spot: TargetView,
-    /// What, in order.
-    pub steps: Vec<Planned>,
-}
-
 /// A step that was planned.
-#[derive(Debug)]
+#[derive(Serialize, Debug)]
 pub struct Planned {
     /// What.
+    #[serde(flatten)]
     pub step: Step,
-    /// Where the difference came about outside after all had been applied: what is done about that.
-    pub drift: Option<DriftPolicy>,
-}
-
-impl Planned {
-    /// Whether it would be made, and not only told.
-    pub fn is_made(&self) -> bool {
-        self.step.verb != Verb::Conflict && self.drift != Some(DriftPolicy::Report)
-    }
+    /// Where; the object's own unless it has moved.
+    #[serde(flatten)]
+    pub target: TargetView,
+    /// Whether it came about outside after all had been applied.
+    pub drift: bool,
+    /// Whether that would be repaired, and not only told.
+    pub repaired: bool,
 }
 
 /// What is in the way.
-#[derive(Debug)]
+#[derive(Serialize, Debug)]
 pub struct Problem {
     /// Of which thing; `None` where it concerns more than one.
     pub name: Option<String>,
+    /// What class of error it is.
+    pub class: &'static str,
     /// What is wrong, and what to do.
-    pub error: Error,
+    pub message: String,
 }
 
 /// What something waits for.
-#[derive(Debug)]
+#[derive(Serialize, Debug)]
 pub struct Wait {
     /// Which thing.
     pub name: Option<String>,
@@ -82,48 +74,57 @@ pub struct Wait {
 
 impl Finding {
     /// Nothing would be done.
-    pub fn of(key: ObjectKey, deleting: bool, fate: Fate) -> Self {
+    pub fn of(key: ObjectKey, deleting: bool) -> Self {
         Self {
             key,
             deleting,
-            fate,
-            problems: Vec::new(),
-            waits: Vec::new(),
+            ..Self::default()
+        }
+    }
+
+    /// Nothing would be done outside: it is being deleted, and what it made stays in these places.
+    pub fn orphaning(key: ObjectKey, left: Vec<TargetView>) -> Self {
+        Self {
+            target: left.first().cloned().unwrap_or_default(),
+            orphaning: true,
+            left,
+            ..Self::of(key, true)
         }
     }
 
     /// Nothing is known of this object but what is wrong with it.
-    pub fn problem(key: ObjectKey, error: Error) -> Self {
-        let mut finding = Self::of(key, false, Fate::Carried(Vec::new()));
-        finding.add(None, &error);
+    pub fn problem(key: ObjectKey, error: &Error) -> Self {
+        let mut finding = Self::of(key, false);
+        finding.add(None, error);
         finding
     }
 
     /// What a run without a gate came to.
     pub fn of_outcome<K: Kind>(key: ObjectKey, object: &K, outcome: &Outcome<K>) -> Self {
-        let policy = object.policies().drift;
-        let places = outcome.reports().map(|place| {
-            let report = &place.report;
+        let repairs = object.policies().drift == DriftPolicy::Repair;
+        let mut finding = Self::of(key, object.meta().deletion_timestamp.is_some());
+        let mut places = outcome.reports().map(|visit| &visit.place);
+        finding.target = places.next().cloned().unwrap_or_default();
+        for visit in outcome.reports() {
+            let report = &visit.report;
             // What cannot be made has been planned all the same, and says why below.
-            let failed: BTreeSet<_> = report
-                .failed
-                .iter()
-                .filter_map(|failure| Some((failure.stage, failure.key.as_deref()?)))
-                .collect();
-            let makable = |step: &&Step| {
-                step.verb == Verb::Conflict || !failed.contains(&(step.stage, step.key.as_str()))
+            let is_makable = |step: &&Step| {
+                let of = (step.stage, Some(&*step.key));
+                let mut failed = report.failed.iter();
+                step.verb == Verb::Conflict
+                    || !failed.any(|failure| (failure.stage, failure.key.as_deref()) == of)
             };
-            let steps = report.planned.iter().filter(makable).map(|step| Planned {
-                step: step.clone(),
-                drift: report.drift.contains(step).then_some(policy),
+            let steps = report.planned.iter().filter(is_makable).map(|step| {
+                let drift = report.drift.contains(step);
+                Planned {
+                    step: step.clone(),
+                    target: visit.place.clone(),
+                    drift,
+                    repaired: drift && repairs,
+                }
             });
-            Place {
-                spot: place.place.clone(),
-                steps: steps.collect(),
-            }
-        });
-        let deleting = object.meta().deletion_timestamp.is_some();
-        let mut finding = Self::of(key, deleting, Fate::Carried(places.collect()));
+            finding.steps.extend(steps);
+        }
         for (name, error) in outcome.failures() {
             finding.add(name, error);
         }
@@ -131,47 +132,36 @@ impl Finding {
     }
 
     fn add(&mut self, name: Option<&str>, error: &Error) {
-        let name = name.map(str::to_owned);
+        let (name, message) = (name.map(str::to_owned), error.message.clone());
+        let class = error.class.label();
         match error.class {
             // The steps say so.
             Class::Conflict => {}
-            Class::Waiting(On::Secret | On::Channel) => self.waits.push(Wait {
-                name,
-                message: error.message.clone(),
-            }),
+            Class::Waiting(On::Secret | On::Channel) => self.waits.push(Wait { name, message }),
             _ => self.problems.push(Problem {
                 name,
-                error: error.clone(),
+                class,
+                message,
             }),
-        }
-    }
-
-    /// The places where something would be done, or is.
-    pub fn places(&self) -> &[Place] {
-        match &self.fate {
-            Fate::Carried(places) => places,
-            Fate::Suspended | Fate::LetGo(_) => &[],
-        }
-    }
-
-    /// Where the object is: where it belongs, or else where it was first.
-    pub fn spot(&self) -> Option<&TargetView> {
-        match &self.fate {
-            Fate::Carried(places) => places.first().map(|place| &place.spot),
-            Fate::Suspended => None,
-            Fate::LetGo(spots) => spots.first(),
         }
     }
 }
 
 /// What was found over all objects.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// How many steps of each verb there are, but for those that would only be told.
-    pub verbs: BTreeMap<Verb, usize>,
-    /// How many differences came about outside.
+    /// How many things would be made.
+    pub create: usize,
+    /// How many would be changed.
+    pub update: usize,
+    /// How many would be deleted.
+    pub delete: usize,
+    /// How many would be left alone because they are not ours.
+    pub conflict: usize,
+    /// How many differences came about outside; those that would be repaired count above as well.
     pub drift: usize,
     /// How many of these would only be told.
+    #[serde(skip)]
     pub reported: usize,
     /// What is in the way.
     pub problems: usize,
@@ -180,9 +170,11 @@ pub struct Tally {
     /// How many objects were looked at.
     pub objects: usize,
     /// How many of them are suspended.
+    #[serde(skip)]
     pub suspended: usize,
     /// How many of them are going, and what they made stays.
-    pub remove_finalizer: usize,
+    #[serde(skip)]
+    pub orphaning: usize,
 }
 
 impl Tally {
@@ -191,33 +183,27 @@ impl Tally {
         self.objects += 1;
         self.problems += finding.problems.len();
         self.waits += finding.waits.len();
-        match finding.fate {
-            Fate::Carried(_) => {}
-            Fate::Suspended => self.suspended += 1,
-            Fate::LetGo(_) => self.remove_finalizer += 1,
+        self.suspended += usize::from(finding.suspended);
+        self.orphaning += usize::from(finding.orphaning);
+        for planned in &finding.steps {
+            self.drift += usize::from(planned.drift);
+            *match planned.step.verb {
+                _ if planned.drift && !planned.repaired => &mut self.reported,
+                Verb::Create => &mut self.create,
+                Verb::Update => &mut self.update,
+                Verb::Delete => &mut self.delete,
+                Verb::Conflict => &mut self.conflict,
+            } += 1;
         }
-        for planned in finding.places().iter().flat_map(|place| &place.steps) {
-            self.drift += usize::from(planned.drift.is_some());
-            if planned.drift == Some(DriftPolicy::Report) {
-                self.reported += 1;
-            } else {
-                *self.verbs.entry(planned.step.verb).or_default() += 1;
-            }
-        }
-    }
-
-    /// How many steps of a verb there are.
-    pub fn count(&self, verb: Verb) -> usize {
-        self.verbs.get(&verb).copied().unwrap_or_default()
     }
 
     /// The exit code: 1 where something is in the way, 2 where something would be done or is in conflict.
     pub fn exit_code(&self) -> u8 {
-        match self {
-            Self { problems: 1.., .. } => 1,
-            Self { waits: 1.., .. } => 2,
-            Self { verbs, .. } if !verbs.is_empty() => 2,
-            Self { .. } => 0,
+        let done = self.create + self.update + self.delete + self.conflict;
+        match (self.problems, self.waits + done) {
+            (0, 0) => 0,
+            (0, _) => 2,
+            _ => 1,
         }
     }
 }
@@ -225,8 +211,8 @@ impl Tally {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::engine::rendering::FieldChange;
-    use crate::{api::AwsTarget, kinds::system::Target as _};
+    use crate::{api::AwsTarget, engine::rendering::FieldChange, kinds::system::Target as _};
+    use serde_json::{Value, json};
 
     pub fn step(verb: Verb, key: &str) -> Step {
         let field = FieldChange {
@@ -246,7 +232,7 @@ pub mod tests {
         }
     }
 
-    pub fn spot(account: &str) -> TargetView {
+    pub fn place(account: &str) -> TargetView {
         AwsTarget {
             account_id: account.into(),
             region: "us-east-2".into(),
@@ -264,16 +250,76 @@ pub mod tests {
         }
     }
 
-    pub fn carried(steps: Vec<(Verb, Option<DriftPolicy>)>) -> Finding {
-        let steps = steps.into_iter().map(|(verb, drift)| Planned {
+    pub fn planned(verb: Verb, drift: Option<DriftPolicy>, account: &str) -> Planned {
+        Planned {
             step: step(verb, "a"),
-            drift,
-        });
-        let place = Place {
-            spot: spot("222233334444"),
+            target: place(account),
+            drift: drift.is_some(),
+            repaired: drift == Some(DriftPolicy::Repair),
+        }
+    }
+
+    pub fn carried(steps: Vec<(Verb, Option<DriftPolicy>)>) -> Finding {
+        const ACCOUNT: &str = "222233334444";
+        let steps = steps.into_iter();
+        let steps = steps.map(|(verb, drift)| planned(verb, drift, ACCOUNT));
+        Finding {
+            target: place(ACCOUNT),
             steps: steps.collect(),
+            ..Finding::of(key("golden"), false)
+        }
+    }
+
+    pub fn problem(class: Class, message: &str) -> Finding {
+        Finding::problem(key("x"), &Error::new(class, message))
+    }
+
+    pub fn suspended(name: &str) -> Finding {
+        Finding {
+            suspended: true,
+            ..Finding::of(key(name), false)
+        }
+    }
+
+    #[test]
+    fn the_fields_of_the_document_stay() {
+        let mut finding = carried(vec![
+            (Verb::Update, Some(DriftPolicy::Report)),
+            (Verb::Conflict, None),
+        ]);
+        finding.problems = problem(Class::Denied, "no").problems;
+        let mut tally = Tally::default();
+        tally.add(&finding);
+        let place = |mut step: Value| {
+            step["account"] = json!("222233334444");
+            step["region"] = json!("us-east-2");
+            step
         };
-        Finding::of(key("golden"), false, Fate::Carried(vec![place]))
+        assert_eq!(
+            json!(finding),
+            place(json!({
+                "kind": "AlarmSet", "namespace": "vsu", "name": "golden",
+                "suspended": false, "deleting": false, "orphaning": false,
+                "steps": [
+                    place(json!({
+                        "verb": "update", "resource": "alarm", "name": "a", "holder": null, "drift": true, "repaired": false,
+                        "fields": [{"name": "threshold", "from": "1", "to": "2"}]
+                    })),
+                    place(json!({
+                        "verb": "conflict", "resource": "alarm", "name": "a", "holder": "somebody", "drift": false,
+                        "repaired": false, "fields": []
+                    }))
+                ],
+                "problems": [{"name": null, "class": "denied", "message": "no"}],
+                "waits": []
+            }))
+        );
+        assert_eq!(
+            json!(tally),
+            json!({
+                "create": 0, "update": 0, "delete": 0, "conflict": 1, "drift": 1, "problems": 1, "waits": 0, "objects": 1
+            })
+        );
     }
 
     #[test]
@@ -285,7 +331,7 @@ pub mod tests {
         };
         let (repair, report) = (Some(DriftPolicy::Repair), Some(DriftPolicy::Report));
         let nothing = || carried(vec![]);
-        let failing = |class| Finding::problem(key("x"), Error::new(class, "so it is"));
+        let failing = |class| problem(class, "so it is");
         assert_eq!(code(&[]), 0);
         assert_eq!(code(&[nothing()]), 0);
         assert_eq!(code(&[carried(vec![(Verb::Update, report)])]), 0);
@@ -299,6 +345,6 @@ pub mod tests {
             code(&[failing(Class::Denied), carried(vec![(Verb::Create, None)])]),
             1
         );
-        assert_eq!(code(&[Finding::of(key("x"), false, Fate::Suspended)]), 0);
+        assert_eq!(code(&[suspended("x")]), 0);
     }
 }

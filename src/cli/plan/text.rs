@@ -1,34 +1,32 @@
 //! A plan for people. Pure.
 
-use super::finding::{Fate, Finding, Planned, Tally};
-use crate::{api::DriftPolicy, engine::plan::Verb};
+use super::finding::{Finding, Planned, Tally};
 use std::fmt;
 
 /// What would become of one object: a title, and a line or more for each thing; nothing, if there is
 /// nothing to say.
 pub fn finding(finding: &Finding) -> String {
     let mut lines = Vec::new();
-    match &finding.fate {
-        Fate::Suspended => lines.push("  suspended: nothing would be done".to_owned()),
-        Fate::LetGo(spots) if spots.is_empty() => {
-            lines.push("  would be let go of: it has made nothing".to_owned());
-        }
-        Fate::LetGo(spots) => {
-            let places: Vec<_> = spots.iter().map(|spot| spot.text.as_str()).collect();
-            lines.push(format!(
-                "  would be let go of (deletionPolicy Orphan): what it made stays ({})",
-                places.join("; ")
-            ));
-        }
-        Fate::Carried(places) => {
-            for (number, place) in places.iter().enumerate() {
-                // The first one stands in the title.
-                if number > 0 && !place.steps.is_empty() {
-                    lines.push(format!("  in {}:", place.spot.text));
-                }
-                lines.extend(place.steps.iter().map(planned));
+    if finding.suspended {
+        lines.push("  suspended: nothing would be done".to_owned());
+    }
+    if finding.orphaning {
+        let left: Vec<_> = finding.left.iter().map(|place| &*place.text).collect();
+        lines.push(match left.join("; ").as_str() {
+            "" => "  would be let go of: it has made nothing".to_owned(),
+            left => {
+                format!("  would be let go of (deletionPolicy Orphan): what it made stays ({left})")
             }
+        });
+    }
+    // That stands in the title.
+    let mut place = &finding.target;
+    for step in &finding.steps {
+        if step.target != *place {
+            place = &step.target;
+            lines.push(format!("  in {}:", place.text));
         }
+        lines.push(planned(step));
     }
     for wait in &finding.waits {
         let name = named(wait.name.as_deref(), " ");
@@ -36,25 +34,21 @@ pub fn finding(finding: &Finding) -> String {
     }
     for problem in &finding.problems {
         let name = named(problem.name.as_deref(), ": ");
-        lines.push(format!("  ? {name}{}", problem.error.message));
+        lines.push(format!("  ? {name}{}", problem.message));
     }
     if lines.is_empty() {
         return String::new();
     }
-    let place = finding.spot().map(|spot| format!("  ({})", spot.text));
+    let place = match &*finding.target.text {
+        "" => String::new(),
+        place => format!("  ({place})"),
+    };
     let going = if finding.deleting {
         "  being deleted"
     } else {
         ""
     };
-    format!(
-        "{} {}/{}{}{going}\n{}\n\n",
-        finding.key.kind,
-        finding.key.namespace,
-        finding.key.name,
-        place.unwrap_or_default(),
-        lines.join("\n")
-    )
+    format!("{}{place}{going}\n{}\n\n", finding.key, lines.join("\n"))
 }
 
 fn named(name: Option<&str>, separator: &str) -> String {
@@ -65,10 +59,10 @@ fn named(name: Option<&str>, separator: &str) -> String {
 fn planned(planned: &Planned) -> String {
     let text = planned.step.to_string();
     let mut lines: Vec<_> = text.lines().map(|line| format!("  {line}")).collect();
-    let becomes = match planned.drift {
-        None => return lines.join("\n"),
-        Some(DriftPolicy::Repair) => "would be repaired",
-        Some(DriftPolicy::Report) => "would only be reported (driftPolicy Report)",
+    let becomes = match (planned.drift, planned.repaired) {
+        (false, _) => return lines.join("\n"),
+        (true, true) => "would be repaired",
+        (true, false) => "would only be reported (driftPolicy Report)",
     };
     let drift = format!("      came about outside since it was applied: {becomes}");
     lines.insert(1.min(lines.len()), drift);
@@ -78,17 +72,14 @@ fn planned(planned: &Planned) -> String {
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.objects == 1 { "" } else { "s" };
-        let mut more = Vec::new();
-        if self.reported > 0 {
-            more.push(format!("{} only reported", self.reported));
-        }
-        if self.suspended > 0 {
-            more.push(format!("{} suspended", self.suspended));
-        }
-        if self.remove_finalizer > 0 {
-            more.push(format!("{} let go of", self.remove_finalizer));
-        }
-        let more = more.join(", ");
+        let more = [
+            (self.reported, "only reported"),
+            (self.suspended, "suspended"),
+            (self.orphaning, "let go of"),
+        ];
+        let more = more.iter().filter(|(count, _)| *count > 0);
+        let more = more.map(|(count, what)| format!("{count} {what}"));
+        let more = more.collect::<Vec<_>>().join(", ");
         if self.exit_code() == 0 {
             return match (self.objects, more.as_str()) {
                 (0, _) => f.write_str("There are no objects here."),
@@ -100,10 +91,7 @@ impl fmt::Display for Tally {
         write!(
             f,
             "{} to create, {} to change, {} to delete, {} in conflict, ",
-            self.count(Verb::Create),
-            self.count(Verb::Update),
-            self.count(Verb::Delete),
-            self.count(Verb::Conflict)
+            self.create, self.update, self.delete, self.conflict
         )?;
         if self.waits > 0 {
             write!(f, "{} to wait, ", self.waits)?;
@@ -122,13 +110,16 @@ impl fmt::Display for Tally {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::finding::{
-            Place,
-            tests::{carried, key, spot, step},
-        },
+        super::finding::tests::{carried, key, place, planned, problem, suspended},
         *,
     };
-    use crate::engine::error::{Class, Error, On};
+    use crate::{
+        api::DriftPolicy,
+        engine::{
+            error::{Class, On},
+            plan::Verb,
+        },
+    };
 
     #[test]
     fn what_would_be_done_is_told() {
@@ -158,23 +149,18 @@ mod tests {
 
     #[test]
     fn what_would_not_be_done_is_told() {
-        let suspended = Finding::of(key("golden"), false, Fate::Suspended);
         assert_eq!(
-            finding(&suspended),
+            finding(&suspended("golden")),
             "AlarmSet vsu/golden\n  suspended: nothing would be done\n\n"
         );
-        let gone = Fate::LetGo(vec![spot("1"), spot("2")]);
+        let gone = vec![place("1"), place("2")];
         assert_eq!(
-            finding(&Finding::of(key("golden"), true, gone)),
+            finding(&Finding::orphaning(key("golden"), gone)),
             "AlarmSet vsu/golden  (account 1, us-east-2)  being deleted\n  would be let go of (deletionPolicy Orphan): what it made stays (account 1, us-east-2; account 2, us-east-2)\n\n"
         );
         let mut waiting = carried(vec![]);
-        waiting.waits = Finding::problem(
-            key("x"),
-            Error::new(Class::Waiting(On::Secret), "Secret a/b does not exist"),
-        )
-        .waits;
-        waiting.problems = Finding::problem(key("x"), Error::invalid("no")).problems;
+        waiting.waits = problem(Class::Waiting(On::Secret), "Secret a/b does not exist").waits;
+        waiting.problems = problem(Class::Invalid, "no").problems;
         assert_eq!(
             finding(&waiting),
             "AlarmSet vsu/golden  (account 222233334444, us-east-2)\n  … waits for: Secret a/b does not exist\n  ? no\n\n"
@@ -184,16 +170,7 @@ mod tests {
     #[test]
     fn a_place_that_was_left_is_named() {
         let mut moved = carried(vec![(Verb::Create, None)]);
-        let left = Planned {
-            step: step(Verb::Delete, "a"),
-            drift: None,
-        };
-        if let Fate::Carried(places) = &mut moved.fate {
-            places.push(Place {
-                spot: spot("1"),
-                steps: vec![left],
-            });
-        }
+        moved.steps.push(planned(Verb::Delete, None, "1"));
         let told = finding(&moved);
         assert!(
             told.contains("\n  in account 1, us-east-2:\n  - alarm a\n"),
@@ -209,9 +186,9 @@ mod tests {
             tally.to_string()
         };
         let nothing = || carried(vec![]);
-        let suspended = || Finding::of(key("x"), false, Fate::Suspended);
+        let suspended = || suspended("x");
         let reported = || carried(vec![(Verb::Update, Some(DriftPolicy::Report))]);
-        let wait = || Finding::problem(key("x"), Error::new(Class::Waiting(On::Secret), "no"));
+        let wait = || problem(Class::Waiting(On::Secret), "no");
         assert_eq!(sum(&[]), "There are no objects here.");
         assert_eq!(
             sum(&[nothing()]),

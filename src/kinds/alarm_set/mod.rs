@@ -8,7 +8,7 @@ pub mod tags;
 
 use crate::{
     api::{
-        ACCOUNT_REACHABLE, AlarmSet, AlarmSetStatus, AlarmState, AwsTarget, Severity,
+        ACCOUNT_REACHABLE, AlarmSet, AlarmSetStatus, AlarmState, AwsTarget, CommonStatus, Severity,
         TenantObservability,
     },
     clients::aws::Identity,
@@ -20,7 +20,7 @@ use crate::{
         stage::{DynStage, StageRun},
     },
     kinds::{
-        Clock, Common, Kind, Outcome, Policies, Status, StatusUpdate, TargetView,
+        Clock, Kind, Outcome, Policies, Status, StatusUpdate, TargetView,
         aws_scope::AwsScope,
         cluster_view::{ClusterView, Purpose},
         installation::Installation,
@@ -47,10 +47,10 @@ pub struct Inputs {
 pub fn offered(tenant: &TenantObservability) -> (Option<i64>, Option<&str>, Vec<(Severity, &str)>) {
     let status = tenant.status.as_ref();
     let topics = status.iter().flat_map(|status| &status.topics);
-    let mut conditions = status.iter().flat_map(|status| &status.conditions);
+    let mut conditions = status.iter().flat_map(|status| &status.common.conditions);
     let reachable = conditions.find(|condition| condition.type_ == ACCOUNT_REACHABLE);
     (
-        status.and_then(|status| status.observed_generation),
+        status.and_then(|status| status.common.observed_generation),
         reachable.map(|reachable| reachable.status.as_str()),
         topics
             .map(|topic| (topic.severity, topic.arn.as_str()))
@@ -75,16 +75,8 @@ impl Stages for AlarmSetStages {
 }
 
 impl Status for AlarmSetStatus {
-    fn common(&mut self) -> Common<'_> {
-        Common {
-            conditions: &mut self.conditions,
-            observed_generation: &mut self.observed_generation,
-            last_handled_reconcile_at: &mut self.last_handled_reconcile_at,
-            applied_digest: &mut self.applied_digest,
-            applied: &mut self.applied,
-            drift: &mut self.drift,
-            drift_count: &mut self.drift_count,
-        }
+    fn common(&mut self) -> &mut CommonStatus {
+        &mut self.common
     }
 
     fn places(&self) -> Vec<TargetView> {
@@ -137,7 +129,7 @@ impl Kind for AlarmSet {
         let attempted = tenant
             .status
             .as_ref()
-            .and_then(|status| status.observed_generation);
+            .and_then(|status| status.common.observed_generation);
         match cluster.purpose {
             // An alarm that points at a topic which is not there says so nowhere, so the topics come
             // first. Once the tenant has been looked at, its status says which there are.

@@ -9,7 +9,10 @@ pub mod stages;
 pub mod workspace;
 
 use crate::{
-    api::{KeyRef, SLACK_PREFIX, SlackChannel, SlackChannelStatus, SlackTarget, Visibility},
+    api::{
+        CommonStatus, KeyRef, SLACK_PREFIX, SlackChannel, SlackChannelStatus, SlackTarget,
+        Visibility,
+    },
     clients::{
         secret::Secret,
         slack::{bot_token, webhook_url},
@@ -22,7 +25,7 @@ use crate::{
         stage::{DynStage, StageRun},
     },
     kinds::{
-        Clock, Common, Kind, Outcome, Policies, Status, StatusUpdate, TargetView,
+        Clock, Kind, Outcome, Policies, Status, StatusUpdate, TargetView,
         cluster_view::{ClusterView, Purpose},
         installation::Installation,
         system::{StageContext, Stages, System, SystemVisits, Systems, Target, Visited, Visitor},
@@ -114,16 +117,8 @@ impl Target for SlackTarget {
 }
 
 impl Status for SlackChannelStatus {
-    fn common(&mut self) -> Common<'_> {
-        Common {
-            conditions: &mut self.conditions,
-            observed_generation: &mut self.observed_generation,
-            last_handled_reconcile_at: &mut self.last_handled_reconcile_at,
-            applied_digest: &mut self.applied_digest,
-            applied: &mut self.applied,
-            drift: &mut self.drift,
-            drift_count: &mut self.drift_count,
-        }
+    fn common(&mut self) -> &mut CommonStatus {
+        &mut self.common
     }
 
     fn places(&self) -> Vec<TargetView> {
@@ -142,7 +137,9 @@ pub fn secret_names(channel: &SlackChannel) -> BTreeSet<&str> {
 /// What of a channel matters to those whose messages go there.
 pub fn offered(channel: &SlackChannel) -> (Option<&str>, Vec<(&str, &str, &str)>) {
     let status = channel.status.as_ref();
-    let conditions = status.into_iter().flat_map(|status| &status.conditions);
+    let conditions = status
+        .into_iter()
+        .flat_map(|status| &status.common.conditions);
     let own = conditions.filter(|one| matches!(&*one.type_, CHANNEL_READY | WEBHOOK_READY));
     (
         status.and_then(|status| status.channel_id.as_deref()),
@@ -230,7 +227,7 @@ impl Kind for SlackChannel {
 
     /// Of what was wiped nobody can say that.
     fn made_nothing(status: &SlackChannelStatus) -> bool {
-        let seen = !status.conditions.is_empty();
+        let seen = !status.common.conditions.is_empty();
         seen && status.channel_id.is_none() && status.creating.is_none()
     }
 
@@ -449,7 +446,7 @@ impl SlackChannel {
                 && !cluster.is_given::<KubeSecret>(namespace, &reference.name)
         });
         let status = self.status.as_ref().filter(|_| as_seen);
-        let mut conditions = status.iter().flat_map(|status| &status.conditions);
+        let mut conditions = status.iter().flat_map(|status| &status.common.conditions);
         conditions.any(|told| {
             told.type_ == WEBHOOK_READY
                 && told.status == "True"

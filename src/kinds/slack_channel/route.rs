@@ -95,7 +95,7 @@ fn blocked(channel: &SlackChannel, route: &SlackRoute<KeyRef>) -> Option<String>
 
 /// What a SlackChannel says of itself by a condition of this type.
 pub(super) fn condition<'a>(channel: &'a SlackChannel, type_: &str) -> Option<&'a Condition> {
-    let mut conditions = channel.status.as_ref()?.conditions.iter();
+    let mut conditions = channel.status.as_ref()?.common.conditions.iter();
     conditions.find(|one| one.type_ == type_)
 }
 

@@ -48,6 +48,7 @@ pub fn roll_up(sets: &[AlarmSet], problems: &[String], stale: bool, now: Timesta
         };
         counts += sums;
         let ready = status
+            .common
             .conditions
             .iter()
             .find(|condition| condition.type_ == "Ready");

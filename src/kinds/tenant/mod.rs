@@ -9,9 +9,9 @@ pub mod stages;
 
 use crate::{
     api::{
-        ACCOUNT_REACHABLE, AlarmSet, AwsTarget, DELIVERY_READY, Health, Links, Severity,
-        SubscriptionEntry, SubscriptionState, TenantObservability, TenantObservabilityStatus,
-        TopicEntry,
+        ACCOUNT_REACHABLE, AlarmSet, AwsTarget, CommonStatus, DELIVERY_READY, Health, Links,
+        Severity, SubscriptionEntry, SubscriptionState, TenantObservability,
+        TenantObservabilityStatus, TopicEntry,
     },
     clients::aws::Identity,
     engine::{
@@ -22,7 +22,7 @@ use crate::{
         stage::{DynStage, Failure, StageRun},
     },
     kinds::{
-        Clock, Common, ConditionUpdate, Kind, Outcome, Policies, Status, StatusUpdate, TargetView,
+        Clock, ConditionUpdate, Kind, Outcome, Policies, Status, StatusUpdate, TargetView,
         aws_scope::AwsScope,
         cluster_view::ClusterView,
         installation::Installation,
@@ -91,16 +91,8 @@ impl Stages for TenantStages {
 }
 
 impl Status for TenantObservabilityStatus {
-    fn common(&mut self) -> Common<'_> {
-        Common {
-            conditions: &mut self.conditions,
-            observed_generation: &mut self.observed_generation,
-            last_handled_reconcile_at: &mut self.last_handled_reconcile_at,
-            applied_digest: &mut self.applied_digest,
-            applied: &mut self.applied,
-            drift: &mut self.drift,
-            drift_count: &mut self.drift_count,
-        }
+    fn common(&mut self) -> &mut CommonStatus {
+        &mut self.common
     }
 
     fn places(&self) -> Vec<TargetView> {
@@ -216,7 +208,7 @@ impl Kind for TenantObservability {
                     findings.unknown.push(DELIVERY_READY);
                     // What was wrong when it was read last still is, for all we know.
                     let last = status
-                        .conditions
+                        .conditions()
                         .iter()
                         .find(|last| last.type_ == DELIVERY_READY);
                     let wrong = last.filter(|last| last.status == "False");
