@@ -26,3 +26,5 @@ pub mod telemetry;
 
 #[cfg(test)]
 mod dependencies;
+#[cfg(test)]
+mod testing;

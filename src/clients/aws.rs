@@ -39,6 +39,15 @@ const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
 /// The longest that a call with its retries may take.
 pub const CALL_LIMIT: Duration = Duration::from_secs(20);
 
+/// The time limits of all calls.
+pub fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(3))
+        .operation_attempt_timeout(ATTEMPT_LIMIT)
+        .operation_timeout(CALL_LIMIT)
+        .build()
+}
+
 /// What AWS says, as an error of validation, of a role that a call hands over and that does not trust the
 /// service: its trust policy is wrong, or has not spread yet.
 pub const DISTRUSTS: &str = "cannot be assumed by principal";
@@ -328,13 +337,7 @@ impl Accounts {
         observer: Observer,
     ) -> Self {
         let base = aws_config::defaults(aws_config::BehaviorVersion::v2026_01_12())
-            .timeout_config(
-                TimeoutConfig::builder()
-                    .connect_timeout(Duration::from_secs(3))
-                    .operation_attempt_timeout(ATTEMPT_LIMIT)
-                    .operation_timeout(CALL_LIMIT)
-                    .build(),
-            )
+            .timeout_config(timeouts())
             .retry_config(RetryConfig::standard().with_max_attempts(2))
             .load()
             .await;
@@ -346,6 +349,16 @@ impl Accounts {
                 .region(Region::from_static("us-east-1"))
                 .build()
         };
+        Self::new(config, cluster, limiter, observer)
+    }
+
+    /// `config` says where AWS is, and who assumes the tenants' roles.
+    pub fn new(
+        config: SdkConfig,
+        cluster: &str,
+        limiter: Arc<Limiter>,
+        observer: Observer,
+    ) -> Self {
         let base = Base {
             config,
             session_name: format!("campanile-{cluster}"),

@@ -3,13 +3,13 @@
 mod conclusion;
 pub mod drift;
 pub mod events;
-mod gate;
+pub(crate) mod gate;
 pub mod grants;
 pub mod lease;
 mod object;
 pub mod object_memory;
 pub mod pools;
-mod reconcile;
+pub(crate) mod reconcile;
 pub mod secrets;
 pub mod status;
 

@@ -1,0 +1,278 @@
+//! One process of the operator in a world of doubles. The only place here that knows how the controller is
+//! put together.
+
+use super::{Aws, Calls, Cluster};
+use crate::{
+    api::{ACCOUNT_BINDING, AlarmSet, TenantObservability},
+    clients::{Clients, http, slack::Slack},
+    controller::{
+        Context, Ground,
+        gate::RunHandle,
+        grants::NamespaceGrants,
+        object_memory::ObjectMemory,
+        pools::Pools,
+        reconcile::{ReconcileResult, priority, reconcile},
+    },
+    engine::{
+        error::Result,
+        informer::{PollIntervals, Subscriber, Waker},
+        limits::Limiter,
+    },
+    kinds::{Kind, installation::Installation, system::Systems},
+    telemetry::{Metrics, Probes},
+};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    core::DeserializeGuard,
+    runtime::{controller::Action, reflector},
+};
+use serde_json::{Value as Json, json};
+use std::{
+    any::{Any, TypeId},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, LazyLock, Mutex},
+    time::Duration,
+};
+
+/// The namespace of all that tests make.
+pub const NAMESPACE: &str = "vsu";
+/// The account that it is bound to.
+pub const ACCOUNT: &str = "222233334444";
+
+/// How often the outside is looked at.
+pub const POLL: Duration = Duration::from_secs(60);
+
+/// All that the operator meets.
+pub struct World {
+    /// Every call to any of it.
+    pub calls: Calls,
+    /// The cluster.
+    pub cluster: Cluster,
+    /// The accounts.
+    pub aws: Aws,
+}
+
+impl World {
+    /// A namespace that is bound to an account, and nothing else.
+    pub fn new() -> Self {
+        let calls = Calls::default();
+        let cluster = Cluster::new(&calls);
+        cluster.apply(json!({"apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": NAMESPACE, "annotations": {ACCOUNT_BINDING: ACCOUNT}}}));
+        Self {
+            aws: Aws::new(&calls),
+            cluster,
+            calls,
+        }
+    }
+
+    /// Makes an object of ours, or gives it another spec.
+    pub fn apply(&self, kind: &str, name: &str, spec: Json) {
+        self.cluster
+            .apply(json!({"apiVersion": "campanile.dev/v1alpha1", "kind": kind,
+            "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec}));
+    }
+
+    /// Makes a SlackChannel with an incoming webhook, and the Secret that has it.
+    pub fn webhook(&self, name: &str) {
+        let url = "https://hooks.slack.com/services/T00000000/B00000000/0123456789abcdef01234567";
+        self.cluster.apply(
+            json!({"apiVersion": "v1", "kind": "Secret", "stringData": {"url": url},
+            "metadata": {"name": name, "namespace": NAMESPACE}}),
+        );
+        let webhook = json!({"name": name, "key": "url"});
+        self.apply(
+            "SlackChannel",
+            name,
+            json!({"channel": name, "webhookSecretRef": webhook}),
+        );
+    }
+
+    /// Takes the status of all objects of a kind away.
+    pub fn wipe<K: Kind>(&self) {
+        for (namespace, name) in self.cluster.names::<K>() {
+            let wipe = |object: &mut Json| object["status"] = Json::Null;
+            self.cluster.edit::<K>(&namespace, &name, wipe);
+        }
+    }
+
+    /// What a process of the operator that has just started stands on.
+    pub fn context(&self) -> Arc<Context> {
+        let installation = Installation::sample();
+        let limiter = Arc::new(Limiter::new(&BTreeMap::new()));
+        // Reading the system's certificates takes longer than a test.
+        static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| http::client().unwrap());
+        let slack = Slack::new(
+            HTTP.clone(),
+            &installation.slack_api_url,
+            limiter.clone(),
+            Arc::new(|_| {}),
+        );
+        Arc::new(Context {
+            client: self.cluster.client(),
+            installation,
+            clients: Clients {
+                aws: Arc::new(self.aws.accounts(limiter.clone())),
+                slack,
+                limiter,
+            },
+            pools: Pools::default(),
+            backoff: ObjectMemory::default(),
+            bindings: NamespaceGrants::default(),
+            lease: None,
+            shutdown: Default::default(),
+            intervals: PollIntervals {
+                poll: POLL,
+                slow: POLL * 10,
+            },
+            replica: "double".into(),
+            metrics: Metrics::default(),
+            probes: Probes::default(),
+        })
+    }
+
+    /// What an object's status says, at a JSON pointer.
+    pub fn status<K: Kind>(&self, name: &str, pointer: &str) -> Json {
+        let object = self.cluster.get::<K>(NAMESPACE, name);
+        let status = object.and_then(|object| serde_json::to_value(object.status()?).ok());
+        let found = status.and_then(|status| status.pointer(pointer).cloned());
+        found.unwrap_or_default()
+    }
+
+    /// A condition of an object as `status reason`, or nothing.
+    pub fn condition<K: Kind>(&self, name: &str, type_: &str) -> String {
+        let conditions = self.status::<K>(name, "/conditions");
+        let mut conditions = conditions.as_array().into_iter().flatten();
+        let found = conditions.find(|condition| condition["type"] == type_);
+        let text = |field| found.and_then(|it| it[field].as_str()).unwrap_or_default();
+        format!("{} {}", text("status"), text("reason"))
+    }
+}
+
+/// One process of the operator: what it remembers goes with it.
+pub struct Operator {
+    /// What all reconciles share.
+    pub context: Arc<Context>,
+    cluster: Cluster,
+    calls: Calls,
+    grounds: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
+    woken: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Operator {
+    /// One that has just started.
+    pub fn new(world: &World) -> Self {
+        let context = world.context();
+        let seen = Arc::downgrade(&context);
+        world.cluster.listen::<Namespace>(move |namespace, _| {
+            if let Some(context) = seen.upgrade() {
+                let namespace = serde_json::from_value(namespace.clone()).unwrap();
+                context.bindings.note(&namespace);
+            }
+        });
+        Self {
+            context,
+            cluster: world.cluster.clone(),
+            calls: world.calls.clone(),
+            grounds: Mutex::default(),
+            woken: Arc::default(),
+        }
+    }
+
+    fn ground<K: Kind>(&self) -> Arc<Ground<K>> {
+        let mut grounds = self.grounds.lock().unwrap();
+        let ground = grounds.entry(TypeId::of::<K>()).or_insert_with(|| {
+            let (store, writer) = reflector::store::<DeserializeGuard<K>>();
+            self.cluster.reflect(writer);
+            let woken = self.woken.clone();
+            let waker = move |subscriber: &Subscriber| {
+                woken.lock().unwrap().insert(subscriber.name.clone());
+            };
+            let systems = Systems::new(
+                &self.context.clients,
+                &self.context.installation,
+                Some(self.context.intervals),
+                &(Arc::new(waker) as Waker),
+            );
+            Arc::new(Ground::<K> {
+                context: self.context.clone(),
+                store,
+                systems,
+            })
+        });
+        ground.clone().downcast().unwrap()
+    }
+
+    /// One reconcile of an object that is there.
+    pub async fn reconcile<K: Kind>(&self, name: &str) -> Result<ReconcileResult> {
+        let ground = self.ground::<K>();
+        let object = self.cluster.get::<K>(NAMESPACE, name).unwrap();
+        let priority = priority(&object);
+        let permit = self.context.pools.admit(NAMESPACE, priority).await.unwrap();
+        let handle = RunHandle {
+            priority,
+            trace_id: "trace",
+            permit,
+        };
+        reconcile(&DeserializeGuard(Ok(object)), &ground, handle).await
+    }
+
+    /// The objects that something outside has woken since the last question.
+    pub fn woken(&self) -> BTreeSet<String> {
+        std::mem::take(&mut self.woken.lock().unwrap())
+    }
+
+    /// One reconcile of every object there is: when one is to be looked at again, and whether all went well.
+    async fn round(&self) -> (Option<Duration>, bool) {
+        let mut results = Vec::new();
+        for name in self.names::<TenantObservability>() {
+            results.push(self.reconcile::<TenantObservability>(&name).await);
+        }
+        for name in self.names::<AlarmSet>() {
+            results.push(self.reconcile::<AlarmSet>(&name).await);
+        }
+        let mut again = None;
+        let mut well = true;
+        for result in results {
+            let failed = Duration::from_secs(1);
+            well &= result.as_ref().is_ok_and(|result| result.outcome == "ok");
+            let wait = match result.map(|result| result.action) {
+                Ok(action) if action == Action::await_change() => continue,
+                Ok(action) => requeued(&action),
+                Err(_) => failed,
+            };
+            again = Some(again.map_or(wait, |sooner: Duration| sooner.min(wait)));
+        }
+        (again, well)
+    }
+
+    fn names<K: Kind>(&self) -> Vec<String> {
+        let names = self.cluster.names::<K>().into_iter();
+        names.map(|(_, name)| name).collect()
+    }
+
+    /// Looks at everything as often as it asks for it, until all is well and nothing is written any more.
+    pub async fn converge(&self) {
+        for _ in 0..50 {
+            let before = self.calls.writes().len();
+            let (again, well) = self.round().await;
+            if well && self.calls.writes().len() == before {
+                return;
+            }
+            let soon = Duration::from_secs(1);
+            let wait = again.filter(|_| !well).unwrap_or_default();
+            tokio::time::sleep(wait.max(soon)).await;
+        }
+        panic!("it does not come to rest: {:#?}", self.calls.writes());
+    }
+}
+
+/// How long an action says to wait. It does not tell, but for what it is equal to.
+fn requeued(action: &Action) -> Duration {
+    let text = format!("{action:?}");
+    let seconds = text
+        .split_once("Some(")
+        .and_then(|(_, rest)| rest.split_once("s)"));
+    let seconds = seconds.and_then(|(text, _)| text.trim_end_matches(['m', 'µ', 'n']).parse().ok());
+    Duration::from_secs_f64(seconds.unwrap_or(1.0))
+}
