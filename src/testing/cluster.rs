@@ -16,13 +16,14 @@ use kube::{
     core::DeserializeGuard,
     runtime::{reflector::store::Writer, watcher::Event},
 };
+use parking_lot::{Mutex, MutexGuard};
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 use std::{
     collections::{BTreeMap, HashMap},
     fmt::Debug,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 use tokio::sync::watch;
 
@@ -82,7 +83,7 @@ impl Cluster {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Makes an object, or gives it another spec, as `kubectl apply` does.
