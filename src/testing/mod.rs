@@ -15,6 +15,7 @@ pub mod slack;
 mod alarm_sets;
 mod crashes;
 mod process;
+mod reports;
 mod slack_channels;
 
 pub use aws::Aws;
