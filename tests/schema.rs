@@ -488,6 +488,14 @@ fn status_keeps_what_is_written_to_it() {
             drift,
             drift_count: Some(21),
             applied_digest: Some("00112233445566778899aabbccddeeff".into()),
+            // As much as 200 alarms and their tags take.
+            applied: Some(
+                serde_json::from_value(json!({
+                    "spec": "0011223344556677",
+                    "things": {"alarm": "0a".repeat(1600), "alarm tag": "0a".repeat(1600)},
+                }))
+                .unwrap(),
+            ),
             ..CommonStatus::default()
         };
         tenant.tenant(json!({"environments": []})).await;

@@ -41,7 +41,7 @@ fn builder() -> ClientBuilder {
 
 /// A whole answer, whatever it says.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     /// The status.
     pub status: u16,
     /// The headers.
@@ -62,7 +62,7 @@ impl Answer {
 
 /// Why there is no answer. Says nothing of the URL, which may be a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Lost {
+pub(crate) struct Lost {
     /// Whether the request may have reached the other side.
     pub sent: bool,
     /// What went wrong.
@@ -71,6 +71,10 @@ pub(super) struct Lost {
 
 /// Sends a request, and reads the answer to its end.
 pub(super) async fn exchange(request: RequestBuilder) -> Result<Answer, Lost> {
+    #[cfg(test)]
+    if let Some(answer) = tests::double(&request) {
+        return answer.await;
+    }
     let response = request.send().await.map_err(|error| Lost {
         sent: !error.is_connect() && !error.is_builder(),
         text: chain(&error.without_url()),
@@ -113,7 +117,7 @@ pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use axum::{
         Router,
@@ -121,8 +125,36 @@ pub(super) mod tests {
         response::IntoResponse,
         routing::get,
     };
-    use std::future::{Future, pending};
-    use tokio::{io::AsyncReadExt, net::TcpListener};
+    use futures::{FutureExt as _, future::BoxFuture};
+    use parking_lot::Mutex;
+    use reqwest::Request;
+    use std::{
+        collections::BTreeMap,
+        future::{Future, pending},
+        sync::Arc,
+    };
+    use tokio::{io::AsyncReadExt, net::TcpListener, time::timeout};
+
+    /// Answers in place of the network.
+    pub type Double =
+        Arc<dyn Fn(Request) -> BoxFuture<'static, Result<Answer, Lost>> + Send + Sync>;
+
+    /// Who answers, by the host that is asked.
+    pub static DOUBLES: Mutex<BTreeMap<String, Double>> = Mutex::new(BTreeMap::new());
+
+    /// The answer of a double, if one stands for the host, within the time that a call may take.
+    pub fn double(
+        request: &RequestBuilder,
+    ) -> Option<impl Future<Output = Result<Answer, Lost>> + use<>> {
+        let request = request.try_clone()?.build().ok()?;
+        let double = DOUBLES.lock().get(request.url().host_str()?).cloned()?;
+        let answer = timeout(CALL_LIMIT, double(request));
+        let late = || Lost {
+            sent: true,
+            text: "timed out".into(),
+        };
+        Some(answer.map(move |answer| answer.unwrap_or_else(|_| Err(late()))))
+    }
 
     /// The client, whatever proxy this machine is behind.
     pub fn direct() -> Client {

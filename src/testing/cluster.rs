@@ -16,13 +16,14 @@ use kube::{
     core::DeserializeGuard,
     runtime::{reflector::store::Writer, watcher::Event},
 };
+use parking_lot::{Mutex, MutexGuard};
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 use std::{
     collections::{BTreeMap, HashMap},
     fmt::Debug,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 use tokio::sync::watch;
 
@@ -82,7 +83,7 @@ impl Cluster {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Makes an object, or gives it another spec, as `kubectl apply` does.
@@ -535,7 +536,7 @@ mod tests {
         assert_eq!(code(other), 409);
         let uid = first.uid().unwrap();
         let told = api.patch_status("a", &apply, &status(&uid)).await.unwrap();
-        let observed = told.status.as_ref().unwrap().observed_generation;
+        let observed = told.status.as_ref().unwrap().common.observed_generation;
         assert_eq!((observed, told.metadata.generation), (Some(1), Some(1)));
         let same = api.patch_status("a", &apply, &status(&uid)).await.unwrap();
         assert_eq!(same.resource_version(), told.resource_version());

@@ -6,15 +6,36 @@ use super::{
     alarm_sets::{alarms, tenant},
     aws::MADE,
     operator::NAMESPACE,
+    slack_channels::channel,
 };
-use crate::api::{AlarmSet, TenantObservability};
+use crate::api::{AlarmSet, SlackChannel, TenantObservability};
 use serde_json::json;
 use std::collections::BTreeSet;
 
 /// What is done to the objects, one after the other.
-const STEPS: [fn(&World); 3] = [
+type Steps = [fn(&World); 3];
+
+const CHANNEL: Steps = [
+    |world| channel(world, json!({"deletionPolicy": "Delete"})),
     |world| {
-        world.webhook("alerts");
+        channel(
+            world,
+            json!({"deletionPolicy": "Delete", "topic": "Others", "channel": "vsu_pages"}),
+        )
+    },
+    |world| world.cluster.delete::<SlackChannel>(NAMESPACE, "alerts"),
+];
+
+const TENANT: Steps = [
+    |world| {
+        world.secret(
+            "webhook",
+            "url",
+            "https://hooks.slack.com/services/T0/B0/secret",
+        );
+        let webhook =
+            json!({"webhookSecretRef": {"name": "webhook", "key": "url"}, "suspend": true});
+        world.apply("SlackChannel", "alerts", webhook);
         let mut tenant = tenant();
         tenant["notify"]["warning"]["slack"] = json!([{"channelRef": {"name": "alerts"}}]);
         world.apply("TenantObservability", "vsu", tenant);
@@ -37,7 +58,7 @@ const STEPS: [fn(&World); 3] = [
     },
 ];
 
-/// All that is there, but for ids that the outside makes up.
+/// All that is outside, but for ids and times that the outside makes up.
 fn seen(world: &World) -> BTreeSet<String> {
     let things = world.aws.things("").into_iter();
     let things = things.map(|(arn, thing)| {
@@ -46,9 +67,19 @@ fn seen(world: &World) -> BTreeSet<String> {
         let parts = parts.map(|part| part.trim_start_matches(|c: char| c.is_ascii_digit()));
         parts.collect()
     });
+    let channels = world.slack.channels().into_values();
+    let channels = channels.map(|mut channel| {
+        channel["created"] = json!(0);
+        match channel["is_archived"].as_bool() {
+            Some(true) => format!("{} is archived", channel["id"]),
+            _ => channel.to_string(),
+        }
+    });
+    let things = things.chain(channels);
     let ready = [
         world.condition::<TenantObservability>("vsu", "Ready") + " tenant",
         world.condition::<AlarmSet>("golden", "Ready") + " set",
+        world.condition::<SlackChannel>("alerts", "Ready") + " channel",
     ];
     things.chain(ready).collect()
 }
@@ -66,13 +97,14 @@ enum Next {
 /// there after each step.
 async fn live(
     world: &World,
+    steps: Steps,
     next: Next,
     fails: impl FnMut(usize, &Call) -> Option<Fault> + Send + 'static,
 ) -> Vec<BTreeSet<String>> {
     let mut operator = Operator::new(world);
     world.calls.fail(fails);
     let mut after = Vec::new();
-    for (number, step) in STEPS.iter().enumerate() {
+    for (number, step) in steps.iter().enumerate() {
         step(world);
         let died = tokio::select! {
             () = operator.converge() => false,
@@ -81,7 +113,7 @@ async fn live(
         if died {
             operator = Operator::new(world);
         }
-        if died && (next == Next::AtOnce || number + 1 == STEPS.len()) {
+        if died && (next == Next::AtOnce || number + 1 == steps.len()) {
             operator.converge().await;
         }
         after.push(seen(world));
@@ -89,10 +121,10 @@ async fn live(
     after
 }
 
-/// The writes to AWS, sorted.
+/// The writes to the outside, sorted.
 fn writes(world: &World) -> Vec<String> {
     let calls = world.calls.all().into_iter();
-    let calls = calls.filter(|call| call.writes && call.system == "aws");
+    let calls = calls.filter(|call| call.writes && call.system != "kubernetes");
     let mut writes: Vec<_> = calls
         .map(|it| format!("{} {}", it.operation, it.subject))
         .collect();
@@ -107,11 +139,9 @@ fn same(after: &BTreeSet<String>, expected: &BTreeSet<String>, when: &str) {
 
 /// A life for each call at which something may go wrong: every write, and the first time that something is read.
 /// What a process does not know any more matters only where the outside has changed.
-async fn live_all(fault: Fault, next: Next, writes_only: bool) {
+async fn live_all(steps: Steps, fault: Fault, next: Next, writes_only: bool) {
     let world = World::new();
-    let expected = live(&world, next, |_, _| None).await;
-    assert!(expected[0].len() > 8, "{expected:#?}");
-    assert_eq!(expected[2], ["  set", "  tenant"].map(str::to_owned).into());
+    let expected = live(&world, steps, next, |_, _| None).await;
     let written = writes(&world);
     let mut known = BTreeSet::new();
     for (at, call) in world.calls.all().into_iter().enumerate() {
@@ -121,7 +151,10 @@ async fn live_all(fault: Fault, next: Next, writes_only: bool) {
             continue;
         }
         let world = World::new();
-        let after = live(&world, next, move |index, _| (index == at).then_some(fault)).await;
+        let after = live(&world, steps, next, move |index, _| {
+            (index == at).then_some(fault)
+        })
+        .await;
         for (step, (after, expected)) in after.iter().zip(&expected).enumerate() {
             // What was there when it died is nobody's doing.
             if next == Next::AtOnce || step == 2 {
@@ -132,9 +165,13 @@ async fn live_all(fault: Fault, next: Next, writes_only: bool) {
                 );
             }
         }
-        // What was done though nobody said so is looked up, and not done again.
+        // What was done though nobody said so is looked up, and not done again; but for who is in a channel.
         let done = matches!(fault, Fault::Cut { done } | Fault::Hang { done } if done);
-        if done && next == Next::AtOnce && call.system == "aws" {
+        if done
+            && next == Next::AtOnce
+            && call.system != "kubernetes"
+            && call.operation != "conversations.invite"
+        {
             assert_eq!(writes(&world), written, "{fault:?} of {at}, {call:?}");
         }
     }
@@ -142,38 +179,52 @@ async fn live_all(fault: Fault, next: Next, writes_only: bool) {
 
 #[tokio::test(start_paused = true)]
 async fn a_process_may_die_after_any_write() {
-    live_all(Fault::Hang { done: true }, Next::AtOnce, true).await;
+    for steps in [TENANT, CHANNEL] {
+        live_all(steps, Fault::Hang { done: true }, Next::AtOnce, true).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_process_may_die_after_any_write_and_come_back_to_other_objects() {
-    live_all(Fault::Hang { done: true }, Next::Later, true).await;
+    for steps in [TENANT, CHANNEL] {
+        live_all(steps, Fault::Hang { done: true }, Next::Later, true).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_may_break_before_any_call() {
-    live_all(Fault::Cut { done: false }, Next::AtOnce, false).await;
+    for steps in [TENANT, CHANNEL] {
+        live_all(steps, Fault::Cut { done: false }, Next::AtOnce, false).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_may_break_after_any_write() {
-    live_all(Fault::Cut { done: true }, Next::AtOnce, true).await;
+    for steps in [TENANT, CHANNEL] {
+        live_all(steps, Fault::Cut { done: true }, Next::AtOnce, true).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn every_write_may_be_refused_at_first() {
-    let expected = live(&World::new(), Next::AtOnce, |_, _| None).await;
-    for (status, code) in [
-        (400, "Throttling"),
-        (403, "AccessDenied"),
-        (500, "InternalFailure"),
+    for (steps, system, status, code) in [
+        (TENANT, "aws", 400, "Throttling"),
+        (TENANT, "aws", 403, "AccessDenied"),
+        (TENANT, "aws", 500, "InternalFailure"),
+        (TENANT, "kubernetes", 500, "InternalError"),
+        (CHANNEL, "slack", 429, "ratelimited"),
+        (CHANNEL, "slack", 200, "missing_scope"),
+        (CHANNEL, "slack", 500, "fatal_error"),
+        (CHANNEL, "kubernetes", 409, "Conflict"),
     ] {
+        let expected = live(&World::new(), steps, Next::AtOnce, |_, _| None).await;
         let mut known = BTreeSet::new();
         let fault = move |_, call: &Call| {
-            let new = call.writes && known.insert((call.operation.clone(), call.subject.clone()));
-            new.then_some(Fault::Refuse(status, code))
+            let new = known.insert((call.operation.clone(), call.subject.clone()));
+            let fails = call.writes && call.system == system && new;
+            fails.then_some(Fault::Refuse(status, code))
         };
-        let after = live(&World::new(), Next::AtOnce, fault).await;
+        let after = live(&World::new(), steps, Next::AtOnce, fault).await;
         for (after, expected) in after.iter().zip(&expected) {
             same(after, expected, code);
         }
@@ -183,17 +234,19 @@ async fn every_write_may_be_refused_at_first() {
 /// Status is never the only record: what was made is known again by its marks, and goes with its object.
 #[tokio::test(start_paused = true)]
 async fn a_status_may_be_wiped_at_any_time() {
-    let expected = live(&World::new(), Next::AtOnce, |_, _| None).await;
+    let expected = live(&World::new(), TENANT, Next::AtOnce, |_, _| None).await;
+    assert!(expected[0].len() > 8, "{expected:#?}");
+    assert_eq!(expected[2].len(), 3, "all is gone: {:#?}", expected[2]);
     let world = World::new();
     let operator = Operator::new(&world);
-    for (step, expected) in STEPS.iter().zip(&expected) {
+    for (number, step) in TENANT.iter().enumerate() {
         step(&world);
-        if !expected.contains("  tenant") {
+        if number < 2 {
             operator.converge().await;
         }
         world.wipe::<TenantObservability>();
         world.wipe::<AlarmSet>();
         Operator::new(&world).converge().await;
-        same(&seen(&world), expected, "wiped");
+        same(&seen(&world), &expected[number], "wiped");
     }
 }

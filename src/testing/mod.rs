@@ -4,25 +4,27 @@
 //! |---|---|
 //! | [`cluster`] | the Kubernetes API, behind a `kube::Client` |
 //! | [`aws`] | CloudWatch, SNS, EventBridge and STS of all accounts, behind the SDK's clients |
+//! | [`slack`] | a Slack workspace, behind the HTTP client |
 //! | [`operator`] | one process of the operator among them, one reconcile at a time |
 
 pub mod aws;
 pub mod cluster;
 pub mod operator;
+pub mod slack;
 
 mod alarm_sets;
 mod crashes;
 mod process;
+mod reports;
+mod slack_channels;
 
 pub use aws::Aws;
 pub use cluster::Cluster;
 pub use operator::{Operator, World};
+pub use slack::Slack;
 
-use std::{
-    future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use parking_lot::{Mutex, MutexGuard};
+use std::{future, sync::Arc, time::Duration};
 use tokio::sync::Notify;
 
 /// One call to a double.
@@ -76,7 +78,7 @@ pub struct Calls {
 
 impl Calls {
     fn record(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+        self.record.lock()
     }
 
     /// From now on calls count from 0, and this says what goes wrong with each.

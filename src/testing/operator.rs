@@ -1,10 +1,10 @@
 //! One process of the operator in a world of doubles. The only place here that knows how the controller is
 //! put together.
 
-use super::{Aws, Calls, Cluster};
+use super::{Aws, Calls, Cluster, Slack};
 use crate::{
-    api::{ACCOUNT_BINDING, AlarmSet, TenantObservability},
-    clients::{Clients, http, slack::Slack},
+    api::{ACCOUNT_BINDING, AlarmSet, SlackChannel, TenantObservability},
+    clients::{self, Clients, http},
     controller::{
         Context, Ground,
         gate::RunHandle,
@@ -27,11 +27,12 @@ use kube::{
     core::DeserializeGuard,
     runtime::{controller::Action, reflector},
 };
+use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
 use std::{
     any::{Any, TypeId},
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, LazyLock, Mutex},
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -51,6 +52,8 @@ pub struct World {
     pub cluster: Cluster,
     /// The accounts.
     pub aws: Aws,
+    /// The workspace.
+    pub slack: Slack,
 }
 
 impl World {
@@ -62,6 +65,7 @@ impl World {
             "metadata": {"name": NAMESPACE, "annotations": {ACCOUNT_BINDING: ACCOUNT}}}));
         Self {
             aws: Aws::new(&calls),
+            slack: Slack::new(&calls),
             cluster,
             calls,
         }
@@ -74,18 +78,11 @@ impl World {
             "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec}));
     }
 
-    /// Makes a SlackChannel with an incoming webhook, and the Secret that has it.
-    pub fn webhook(&self, name: &str) {
-        let url = "https://hooks.slack.com/services/T00000000/B00000000/0123456789abcdef01234567";
+    /// Makes a Secret with one key.
+    pub fn secret(&self, name: &str, key: &str, value: &str) {
         self.cluster.apply(
-            json!({"apiVersion": "v1", "kind": "Secret", "stringData": {"url": url},
+            json!({"apiVersion": "v1", "kind": "Secret", "stringData": {key: value},
             "metadata": {"name": name, "namespace": NAMESPACE}}),
-        );
-        let webhook = json!({"name": name, "key": "url"});
-        self.apply(
-            "SlackChannel",
-            name,
-            json!({"channel": name, "webhookSecretRef": webhook}),
         );
     }
 
@@ -99,11 +96,15 @@ impl World {
 
     /// What a process of the operator that has just started stands on.
     pub fn context(&self) -> Arc<Context> {
-        let installation = Installation::sample();
+        let installation = Installation {
+            slack_api_url: self.slack.url(),
+            allow_private_endpoints: true,
+            ..Installation::sample()
+        };
         let limiter = Arc::new(Limiter::new(&BTreeMap::new()));
         // Reading the system's certificates takes longer than a test.
         static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| http::client().unwrap());
-        let slack = Slack::new(
+        let slack = clients::slack::Slack::new(
             HTTP.clone(),
             &installation.slack_api_url,
             limiter.clone(),
@@ -190,13 +191,13 @@ impl Operator {
     }
 
     fn ground<K: Kind>(&self) -> Arc<Ground<K>> {
-        let mut grounds = self.grounds.lock().unwrap();
+        let mut grounds = self.grounds.lock();
         let ground = grounds.entry(TypeId::of::<K>()).or_insert_with(|| {
             let (store, writer) = reflector::store::<DeserializeGuard<K>>();
             self.cluster.reflect(writer);
             let woken = self.woken.clone();
             let wake = move |subscriber: &Subscriber| {
-                woken.lock().unwrap().insert(subscriber.name.clone());
+                woken.lock().insert(subscriber.name.clone());
             };
             self.context.wakers.register(K::KIND, None, wake);
             Arc::new(Ground::<K> {
@@ -223,7 +224,7 @@ impl Operator {
 
     /// The objects that something outside has woken since the last question.
     pub fn woken(&self) -> BTreeSet<String> {
-        std::mem::take(&mut self.woken.lock().unwrap())
+        std::mem::take(&mut self.woken.lock())
     }
 
     /// One reconcile of every object there is: when one is to be looked at again, and whether all went well.
@@ -231,6 +232,9 @@ impl Operator {
         let mut results = Vec::new();
         for name in self.names::<TenantObservability>() {
             results.push(self.reconcile::<TenantObservability>(&name).await);
+        }
+        for name in self.names::<SlackChannel>() {
+            results.push(self.reconcile::<SlackChannel>(&name).await);
         }
         for name in self.names::<AlarmSet>() {
             results.push(self.reconcile::<AlarmSet>(&name).await);

@@ -1,0 +1,159 @@
+//! A Slack workspace: what the Web API answers to the calls that we make, whatever the token, and an incoming
+//! webhook that lives.
+
+use super::{Broken, Call, Calls, pairs};
+use crate::clients::http::{Answer, Lost, tests::DOUBLES};
+use futures::FutureExt as _;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use reqwest::{Request, header::HeaderMap};
+use serde_json::{Value as Json, json};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+/// What a bot may do here.
+const SCOPES: &str = "channels:join,channels:manage,channels:read,channels:write.invites,chat:write,\
+    chat:write.public,groups:read,groups:write,groups:write.invites,users:read,users:read.email";
+
+/// A workspace. Clones are the same one.
+#[derive(Clone)]
+pub struct Slack {
+    host: String,
+    /// The channels by id, as Slack describes them, with who was invited.
+    channels: Arc<Mutex<BTreeMap<String, Json>>>,
+    calls: Calls,
+}
+
+impl Slack {
+    /// Without a channel.
+    pub fn new(calls: &Calls) -> Self {
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let slack = Self {
+            host: format!("slack-{number}.test"),
+            channels: Arc::default(),
+            calls: calls.clone(),
+        };
+        let (host, double) = (slack.host.clone(), slack.clone());
+        let answer = move |request| double.clone().answer(request).boxed();
+        DOUBLES.lock().insert(host, Arc::new(answer));
+        slack
+    }
+
+    /// Where it is: the methods' names follow after a slash.
+    pub fn url(&self) -> String {
+        format!("http://{}/api", self.host)
+    }
+
+    /// All channels, by id.
+    pub fn channels(&self) -> BTreeMap<String, Json> {
+        self.channels.lock().clone()
+    }
+
+    /// Changes a channel behind our back, or makes one.
+    pub fn edit(&self, id: &str, edit: impl FnOnce(&mut Json)) {
+        edit(self.channels.lock().entry(id.to_owned()).or_default());
+    }
+
+    async fn answer(self, request: Request) -> Result<Answer, Lost> {
+        let path = request.url().path().to_owned();
+        let method = path.strip_prefix("/api/").unwrap_or("webhook");
+        let body = request.body().and_then(|body| body.as_bytes());
+        let form: BTreeMap<_, _> = pairs(std::str::from_utf8(body.unwrap_or_default()).unwrap())
+            .into_iter()
+            .collect();
+        let field = |name: &str| form.get(name).map_or("", String::as_str);
+        let reads = [
+            "auth.",
+            ".list",
+            ".info",
+            ".lookup",
+            "webhook",
+            ".getPermalink",
+        ];
+        let call = Call {
+            system: "slack",
+            operation: method.to_owned(),
+            subject: format!("{}{}", field("channel"), field("name")),
+            writes: !reads.iter().any(|read| method.contains(read)),
+        };
+        let done = || self.serve(method, &field);
+        let (status, said) = match self.calls.take(call, done).await {
+            Ok(Ok(said)) => (200, said),
+            Ok(Err(code)) => (200, json!({"error": code})),
+            Err(Broken::Refused(status, code)) => (status, json!({"error": code})),
+            Err(Broken::Cut) => {
+                let text = "the connection was cut".to_owned();
+                return Err(Lost { sent: true, text });
+            }
+        };
+        let mut said = said;
+        said["ok"] = json!(said["error"].is_null());
+        let (status, body) = match method {
+            "webhook" => (400, b"missing_text_or_fallback_or_attachments".to_vec()),
+            _ => (status, said.to_string().into()),
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert("x-oauth-scopes", SCOPES.parse().unwrap());
+        Ok(Answer {
+            status,
+            headers,
+            body,
+        })
+    }
+
+    fn serve<'a>(
+        &self,
+        method: &str,
+        field: &impl Fn(&str) -> &'a str,
+    ) -> Result<Json, &'static str> {
+        let mut channels = self.channels.lock();
+        match method {
+            "webhook" => return Ok(json!({})),
+            "auth.test" => {
+                return Ok(
+                    json!({"team_id": "T0", "team": "vsu", "user_id": "U0", "bot_id": "B0",
+                    "url": "https://vsu.slack.com/"}),
+                );
+            }
+            "users.lookupByEmail" => return Ok(json!({"user": {"id": field("email")}})),
+            "conversations.list" => {
+                let all: Vec<_> = channels.values().cloned().collect();
+                return Ok(json!({"channels": all}));
+            }
+            "conversations.create" => {
+                let name = field("name");
+                if channels.values().any(|channel| channel["name"] == name) {
+                    return Err("name_taken");
+                }
+                let id = format!("C{}", channels.len());
+                let made = json!({"id": id, "name": name, "is_member": true, "creator": "U0",
+                    "is_private": field("is_private") == "true", "num_members": 1, "created": Timestamp::now().as_second()});
+                channels.insert(id, made.clone());
+                return Ok(json!({"channel": made}));
+            }
+            _ => {}
+        }
+        let channel = channels
+            .get_mut(field("channel"))
+            .ok_or("channel_not_found")?;
+        match method {
+            "conversations.info" => {}
+            "conversations.join" => channel["is_member"] = json!(true),
+            "conversations.rename" => channel["name"] = json!(field("name")),
+            "conversations.setTopic" => channel["topic"] = json!({"value": field("topic")}),
+            "conversations.setPurpose" => channel["purpose"] = json!({"value": field("purpose")}),
+            "conversations.archive" => {
+                (channel["is_archived"], channel["is_member"]) = (json!(true), json!(false));
+            }
+            "conversations.invite" => channel["invited"][field("users")] = json!(true),
+            _ => return Err("unknown_method"),
+        }
+        Ok(json!({"channel": channel}))
+    }
+}

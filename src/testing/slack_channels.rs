@@ -1,0 +1,60 @@
+//! SlackChannels, from the object to the workspace.
+
+use super::{
+    Operator, World,
+    operator::{NAMESPACE, POLL},
+};
+use crate::api::SlackChannel;
+use serde_json::{Value as Json, json};
+
+/// A channel that is looked after by a token.
+pub fn channel(world: &World, more: Json) {
+    world.secret("slack", "token", "xoxb-0-secret");
+    let mut spec = json!({"channel": "vsu_alerts", "topic": "Alarms",
+        "tokenSecretRef": {"name": "slack", "key": "token"}, "invite": ["oncall@vsu.example"]});
+    let fields = spec.as_object_mut().unwrap();
+    fields.extend(more.as_object().unwrap().clone());
+    world.apply("SlackChannel", "alerts", spec);
+}
+
+fn only(world: &World) -> Json {
+    let mut channels = world.slack.channels();
+    assert_eq!(channels.len(), 1, "{channels:?}");
+    channels.pop_first().unwrap().1
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_is_made_once_mended_and_archived() {
+    let world = World::new();
+    let operator = Operator::new(&world);
+    channel(&world, json!({"deletionPolicy": "Delete"}));
+    operator.converge().await;
+    assert_eq!(
+        world.condition::<SlackChannel>("alerts", "Ready"),
+        "True Applied"
+    );
+    let made = only(&world);
+    assert_eq!(made["topic"]["value"], "Alarms");
+    assert_eq!(made["invited"]["oncall@vsu.example"], true);
+
+    world.calls.clear();
+    for _ in 0..3 {
+        operator.reconcile::<SlackChannel>("alerts").await.unwrap();
+        tokio::time::sleep(POLL * 20).await;
+    }
+    assert_eq!(world.calls.writes(), Vec::<String>::new());
+
+    let id = made["id"].as_str().unwrap();
+    world
+        .slack
+        .edit(id, |it| it["topic"]["value"] = json!("by hand"));
+    tokio::time::sleep(POLL * 20).await;
+    assert!(operator.woken().contains("alerts"));
+    operator.converge().await;
+    assert_eq!(only(&world)["topic"]["value"], "Alarms");
+
+    world.cluster.delete::<SlackChannel>(NAMESPACE, "alerts");
+    operator.converge().await;
+    assert_eq!(only(&world)["is_archived"], true);
+    assert_eq!(world.cluster.names::<SlackChannel>(), []);
+}
