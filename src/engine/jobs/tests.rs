@@ -339,7 +339,8 @@ async fn a_slot_that_nobody_claims_goes_to_the_next() {
 
 #[tokio::test(start_paused = true)]
 async fn a_job_learns_why_it_is_cancelled() {
-    let edits: [(Reason, fn(&mut Spec)); 3] = [
+    type Edit = fn(&mut Spec);
+    let edits: [(Reason, Edit); 3] = [
         (Reason::Suspended, |spec| spec.suspend = true),
         (Reason::Deleted, |spec| spec.deleting = true),
         (Reason::NotWanted, |spec| spec.database = "other"),
@@ -498,7 +499,8 @@ async fn a_job_that_does_not_stop_is_dropped_and_its_claim_stays() {
 
 #[tokio::test(start_paused = true)]
 async fn a_restart_asks_once_what_became_of_a_claim() {
-    let restarts: [(&str, u64, fn(&mut Outside), Outcome<String>); 3] = [
+    type Restart = (&'static str, u64, fn(&mut Outside), Outcome<String>);
+    let restarts: [Restart; 3] = [
         ("running", 20, |_| {}, completed("seen to its end")),
         ("done", 200, |_| {}, completed("found done")),
         (
