@@ -540,3 +540,6 @@ fn record_target<K: Kind, S: System<K>>(target: &S::Target) -> StatusEdit {
         }
     })
 }
+
+#[cfg(test)]
+mod tests;
