@@ -1,7 +1,7 @@
 //! The one gate that every outside write of a reconcile passes.
 
 use super::{
-    Context, Ground, Watched,
+    Context, ControllerContext, Watched,
     grants::Grants,
     lease::Held,
     object::write_status,
@@ -60,7 +60,7 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
     pub fn new(
         object: &'a K,
         allowed: Option<Grants>,
-        ground: &'a Ground<K>,
+        controller: &'a ControllerContext<K>,
         handle: RunHandle<'a>,
         status: K::Status,
     ) -> Self {
@@ -73,8 +73,8 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
         Self {
             object,
             uid,
-            store: &ground.store,
-            context: &ground.context,
+            store: &controller.store,
+            context: &controller.context,
             priority,
             trace_id,
             permit: parking_lot::Mutex::new(Some(permit)),

@@ -106,14 +106,14 @@ pub struct Context {
 }
 
 /// What the controller of one kind stands on, in one namespace or in all.
-pub struct Ground<K: Kind> {
+pub struct ControllerContext<K: Kind> {
     /// What all reconciles share.
     pub context: Arc<Context>,
     /// The objects as they are watched.
     pub store: Store<Watched<K>>,
 }
 
-impl<K: Kind> Ground<K> {
+impl<K: Kind> ControllerContext<K> {
     /// The object is gone.
     fn forget(&self, uid: &str) {
         self.context.backoff.forget(uid);
@@ -392,7 +392,7 @@ async fn control<K: Kind>(
         // Nobody listens any more when the process ends.
         let _ = wake.send(ObjectRef::new(&woken.name).within(&woken.namespace));
     });
-    let ground = Arc::new(Ground::<K> {
+    let controller = Arc::new(ControllerContext::<K> {
         context: context.clone(),
         store: store.clone(),
     });
@@ -403,12 +403,15 @@ async fn control<K: Kind>(
     )
     .default_backoff()
     .inspect_ok({
-        let ground = ground.clone();
+        let controller = controller.clone();
         move |event| match event {
-            watcher::Event::Delete(object) => ground.forget(&object.uid().unwrap_or_default()),
+            watcher::Event::Delete(object) => controller.forget(&object.uid().unwrap_or_default()),
             watcher::Event::Apply(object) => {
                 let uid = object.uid().unwrap_or_default();
-                ground.context.backoff.seen(&uid, object.meta().generation);
+                controller
+                    .context
+                    .backoff
+                    .seen(&uid, object.meta().generation);
             }
             _ => {}
         }
@@ -467,7 +470,7 @@ async fn control<K: Kind>(
                 .debounce(Duration::from_millis(50)),
         )
         .graceful_shutdown_on(context.shutdown.clone().cancelled_owned())
-        .run(one::<K>, |_, never, _| match *never {}, ground.clone())
+        .run(one::<K>, |_, never, _| match *never {}, controller.clone())
         .for_each(|result| {
             match result {
                 // A deleted object whose next look was still to come.
@@ -485,9 +488,9 @@ async fn control<K: Kind>(
 /// One reconcile, with its span, its metrics, and a catch for panics, which would end the controller.
 async fn one<K: Kind>(
     object: Arc<Watched<K>>,
-    ground: Arc<Ground<K>>,
+    controller: Arc<ControllerContext<K>>,
 ) -> Result<Action, Infallible> {
-    let context = &ground.context;
+    let context = &controller.context;
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let priority = match &object.0 {
         Ok(read) => reconcile::priority(read),
@@ -512,7 +515,7 @@ async fn one<K: Kind>(
             trace_id: &trace_id,
             permit,
         };
-        let run = AssertUnwindSafe(reconcile::reconcile::<K>(&object, &ground, handle))
+        let run = AssertUnwindSafe(reconcile::reconcile::<K>(&object, &controller, handle))
             .catch_unwind()
             .await;
         let uid = object.uid().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! The only reconcile: the same for all kinds.
 
 use super::{
-    Ground, Watched,
+    ControllerContext, Watched,
     conclusion::{Conclusion, Reported, RunEnd, conclude, list},
     events::{self, Note},
     gate::{ObjectGate, RunHandle},
@@ -76,10 +76,10 @@ pub fn priority<K: Kind>(object: &K) -> Priority {
 /// Brings one object's outside in line and its status up to date.
 pub async fn reconcile<K: Kind>(
     cached: &Watched<K>,
-    ground: &Ground<K>,
+    controller: &ControllerContext<K>,
     handle: RunHandle<'_>,
 ) -> Result<ReconcileResult> {
-    let context = &ground.context;
+    let context = &controller.context;
     let api = Api::<K>::namespaced(
         context.client.clone(),
         &cached.namespace().unwrap_or_default(),
@@ -88,7 +88,7 @@ pub async fn reconcile<K: Kind>(
     let Some(object) =
         kubernetes::call("reading the object", api.get_opt(&cached.name_any())).await?
     else {
-        ground.forget(&cached.uid().unwrap_or_default());
+        controller.forget(&cached.uid().unwrap_or_default());
         return Ok(ReconcileResult::idle());
     };
     let uid = object.uid().unwrap_or_default();
@@ -103,7 +103,7 @@ pub async fn reconcile<K: Kind>(
             .iter()
             .any(|finalizer| finalizer == FINALIZER)
     {
-        ground.forget(&uid);
+        controller.forget(&uid);
         return Ok(ReconcileResult::idle());
     }
     let requested = object.annotations().get(RECONCILE_REQUESTED).cloned();
@@ -114,13 +114,13 @@ pub async fn reconcile<K: Kind>(
     if deleting && policies.deletion == DeletionPolicy::Orphan {
         let left = list(&before.places());
         tracing::info!(target: "campanile::audit", left, trace_id = handle.trace_id, "let go: deletionPolicy is Orphan");
-        return remove_finalizer(&object, &api, ground).await;
+        return remove_finalizer(&object, &api, controller).await;
     }
     if deleting && K::made_nothing(&before) {
-        return remove_finalizer(&object, &api, ground).await;
+        return remove_finalizer(&object, &api, controller).await;
     }
     if policies.suspend && !deleting {
-        return suspend(&object, before, requested, ground).await;
+        return suspend(&object, before, requested, controller).await;
     }
     let generation = object.meta().generation;
     let superseded = context.backoff.begin(&uid, generation, newly_requested);
@@ -132,7 +132,7 @@ pub async fn reconcile<K: Kind>(
     let cluster = ClusterView::new(&context.client, &context.installation, Purpose::Act);
     // Before anything is asked: what changes from now on must be seen by the gate.
     let allowed = allowed(&object.namespace().unwrap_or_default(), &cluster, context).await;
-    let gate = ObjectGate::new(&object, allowed, ground, handle, before.clone());
+    let gate = ObjectGate::new(&object, allowed, controller, handle, before.clone());
     let options = ReadOptions {
         uid: uid.clone(),
         priority,
@@ -153,7 +153,7 @@ pub async fn reconcile<K: Kind>(
     };
     let outcome = kinds::run(&object, &before, run_context).await;
     let written = gate.status.into_inner();
-    carry_through(&object, &api, &outcome, written, requested, ground).await
+    carry_through(&object, &api, &outcome, written, requested, controller).await
 }
 
 /// What the object's Namespace allows; asked for where the watch has not come to it yet. Where that fails, so
@@ -179,9 +179,9 @@ async fn suspend<K: Kind>(
     object: &K,
     before: K::Status,
     requested: Option<String>,
-    ground: &Ground<K>,
+    controller: &ControllerContext<K>,
 ) -> Result<ReconcileResult> {
-    let context = &ground.context;
+    let context = &controller.context;
     let uid = object.uid().unwrap_or_default();
     context.systems.unsubscribe(&uid);
     context.backoff.succeeded(&uid);
@@ -211,7 +211,7 @@ async fn suspend<K: Kind>(
 async fn remove_finalizer<K: Kind>(
     object: &K,
     api: &Api<K>,
-    ground: &Ground<K>,
+    controller: &ControllerContext<K>,
 ) -> Result<ReconcileResult> {
     let others = object
         .finalizers()
@@ -220,7 +220,7 @@ async fn remove_finalizer<K: Kind>(
         .cloned()
         .collect();
     set_finalizers(object, api, others).await?;
-    ground.forget(&object.uid().unwrap_or_default());
+    controller.forget(&object.uid().unwrap_or_default());
     Ok(ReconcileResult {
         wrote: true,
         ..ReconcileResult::idle()
@@ -234,9 +234,9 @@ async fn carry_through<K: Kind>(
     outcome: &Outcome<K>,
     written: K::Status,
     requested: Option<String>,
-    ground: &Ground<K>,
+    controller: &ControllerContext<K>,
 ) -> Result<ReconcileResult> {
-    let (context, memory) = (&ground.context, &ground.context.backoff);
+    let (context, memory) = (&controller.context, &controller.context.backoff);
     let uid = object.uid().unwrap_or_default();
     let (failures, retry) = remember_failures(&uid, outcome, memory);
     let deleting = object.meta().deletion_timestamp.is_some();
@@ -258,7 +258,7 @@ async fn carry_through<K: Kind>(
     let reported = match conclusion {
         Conclusion::Superseded { note } => {
             let wrote = outcome.reports().any(|visit| !visit.report.made.is_empty());
-            emit_event(object, note, ground).await;
+            emit_event(object, note, controller).await;
             return Ok(ReconcileResult {
                 action: Action::requeue(Duration::from_secs(1)),
                 outcome: Class::Superseded.label(),
@@ -266,13 +266,13 @@ async fn carry_through<K: Kind>(
             });
         }
         Conclusion::RemoveFinalizer { note, abandoned } => {
-            emit_event(object, note, ground).await;
+            emit_event(object, note, controller).await;
             if let Some((left, why)) = abandoned {
                 let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
                 let object = format!("{} {namespace}/{name}", K::KIND);
                 tracing::info!(target: "campanile::audit", object, left, why, "let go: nobody could clean up for the time of --release-after");
             }
-            return remove_finalizer(object, api, ground).await;
+            return remove_finalizer(object, api, controller).await;
         }
         Conclusion::Report(reported) => *reported,
     };
@@ -296,7 +296,7 @@ async fn carry_through<K: Kind>(
     }
     write_status(object, &written, &status, context).await?;
     context.metrics.object(K::KIND, &uid, &ready);
-    emit_event(object, note, ground).await;
+    emit_event(object, note, controller).await;
 
     let release = object.meta().deletion_timestamp.as_ref().map(|_| {
         // Whoever may let go looks again when the time has come.
@@ -346,9 +346,9 @@ fn remember_failures<K: Kind>(
 }
 
 /// One Event about what happened, if anything did. Nothing depends on it.
-async fn emit_event<K: Kind>(object: &K, note: Option<Note>, ground: &Ground<K>) {
+async fn emit_event<K: Kind>(object: &K, note: Option<Note>, controller: &ControllerContext<K>) {
     let Some(note) = note else { return };
-    let context = &ground.context;
+    let context = &controller.context;
     let about = object.object_ref(&());
     let published = events::publish(&context.client, &about, &note, &context.replica);
     if let Err(error) = published.await {

@@ -6,7 +6,7 @@ use crate::{
     api::{ACCOUNT_BINDING, AlarmSet, SlackChannel, TenantObservability},
     clients::{self, Clients, http},
     controller::{
-        Context, Ground,
+        Context, ControllerContext,
         gate::RunHandle,
         grants::NamespaceGrants,
         object_memory::ObjectMemory,
@@ -166,7 +166,7 @@ pub struct Operator {
     pub context: Arc<Context>,
     cluster: Cluster,
     calls: Calls,
-    grounds: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
+    controllers: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
     woken: Arc<Mutex<BTreeSet<String>>>,
 }
 
@@ -185,14 +185,14 @@ impl Operator {
             context,
             cluster: world.cluster.clone(),
             calls: world.calls.clone(),
-            grounds: Mutex::default(),
+            controllers: Mutex::default(),
             woken: Arc::default(),
         }
     }
 
-    fn ground<K: Kind>(&self) -> Arc<Ground<K>> {
-        let mut grounds = self.grounds.lock();
-        let ground = grounds.entry(TypeId::of::<K>()).or_insert_with(|| {
+    fn controller<K: Kind>(&self) -> Arc<ControllerContext<K>> {
+        let mut controllers = self.controllers.lock();
+        let controller = controllers.entry(TypeId::of::<K>()).or_insert_with(|| {
             let (store, writer) = reflector::store::<DeserializeGuard<K>>();
             self.cluster.reflect(writer);
             let woken = self.woken.clone();
@@ -200,17 +200,17 @@ impl Operator {
                 woken.lock().insert(subscriber.name.clone());
             };
             self.context.wakers.register(K::KIND, None, wake);
-            Arc::new(Ground::<K> {
+            Arc::new(ControllerContext::<K> {
                 context: self.context.clone(),
                 store,
             })
         });
-        ground.clone().downcast().unwrap()
+        controller.clone().downcast().unwrap()
     }
 
     /// One reconcile of an object that is there.
     pub async fn reconcile<K: Kind>(&self, name: &str) -> Result<ReconcileResult> {
-        let ground = self.ground::<K>();
+        let controller = self.controller::<K>();
         let object = self.cluster.get::<K>(NAMESPACE, name).unwrap();
         let priority = priority(&object);
         let permit = self.context.pools.admit(NAMESPACE, priority).await.unwrap();
@@ -219,7 +219,7 @@ impl Operator {
             trace_id: "trace",
             permit,
         };
-        reconcile(&DeserializeGuard(Ok(object)), &ground, handle).await
+        reconcile(&DeserializeGuard(Ok(object)), &controller, handle).await
     }
 
     /// The objects that something outside has woken since the last question.

@@ -38,7 +38,7 @@ pub struct Alarms {
     /// What the names of this set's alarms begin with.
     prefixes: BTreeSet<String>,
     mark: Mark,
-    watch: Arc<AwsScope>,
+    scope: Arc<AwsScope>,
     options: ReadOptions,
     endpoint: String,
 }
@@ -50,17 +50,17 @@ impl Alarms {
         prefix: String,
         prefixes: BTreeSet<String>,
         mark: Mark,
-        watch: Arc<AwsScope>,
+        scope: Arc<AwsScope>,
         options: ReadOptions,
     ) -> Self {
-        let endpoint = watch.account.identity.scope("cloudwatch");
+        let endpoint = scope.account.identity.scope("cloudwatch");
         Self {
             desired: wanted.alarms.clone(),
             tags: wanted.tags.clone(),
             prefix,
             prefixes,
             mark,
-            watch,
+            scope,
             options,
             endpoint,
         }
@@ -93,7 +93,7 @@ impl Alarms {
         let outcome = outcome.map_err(|error| writer.refusal(&error));
         match &outcome {
             Ok(()) => self.remember(name, to, from),
-            Err(error) if error.class.may_have_landed() => self.watch.alarms.doubt(name),
+            Err(error) if error.class.may_have_landed() => self.scope.alarms.doubt(name),
             Err(_) => {}
         }
         outcome
@@ -101,7 +101,7 @@ impl Alarms {
 
     /// A put that went well leaves an alarm's state as it is; a new one has no data yet.
     fn remember(&self, name: &str, to: &Configuration, from: Option<&Configuration>) {
-        let AwsScope { alarms, tags, .. } = &*self.watch;
+        let AwsScope { alarms, tags, .. } = &*self.scope;
         let before = alarms.get(name);
         let live = before.map_or_else(
             || Live {
@@ -134,7 +134,7 @@ impl Alarms {
     }
 
     async fn delete(&self, writer: &Writer<'_>, names: Vec<String>) -> Result<()> {
-        let AwsScope { alarms, tags, .. } = &*self.watch;
+        let AwsScope { alarms, tags, .. } = &*self.scope;
         let delete = writer.cloudwatch().delete_alarms();
         let outcome = delete.set_alarm_names(Some(names.clone())).send().await;
         let outcome = outcome.map(drop).map_err(|error| writer.refusal(&error));
@@ -164,18 +164,18 @@ impl Stage for Alarms {
     }
 
     async fn observe(&self, _: &Ids) -> Result<Seen<Self>> {
-        let alarms = &self.watch.alarms;
+        let alarms = &self.scope.alarms;
         let observed = alarms.snapshot(&self.prefixes, &self.options);
         Ok(self.found(observed.await?))
     }
 
     async fn confirm(&self, keys: &BTreeSet<String>, _: &Ids) -> Result<Option<Seen<Self>>> {
-        let confirmed = self.watch.alarms.confirm(keys, &self.options).await?;
+        let confirmed = self.scope.alarms.confirm(keys, &self.options).await?;
         Ok(confirmed.map(|observed| self.found(observed)))
     }
 
     fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
-        self.watch.account.operation(
+        self.scope.account.operation(
             &self.endpoint,
             match change.verb() {
                 Verb::Delete => "cloudwatch:DeleteAlarms",
@@ -208,7 +208,7 @@ impl Stage for Alarms {
         change: &ChangeOf<Self>,
         _: &Ids,
     ) -> ResultOf<Self> {
-        let writer = self.watch.account.writer(permit);
+        let writer = self.scope.account.writer(permit);
         match change {
             Change::Create { key, to } => self.put(&writer, key, to, None).await.map(Some),
             Change::Update { key, to, from, .. } => {
@@ -230,7 +230,7 @@ impl Stage for Alarms {
             return vec![self.apply(permit, change, ids).await];
         }
         let names = changes.iter().map(|change| change.key().clone());
-        let writer = self.watch.account.writer(permit);
+        let writer = self.scope.account.writer(permit);
         let outcome = self.delete(&writer, names.collect()).await;
         vec![outcome.map(|()| None); changes.len()]
     }
@@ -316,7 +316,7 @@ fn sdk_tags(tags: &AlarmTags) -> Vec<Tag> {
 pub struct Tags {
     desired: Desired<String, AlarmTags>,
     prefixes: BTreeSet<String>,
-    watch: Arc<AwsScope>,
+    scope: Arc<AwsScope>,
     options: ReadOptions,
     endpoint: String,
 }
@@ -330,7 +330,7 @@ impl Tags {
                 ..Desired::default()
             },
             prefixes: alarms.prefixes.clone(),
-            watch: alarms.watch.clone(),
+            scope: alarms.scope.clone(),
             options: alarms.options.clone(),
             endpoint: alarms.endpoint.clone(),
         }
@@ -381,7 +381,7 @@ impl Stage for Tags {
     /// As they are known. They are read one by one and rarely, so nobody waits for that unless somebody
     /// has asked for it; of what is not known yet nothing is to be said.
     async fn observe(&self, ids: &Ids) -> Result<Seen<Self>> {
-        let tags = &self.watch.tags;
+        let tags = &self.scope.tags;
         if self.options.consistency == Consistency::Now {
             tags.snapshot(&self.prefixes, &self.options).await?;
         }
@@ -392,7 +392,7 @@ impl Stage for Tags {
     }
 
     fn operation(&self, _: &ChangeOf<Self>) -> Operation<'_> {
-        let account = &self.watch.account;
+        let account = &self.scope.account;
         account.operation(&self.endpoint, "cloudwatch:TagResource")
     }
 
@@ -402,7 +402,7 @@ impl Stage for Tags {
         change: &ChangeOf<Self>,
         _: &Ids,
     ) -> ResultOf<Self> {
-        let AwsScope { account, tags, .. } = &*self.watch;
+        let AwsScope { account, tags, .. } = &*self.scope;
         let Change::Update { key, from, to, .. } = change else {
             return Ok(None);
         };

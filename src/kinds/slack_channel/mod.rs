@@ -35,7 +35,7 @@ use desired::Selector;
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use kube::ResourceExt;
 use report::{CHANNEL_READY, View, WEBHOOK_READY};
-use stages::{Channel, Declared, Details, Ground, IncomingWebhook, Invitations, Member};
+use stages::{Channel, ChannelContext, Declared, Details, IncomingWebhook, Invitations, Member};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -82,7 +82,7 @@ pub struct ChannelStages {
     /// Who is invited.
     pub invitations: StageRun<Invitations>,
     /// What they all go by.
-    pub ground: Arc<Ground>,
+    pub shared: Arc<ChannelContext>,
 }
 
 impl Stages for SlackChannelStages {
@@ -93,7 +93,7 @@ impl Stages for SlackChannelStages {
             member,
             details,
             invitations,
-            ground: _,
+            shared: _,
         }) = &mut self.channel
         {
             row.push(channel);
@@ -364,7 +364,7 @@ impl System<SlackChannel> for Slack {
         let token = inputs.and_then(|inputs| inputs.token.as_ref());
         let unread = token.and_then(|token| token.as_ref().err());
         let is_read = unread.is_none();
-        let ground = Arc::new(Ground::new(
+        let shared = Arc::new(ChannelContext::new(
             context.scope.clone(),
             context.options.clone(),
             selector,
@@ -386,14 +386,14 @@ impl System<SlackChannel> for Slack {
         });
         let url = inputs.and_then(|inputs| inputs.webhook.as_ref());
         let is_known = inputs.is_some_and(|inputs| inputs.webhook_is_known);
-        let webhook = IncomingWebhook::new(name, url, is_known, ground.clone());
+        let webhook = IncomingWebhook::new(name, url, is_known, shared.clone());
         let managed = object.spec.channel.as_ref();
         // Without its token it is told why it cannot be looked after.
-        let managed = managed.filter(|_| ground.watch.sight.is_some() || !is_read);
+        let managed = managed.filter(|_| shared.scope.sight.is_some() || !is_read);
         let channel = managed.map(|name| {
             let declared = Declared {
                 name: name.clone(),
-                ground: ground.clone(),
+                shared: shared.clone(),
             };
             let (channel, details, invitations) = match inputs {
                 Some(_) => (
@@ -405,11 +405,11 @@ impl System<SlackChannel> for Slack {
             };
             let invited = status.invited.iter().cloned().collect();
             ChannelStages {
-                channel: StageRun::new(Channel::new(channel, ground.clone())),
+                channel: StageRun::new(Channel::new(channel, shared.clone())),
                 member: StageRun::new(Member::new(declared.clone())),
                 details: StageRun::new(Details::new(details, declared.clone())),
                 invitations: StageRun::new(Invitations::new(invitations, declared, invited)),
-                ground,
+                shared,
             }
         });
         SlackChannelStages {

@@ -46,7 +46,7 @@ impl<'a> View<'a> {
             unreachable: visit.report.reached.as_ref().err(),
             report: &visit.report.report,
             channel: seen.map(|found| &found.value),
-            cannot_post: channel.and_then(|row| row.ground.cannot_post()),
+            cannot_post: channel.and_then(|row| row.shared.cannot_post()),
             webhook_was_asked: row.is_some_and(|row| row.webhook.seen.is_some()),
         }
     }

@@ -35,7 +35,7 @@ use desired::{IntegrationKeys, SubscriptionKey};
 use eventbridge::{
     desired::{Ways, channels, concerns, concerns_as},
     report::{Parts, View, Way, is_slacks},
-    stages::{Connections, Destinations, Ground, RuleTargets, Rules},
+    stages::{Connections, Destinations, EventBridgeContext, RuleTargets, Rules},
 };
 use kube::ResourceExt;
 use sns::TopicArn;
@@ -335,7 +335,7 @@ impl System<TenantObservability> for Aws {
     ) -> TenantStages {
         let StageContext {
             target,
-            scope: watch,
+            scope,
             options,
             inputs,
             installation,
@@ -350,17 +350,17 @@ impl System<TenantObservability> for Aws {
             ),
             None => Default::default(),
         };
-        let (watch, options) = (watch.clone(), (*options).clone());
-        let ground = Ground::new(
+        let (scope, options) = (scope.clone(), (*options).clone());
+        let events = EventBridgeContext::new(
             tenant,
             &slack,
             status,
-            watch.clone(),
+            scope.clone(),
             options.clone(),
             installation,
         );
         let (connections, destinations, rules, targets) =
-            eventbridge::stages::stages(slack, &ground);
+            eventbridge::stages::stages(slack, &events);
         let staying = candidates
             .iter()
             .filter(|(_, (name, _))| topics.wanted.contains_key(name))
@@ -373,7 +373,7 @@ impl System<TenantObservability> for Aws {
             candidates,
             tenant.named_topics().collect(),
             installation.mark(tenant),
-            watch,
+            scope,
             options,
         );
         let digester = installation.digester.clone();
@@ -441,7 +441,7 @@ impl TenantObservability {
         // Nothing is left of it, but this run still wanted to know: the next one says that nobody does.
         let over = concerns(self) && !concerns_as(self, Some(status));
         let destinations = row.destinations.seen.as_ref();
-        let drained = destinations.and_then(|seen| row.destinations.stage.ground.drained_in(seen));
+        let drained = destinations.and_then(|seen| row.destinations.stage.events.drained_in(seen));
         let over = over.then_some(Duration::ZERO);
         let again = over.into_iter().chain(drained).min();
         again.map(|again| again + MOMENT)
@@ -572,7 +572,7 @@ impl TenantObservability {
 
 /// What was wanted on the way to Slack, and what there is.
 fn view(row: &TenantStages) -> View<'_> {
-    let ground = &row.connections.stage.ground;
+    let events = &row.connections.stage.events;
     View {
         wanted: Parts {
             connections: &row.connections.stage.desired,
@@ -580,8 +580,8 @@ fn view(row: &TenantStages) -> View<'_> {
             rules: &row.rules.stage.desired,
             targets: &row.targets.stage.desired,
         },
-        paths: ground.paths(),
-        ledger: ground.known(),
+        paths: events.paths(),
+        ledger: events.known(),
         connections: row.connections.seen.as_ref(),
         destinations: row.destinations.seen.as_ref(),
         rules: row.rules.seen.as_ref(),

@@ -46,7 +46,7 @@ pub struct Topics {
     /// Topics of somebody's own that alarms tell besides.
     named: BTreeSet<TopicArn>,
     mark: Mark,
-    watch: Arc<AwsScope>,
+    scope: Arc<AwsScope>,
     options: ReadOptions,
     endpoint: String,
 }
@@ -58,7 +58,7 @@ impl Topics {
         candidates: Candidates,
         named: BTreeSet<TopicArn>,
         mark: Mark,
-        watch: Arc<AwsScope>,
+        scope: Arc<AwsScope>,
         options: ReadOptions,
     ) -> Self {
         Self {
@@ -66,15 +66,15 @@ impl Topics {
             candidates,
             named,
             mark,
-            endpoint: watch.account.identity.scope("sns"),
-            watch,
+            endpoint: scope.account.identity.scope("sns"),
+            scope,
             options,
         }
     }
 
     /// Those of somebody's own that are not there.
     pub fn absent(&self) -> Vec<&str> {
-        let topics = &self.watch.topics;
+        let topics = &self.scope.topics;
         let absent = self.named.iter().filter(|arn| topics.get(*arn).is_none());
         absent.map(|arn| arn.0.as_str()).collect()
     }
@@ -134,7 +134,7 @@ impl Topics {
                 owner: OwnerTag(Some(self.mark.to_string())),
                 subscriptions: Vec::new(),
             };
-            let topics = &self.watch.topics;
+            let topics = &self.scope.topics;
             topics.note(arn.clone(), created.as_ref(), || Some(now()));
         }
         Ok(TopicArn(created?.topic_arn.unwrap_or_default()))
@@ -147,7 +147,7 @@ impl Topics {
             .attribute_value(to.policy.to_string());
         let outcome = set.send().await.map(drop);
         let outcome = outcome.map_err(|error| writer.refusal(&error));
-        let topics = &self.watch.topics;
+        let topics = &self.scope.topics;
         topics.amend(arn.clone(), outcome.as_ref(), |it| it.topic = to.clone());
         outcome
     }
@@ -156,7 +156,7 @@ impl Topics {
         let deleted = writer.sns().delete_topic().topic_arn(&arn.0).send().await;
         let outcome = deleted.map(drop);
         let outcome = outcome.map_err(|error| writer.refusal(&error));
-        let topics = &self.watch.topics;
+        let topics = &self.scope.topics;
         topics.note(arn.clone(), outcome.as_ref(), || None);
         outcome
     }
@@ -180,7 +180,7 @@ impl Stage for Topics {
     }
 
     async fn observe(&self, _: &Ids) -> Result<Seen<Self>> {
-        let AwsScope { trust, topics, .. } = &*self.watch;
+        let AwsScope { trust, topics, .. } = &*self.scope;
         trust.snapshot(&BTreeSet::new(), &self.options).await?;
         let arns = self.candidates.values().map(|(_, arn)| arn);
         let arns = arns.chain(&self.named).cloned().collect();
@@ -189,7 +189,7 @@ impl Stage for Topics {
 
     async fn confirm(&self, keys: &BTreeSet<String>, _: &Ids) -> Result<Option<Seen<Self>>> {
         let arns = keys.iter().filter_map(|name| self.arn(name)).cloned();
-        let topics = &self.watch.topics;
+        let topics = &self.scope.topics;
         let observed = topics.confirm(&arns.collect(), &self.options).await?;
         Ok(observed.map(|observed| self.found(&observed)))
     }
@@ -216,7 +216,7 @@ impl Stage for Topics {
             Change::Update { .. } => "sns:SetTopicAttributes",
             Change::Delete { .. } => "sns:DeleteTopic",
         };
-        self.watch.account.operation(&self.endpoint, api)
+        self.scope.account.operation(&self.endpoint, api)
     }
 
     async fn apply(
@@ -225,7 +225,7 @@ impl Stage for Topics {
         change: &ChangeOf<Self>,
         _: &Ids,
     ) -> ResultOf<Self> {
-        let writer = self.watch.account.writer(permit);
+        let writer = self.scope.account.writer(permit);
         match change {
             Change::Create { key, to } => self.create(&writer, key, to).await.map(Some),
             Change::Update { ours, to, .. } => {
@@ -249,7 +249,7 @@ pub struct TopicTags {
     desired: Desired<String, OwnerTag>,
     candidates: Candidates,
     mark: Mark,
-    watch: Arc<AwsScope>,
+    scope: Arc<AwsScope>,
     options: ReadOptions,
     endpoint: String,
 }
@@ -267,7 +267,7 @@ impl TopicTags {
             },
             candidates: topics.candidates.clone(),
             mark: topics.mark.clone(),
-            watch: topics.watch.clone(),
+            scope: topics.scope.clone(),
             options: topics.options.clone(),
             endpoint: topics.endpoint.clone(),
         }
@@ -321,20 +321,20 @@ impl Stage for TopicTags {
     }
 
     async fn observe(&self, _: &Ids) -> Result<Seen<Self>> {
-        let AwsScope { trust, topics, .. } = &*self.watch;
+        let AwsScope { trust, topics, .. } = &*self.scope;
         trust.snapshot(&BTreeSet::new(), &self.options).await?;
         let observed = topics.snapshot(&self.arns(), &self.options).await?;
         Ok(self.found(&observed))
     }
 
     async fn confirm(&self, _: &BTreeSet<String>, _: &Ids) -> Result<Option<Seen<Self>>> {
-        let topics = &self.watch.topics;
+        let topics = &self.scope.topics;
         let observed = topics.confirm(&self.arns(), &self.options).await?;
         Ok(observed.map(|observed| self.found(&observed)))
     }
 
     fn operation(&self, _: &ChangeOf<Self>) -> Operation<'_> {
-        let account = &self.watch.account;
+        let account = &self.scope.account;
         account.operation(&self.endpoint, "sns:TagResource")
     }
 
@@ -346,7 +346,7 @@ impl Stage for TopicTags {
     ) -> ResultOf<Self> {
         let AwsScope {
             account, topics, ..
-        } = &*self.watch;
+        } = &*self.scope;
         let Change::Update { ours, .. } = change else {
             return Ok(None);
         };
@@ -362,7 +362,7 @@ impl Stage for TopicTags {
 }
 
 /// What status says that we have made, or are about to make, and how it was seen last.
-pub type Ledger = BTreeMap<SubscriptionKey, SubscriptionState>;
+pub type KnownSubscriptions = BTreeMap<SubscriptionKey, SubscriptionState>;
 
 /// The subscriptions to one tenant's topics.
 pub struct Subscriptions {
@@ -372,7 +372,7 @@ pub struct Subscriptions {
     pub topics: Candidates,
     /// The severities whose topic stays. With a topic its subscriptions go by themselves.
     pub staying: BTreeSet<Severity>,
-    watch: Arc<AwsScope>,
+    scope: Arc<AwsScope>,
     options: ReadOptions,
     digester: Digester,
     memory: Mutex<Memory>,
@@ -392,7 +392,7 @@ fn has_left(known: Option<SubscriptionState>, bare: bool) -> bool {
 #[derive(Default)]
 struct Memory {
     /// What status says, and what was made in this run. Others' are left alone.
-    ledger: Ledger,
+    ledger: KnownSubscriptions,
     /// The severities whose topic is not there, or was made in this run: nothing that was subscribed before still is.
     bare: BTreeSet<Severity>,
 }
@@ -403,7 +403,7 @@ impl Subscriptions {
         desired: Desired<SubscriptionKey, Subscription>,
         topics: &Topics,
         staying: BTreeSet<Severity>,
-        ledger: Ledger,
+        ledger: KnownSubscriptions,
         digester: Digester,
     ) -> Self {
         let memory = Memory {
@@ -417,13 +417,13 @@ impl Subscriptions {
             digester,
             memory: Mutex::new(memory),
             endpoint: topics.endpoint.clone(),
-            watch: topics.watch.clone(),
+            scope: topics.scope.clone(),
             options: topics.options.clone(),
         }
     }
 
     /// Those that we have made, as they were known before this run.
-    pub fn made(&self) -> Ledger {
+    pub fn made(&self) -> KnownSubscriptions {
         self.memory.lock().ledger.clone()
     }
 
@@ -548,8 +548,8 @@ impl Subscriptions {
         });
         match &outcome {
             // What it is now, pending or not, only a look can tell.
-            Ok(_) => self.watch.topics.doubt(topic.clone()),
-            Err(error) if error.class.may_have_landed() => self.watch.topics.doubt(topic.clone()),
+            Ok(_) => self.scope.topics.doubt(topic.clone()),
+            Err(error) if error.class.may_have_landed() => self.scope.topics.doubt(topic.clone()),
             // It was certainly not made: one that somebody makes by hand later is not ours.
             Err(_) if before.is_none() => drop(self.memory.lock().ledger.remove(key)),
             Err(_) => {}
@@ -566,7 +566,7 @@ impl Subscriptions {
         let unsubscribe = writer.sns().unsubscribe().subscription_arn(arn);
         let outcome = unsubscribe.send().await;
         if let Some(topic) = self.arn(key.severity) {
-            self.watch.topics.doubt(topic.clone());
+            self.scope.topics.doubt(topic.clone());
         }
         outcome.map(drop).map_err(|error| writer.refusal(&error))
     }
@@ -591,7 +591,7 @@ impl Stage for Subscriptions {
 
     async fn observe(&self, ids: &Ids) -> Result<Seen<Self>> {
         let arns = self.topics.values().map(|(_, arn)| arn.clone()).collect();
-        let observed = self.watch.topics.snapshot(&arns, &self.options).await?;
+        let observed = self.scope.topics.snapshot(&arns, &self.options).await?;
         let bare = self
             .topics
             .iter()
@@ -616,7 +616,7 @@ impl Stage for Subscriptions {
         if arns.is_empty() {
             return Ok(None);
         }
-        let observed = self.watch.topics.confirm(&arns, &self.options).await?;
+        let observed = self.scope.topics.confirm(&arns, &self.options).await?;
         Ok(observed.map(|observed| {
             let mut found = self.found(&observed, ids);
             found.retain(|key, _| keys.contains(key));
@@ -687,7 +687,7 @@ impl Stage for Subscriptions {
             Verb::Delete => "sns:Unsubscribe",
             _ => "sns:Subscribe",
         };
-        self.watch.account.operation(&self.endpoint, api)
+        self.scope.account.operation(&self.endpoint, api)
     }
 
     async fn apply(
@@ -696,7 +696,7 @@ impl Stage for Subscriptions {
         change: &ChangeOf<Self>,
         ids: &Ids,
     ) -> ResultOf<Self> {
-        let writer = self.watch.account.writer(permit);
+        let writer = self.scope.account.writer(permit);
         match change {
             Change::Create { key, to } => self.subscribe(&writer, key, to, ids).await?,
             Change::Delete { key, ours } => {

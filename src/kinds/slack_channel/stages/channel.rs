@@ -1,6 +1,6 @@
 //! The channel itself.
 
-use super::{Ground, Sighting};
+use super::{ChannelContext, Sighting};
 use crate::{
     api::{Creating, SlackChannelStatus, Visibility},
     clients::slack::{self as client, api},
@@ -27,16 +27,16 @@ use tokio::time::Instant;
 pub struct Channel {
     /// What should be there.
     pub desired: Desired<String, Configuration>,
-    ground: Arc<Ground>,
+    shared: Arc<ChannelContext>,
     seen: Mutex<Option<Sighting>>,
 }
 
 impl Channel {
     /// The stage of one object.
-    pub fn new(desired: Desired<String, Configuration>, ground: Arc<Ground>) -> Self {
+    pub fn new(desired: Desired<String, Configuration>, shared: Arc<ChannelContext>) -> Self {
         Self {
             desired,
-            ground,
+            shared,
             seen: Mutex::default(),
         }
     }
@@ -53,14 +53,14 @@ impl Channel {
     }
 
     async fn create(&self, name: &str, to: &Configuration) -> Result<String> {
-        let ground = &self.ground;
-        let (sight, private) = (ground.sight()?, to.visibility == Visibility::Private);
+        let shared = &self.shared;
+        let (sight, private) = (shared.sight()?, to.visibility == Visibility::Private);
         let made = sight.bot.create(name, private).await;
         match sight.pauses.heed(&api::CREATE, made) {
             Ok(channel) => {
                 let id = channel.id.clone();
                 // Who makes a channel is in it.
-                ground.wrote(client::Channel {
+                shared.wrote(client::Channel {
                     is_member: true,
                     ..channel
                 });
@@ -70,7 +70,7 @@ impl Channel {
                 let options = ReadOptions {
                     consistency: Consistency::Now,
                     since: Instant::now(),
-                    ..ground.options.clone()
+                    ..shared.options.clone()
                 };
                 let key = ChannelKey::name(name);
                 let seen = sight
@@ -97,9 +97,9 @@ impl Channel {
     }
 
     async fn archive(&self, id: &str) -> Result<()> {
-        let ground = &self.ground;
-        let archived = ground.sight()?.bot.archive(id).await;
-        let archived = ground.note(id, api::ARCHIVE, archived, |channel| {
+        let shared = &self.shared;
+        let archived = shared.sight()?.bot.archive(id).await;
+        let archived = shared.note(id, api::ARCHIVE, archived, |channel| {
             channel.is_archived = true;
             channel.is_member = false;
         });
@@ -123,7 +123,7 @@ impl Stage for Channel {
     type Live = ();
 
     fn endpoint(&self) -> &str {
-        &self.ground.endpoint
+        &self.shared.endpoint
     }
 
     fn desired(&self) -> &Desired<String, Configuration> {
@@ -135,18 +135,18 @@ impl Stage for Channel {
         let made = wanted.filter(|name| ids.is_new::<Self>(name));
         let made = made.and_then(|name| ids.get::<Self>(name));
         let made = made.map(String::as_str);
-        let mut sighting = self.ground.look(made).await?;
+        let mut sighting = self.shared.look(made).await?;
         let counted = |sighting: &Sighting| {
             let channel = sighting.channel.as_ref();
             channel.is_some_and(|channel| channel.members.is_some())
         };
         if let Some(id) = made.filter(|_| !counted(&sighting)) {
             // The answer to a create does not say how many are in it.
-            let channels = &self.ground.sight()?.channels;
+            let channels = &self.shared.sight()?.channels;
             channels
-                .look_up(&[ChannelKey::id(id)].into(), &self.ground.options)
+                .look_up(&[ChannelKey::id(id)].into(), &self.shared.options)
                 .await?;
-            sighting = self.ground.look(made).await?;
+            sighting = self.shared.look(made).await?;
         }
         let mut seen = Seen::<Self>::default();
         if let Some(channel) = &sighting.channel {
@@ -167,14 +167,14 @@ impl Stage for Channel {
     }
 
     async fn confirm(&self, _: &BTreeSet<String>, ids: &Ids) -> Result<Option<Seen<Self>>> {
-        let sight = self.ground.sight()?;
+        let sight = self.shared.sight()?;
         let id = self
             .sighting()
             .as_ref()
             .and_then(|it| Some(it.channel.as_ref()?.id.clone()));
         // Whether a name is free only making the channel tells.
         let Some(id) = id else { return Ok(None) };
-        let (key, options) = ([ChannelKey::Id(id)].into(), &self.ground.options);
+        let (key, options) = ([ChannelKey::Id(id)].into(), &self.shared.options);
         match sight.channels.confirm(&key, options).await? {
             Some(_) => self.observe(ids).await.map(Some),
             None => Ok(None),
@@ -189,8 +189,8 @@ impl Stage for Channel {
     }
 
     fn ready(&self, change: &ChangeOf<Self>, _: &Ids) -> Result<()> {
-        self.ground.manages("channels:write", "groups:write")?;
-        self.ground.not_before(self.operation(change).api)
+        self.shared.manages("channels:write", "groups:write")?;
+        self.shared.not_before(self.operation(change).api)
     }
 
     fn intent(&self, name: &String) -> Option<StatusEdit> {
@@ -215,7 +215,7 @@ impl Stage for Channel {
     }
 
     fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
-        self.ground.operation(match change {
+        self.shared.operation(match change {
             Change::Create { .. } | Change::Update { .. } => api::CREATE,
             Change::Delete { .. } => api::ARCHIVE,
         })

@@ -34,14 +34,14 @@ impl Details {
     }
 
     async fn set(&self, id: &str, detail: Detail, text: &Text) -> Result<()> {
-        let (ground, Text(text)) = (&self.channel.ground, text);
-        let bot = &ground.sight()?.bot;
+        let (shared, Text(text)) = (&self.channel.shared, text);
+        let bot = &shared.sight()?.bot;
         let set = match detail {
             Detail::Name => bot.rename(id, text).await.map(drop),
             Detail::Topic => bot.set_topic(id, text).await,
             Detail::Purpose => bot.set_purpose(id, text).await,
         };
-        ground.note(id, method(detail), set, |channel| {
+        shared.note(id, method(detail), set, |channel| {
             let changed = match detail {
                 Detail::Name => &mut channel.name,
                 Detail::Topic => &mut channel.topic,
@@ -61,7 +61,7 @@ impl Stage for Details {
     type Live = ();
 
     fn endpoint(&self) -> &str {
-        &self.channel.ground.endpoint
+        &self.channel.shared.endpoint
     }
 
     fn desired(&self) -> &Desired<Detail, Text> {
@@ -98,18 +98,18 @@ impl Stage for Details {
 
     fn ready(&self, change: &ChangeOf<Self>, ids: &Ids) -> Result<()> {
         self.channel.within(ids)?;
-        let ground = &self.channel.ground;
+        let shared = &self.channel.shared;
         match change.key() {
-            Detail::Name => ground.manages("channels:write", "groups:write")?,
+            Detail::Name => shared.manages("channels:write", "groups:write")?,
             Detail::Topic | Detail::Purpose => {
-                ground.manages("channels:write.topic", "groups:write.topic")?;
+                shared.manages("channels:write.topic", "groups:write.topic")?;
             }
         }
-        ground.not_before(self.operation(change).api)
+        shared.not_before(self.operation(change).api)
     }
 
     fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
-        self.channel.ground.operation(method(*change.key()))
+        self.channel.shared.operation(method(*change.key()))
     }
 
     async fn apply(

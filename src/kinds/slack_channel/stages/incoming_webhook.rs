@@ -1,6 +1,6 @@
 //! That the incoming webhook takes messages.
 
-use super::{Ground, ours};
+use super::{ChannelContext, ours};
 use crate::{
     clients::{
         secret::Secret,
@@ -24,7 +24,7 @@ pub struct IncomingWebhook {
     webhook: Option<(WebhookKey, Secret)>,
     /// That it takes messages is known without asking it.
     is_known: bool,
-    ground: Arc<Ground>,
+    shared: Arc<ChannelContext>,
 }
 
 impl IncomingWebhook {
@@ -34,7 +34,7 @@ impl IncomingWebhook {
         name: Option<(WebhookKey, String)>,
         url: Option<&Result<Secret>>,
         is_known: bool,
-        ground: Arc<Ground>,
+        shared: Arc<ChannelContext>,
     ) -> Self {
         let mut desired = Desired::default();
         let mut webhook = None;
@@ -51,17 +51,17 @@ impl IncomingWebhook {
             desired,
             webhook,
             is_known,
-            ground,
+            shared,
         }
     }
 
     async fn ask(&self, key: &WebhookKey, url: &Secret) -> Result<Posting> {
-        let webhooks = &self.ground.watch.webhooks;
+        let webhooks = &self.shared.scope.webhooks;
         if webhooks.source.name(key, url) {
             webhooks.doubt(key.clone());
         }
         let asked = [key.clone()].into();
-        let seen = webhooks.snapshot(&asked, &self.ground.options).await?;
+        let seen = webhooks.snapshot(&asked, &self.shared.options).await?;
         match seen.get(key).map(|it| &**it) {
             Some(Ok(Webhook::Alive)) => Ok(Posting(Ok(()))),
             Some(Ok(Webhook::Revoked(why))) => Ok(Posting(Err(why.clone()))),
@@ -114,7 +114,7 @@ impl Stage for IncomingWebhook {
     }
 
     fn operation(&self, _: &ChangeOf<Self>) -> Operation<'_> {
-        self.ground.operation(api::WEBHOOK)
+        self.shared.operation(api::WEBHOOK)
     }
 
     async fn apply(&self, _: &WritePermit<'_>, _: &ChangeOf<Self>, _: &Ids) -> ResultOf<Self> {

@@ -59,7 +59,7 @@ impl Invitations {
 
     /// Whether the channel is another than the one that status speaks of: nobody has been invited to it yet.
     fn is_another(&self, channel: &client::Channel) -> bool {
-        let Selector { id, created, .. } = &self.channel.ground.selector;
+        let Selector { id, created, .. } = &self.channel.shared.selector;
         id.as_ref().is_some_and(|id| *id != channel.id) && *created != Some(channel.created)
     }
 
@@ -74,10 +74,10 @@ impl Invitations {
     }
 
     async fn invite(&self, entry: &str, ids: &Ids) -> Result<()> {
-        let (id, ground) = (self.channel.id(ids)?, &self.channel.ground);
-        let Sight { bot, pauses, .. } = ground.sight()?;
+        let (id, shared) = (self.channel.id(ids)?, &self.channel.shared);
+        let Sight { bot, pauses, .. } = shared.sight()?;
         let user = if entry.contains('@') {
-            let user = bot.user_by_email(entry, ground.options.priority).await;
+            let user = bot.user_by_email(entry, shared.options.priority).await;
             let user = pauses.heed(&api::USER_BY_EMAIL, user)?;
             user.ok_or_else(|| {
                 let message = format!(
@@ -90,7 +90,7 @@ impl Invitations {
         };
         let invited = bot.invite(id, &user).await;
         // How many are in it then only Slack knows.
-        let invited = ground.note(id, api::INVITE, invited, |channel| channel.members = None);
+        let invited = shared.note(id, api::INVITE, invited, |channel| channel.members = None);
         invited.map_err(|error| Error {
             message: format!("inviting {entry}: {}", error.message),
             ..error
@@ -109,7 +109,7 @@ impl Stage for Invitations {
     type Live = ();
 
     fn endpoint(&self) -> &str {
-        &self.channel.ground.endpoint
+        &self.channel.shared.endpoint
     }
 
     fn desired(&self) -> &Desired<String, Invited> {
@@ -138,17 +138,17 @@ impl Stage for Invitations {
 
     fn ready(&self, change: &ChangeOf<Self>, ids: &Ids) -> Result<()> {
         self.channel.within(ids)?;
-        let ground = &self.channel.ground;
+        let shared = &self.channel.shared;
         if change.key().contains('@') {
-            ground.may_now(&[&["users:read.email"]])?;
-            ground.not_before(api::USER_BY_EMAIL)?;
+            shared.may_now(&[&["users:read.email"]])?;
+            shared.not_before(api::USER_BY_EMAIL)?;
         }
-        ground.manages("channels:write.invites", "groups:write.invites")?;
-        ground.not_before(self.operation(change).api)
+        shared.manages("channels:write.invites", "groups:write.invites")?;
+        shared.not_before(self.operation(change).api)
     }
 
     fn operation(&self, _: &ChangeOf<Self>) -> Operation<'_> {
-        self.channel.ground.operation(api::INVITE)
+        self.channel.shared.operation(api::INVITE)
     }
 
     async fn apply(

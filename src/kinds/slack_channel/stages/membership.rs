@@ -34,9 +34,9 @@ impl Member {
     }
 
     async fn join(&self, id: &str) -> Result<()> {
-        let ground = &self.channel.ground;
-        let joined = ground.sight()?.bot.join(id).await;
-        ground.note(id, api::JOIN, joined, |channel| channel.is_member = true)
+        let shared = &self.channel.shared;
+        let joined = shared.sight()?.bot.join(id).await;
+        shared.note(id, api::JOIN, joined, |channel| channel.is_member = true)
     }
 }
 
@@ -49,7 +49,7 @@ impl Stage for Member {
     type Live = ();
 
     fn endpoint(&self) -> &str {
-        &self.channel.ground.endpoint
+        &self.channel.shared.endpoint
     }
 
     fn desired(&self) -> &Desired<String, Membership> {
@@ -72,13 +72,13 @@ impl Stage for Member {
     }
 
     fn ready(&self, change: &ChangeOf<Self>, _: &Ids) -> Result<()> {
-        let ground = &self.channel.ground;
-        ground.may_now(&[&["channels:join"]])?;
-        ground.not_before(self.operation(change).api)
+        let shared = &self.channel.shared;
+        shared.may_now(&[&["channels:join"]])?;
+        shared.not_before(self.operation(change).api)
     }
 
     fn operation(&self, _: &ChangeOf<Self>) -> Operation<'_> {
-        self.channel.ground.operation(api::JOIN)
+        self.channel.shared.operation(api::JOIN)
     }
 
     async fn apply(&self, _: &WritePermit<'_>, change: &ChangeOf<Self>, _: &Ids) -> ResultOf<Self> {

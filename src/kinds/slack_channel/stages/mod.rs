@@ -30,9 +30,9 @@ use crate::{
 use std::sync::Arc;
 
 /// What all stages of one channel go by.
-pub struct Ground {
+pub struct ChannelContext {
     /// What is watched by the object's token.
-    pub watch: Arc<SlackScope>,
+    pub scope: Arc<SlackScope>,
     /// Who asks, and how fresh the answers must be.
     pub options: ReadOptions,
     /// By what the object knows its channel.
@@ -70,10 +70,10 @@ impl Sighting {
     }
 }
 
-impl Ground {
+impl ChannelContext {
     /// What the stages of one object go by.
     pub fn new(
-        watch: Arc<SlackScope>,
+        scope: Arc<SlackScope>,
         options: ReadOptions,
         selector: Selector,
         team: Option<String>,
@@ -83,8 +83,8 @@ impl Ground {
     ) -> Self {
         Self {
             unread,
-            endpoint: format!("slack {}", watch.key),
-            watch,
+            endpoint: format!("slack {}", scope.key),
+            scope,
             options,
             selector,
             team,
@@ -95,7 +95,7 @@ impl Ground {
 
     fn sight(&self) -> Result<&Sight> {
         let why = || Error::failing("there is no bot token here");
-        let sight = self.watch.sight.as_ref();
+        let sight = self.scope.sight.as_ref();
         sight.ok_or_else(|| self.unread.clone().unwrap_or_else(why))
     }
 
@@ -273,7 +273,7 @@ impl Ground {
     fn operation<'a>(&'a self, api: &'static str) -> Operation<'a> {
         Operation {
             endpoint: &self.endpoint,
-            account: &self.watch.key,
+            account: &self.scope.key,
             region: "",
             identity: &self.identity,
             api,
@@ -282,7 +282,7 @@ impl Ground {
 
     /// The channel is so now.
     fn wrote(&self, channel: client::Channel) {
-        let Some(sight) = &self.watch.sight else {
+        let Some(sight) = &self.scope.sight else {
             return;
         };
         // Under the name that it had nothing is known any more.
@@ -357,14 +357,14 @@ pub struct Declared {
     /// What the spec calls it.
     pub name: String,
     /// What all stages go by.
-    pub ground: Arc<Ground>,
+    pub shared: Arc<ChannelContext>,
 }
 
 impl Declared {
     /// The workspace and the channel there, which may have been made in this run.
     async fn look(&self, ids: &Ids) -> Result<Sighting> {
         let made = ids.get::<Channel>(&self.name);
-        self.ground.look(made.map(String::as_str)).await
+        self.shared.look(made.map(String::as_str)).await
     }
 
     /// Slack's id of it, where nothing can be done without one.
@@ -374,7 +374,7 @@ impl Declared {
 
     /// Whether it is there and, as far as that is known, the bot in it.
     fn within(&self, ids: &Ids) -> Result<()> {
-        self.ground.within(self.id(ids)?)
+        self.shared.within(self.id(ids)?)
     }
 }
 

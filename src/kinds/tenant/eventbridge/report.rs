@@ -2,7 +2,7 @@
 
 use super::{
     desired::{ENABLED, ObservedConnection, PathKey, Wanted},
-    stages::{Connections, Destinations, Ledger, RuleTargets, Rules},
+    stages::{Connections, Destinations, KnownPaths, RuleTargets, Rules},
 };
 use crate::{
     api::TenantObservabilityStatus,
@@ -34,7 +34,7 @@ pub struct View<'a> {
     /// The ways by the names of their connections, whether they are wanted, were, or might have been.
     pub paths: &'a BTreeMap<String, PathKey>,
     /// The ways that we have made, as they are known after the run.
-    pub ledger: Ledger,
+    pub ledger: KnownPaths,
     /// The connections that there are.
     pub connections: Option<&'a Seen<Connections>>,
     /// The API destinations that there are.
@@ -100,7 +100,7 @@ impl View<'_> {
     pub fn record(&self, status: &mut TenantObservabilityStatus) {
         let noted = status.slack_paths.iter();
         let noted = noted.map(|entry| (PathKey::from(entry), entry.secret.clone()));
-        let mut ways: Ledger = noted.collect();
+        let mut ways: KnownPaths = noted.collect();
         ways.extend(self.ledger.clone());
         if let (Some(connections), Some(destinations), Some(rules)) =
             (self.connections, self.destinations, self.rules)
@@ -311,7 +311,7 @@ mod tests {
     struct World {
         wanted: Wanted,
         paths: BTreeMap<String, PathKey>,
-        ledger: Ledger,
+        ledger: KnownPaths,
         connections: Seen<Connections>,
         destinations: Seen<Destinations>,
         rules: Seen<Rules>,

@@ -1,6 +1,6 @@
 //! Connections: what EventBridge says to Slack of who it is.
 
-use super::{Ground, deleted, redacted, refused};
+use super::{EventBridgeContext, deleted, redacted, refused};
 use crate::{
     api::{SlackVia, TenantObservabilityStatus},
     clients::aws::Writer,
@@ -26,14 +26,14 @@ pub struct Connections {
     /// What should be there.
     pub desired: Desired<String, Connection>,
     /// What it has in common with the other stages.
-    pub ground: Ground,
+    pub events: EventBridgeContext,
 }
 
 impl Connections {
     /// Whether a connection that lets nobody through is to be written again. Once for each time that it is
     /// seen to have come to that: where the secret is wrong, writing it again helps no more than once.
     fn must_revive(&self, name: &str, connection: &ObservedConnection) -> bool {
-        let mut revived = self.ground.watch.paths.source.revived();
+        let mut revived = self.events.scope.paths.source.revived();
         if !connection.is_barred() {
             if !connection.is_moving() {
                 revived.remove(name);
@@ -44,9 +44,9 @@ impl Connections {
     }
 
     fn found(&self, observed: &Snapshot<ObservedPath>) -> Seen<Self> {
-        let ground = &self.ground;
-        let mut ledger = ground.ledger.lock();
-        for (name, path) in ground.paths.iter() {
+        let events = &self.events;
+        let mut ledger = events.ledger.lock();
+        for (name, path) in events.paths.iter() {
             let there = observed
                 .get(name)
                 .is_some_and(|path| path.connection.is_some());
@@ -67,8 +67,8 @@ impl Connections {
             if connection.is_going() && !wanted {
                 continue;
             }
-            let owner = owner(&connection.description, &ground.mark);
-            let key = ground.path(name);
+            let owner = owner(&connection.description, &events.mark);
+            let key = events.path(name);
             if owner == Owner::Us {
                 ledger.entry(key.clone()).or_default();
             }
@@ -101,8 +101,8 @@ impl Connections {
 
     /// That EventBridge has been given what is in `to`.
     fn given(&self, name: &str, to: &Connection) {
-        let mut ledger = self.ground.ledger.lock();
-        let secret = ledger.entry(self.ground.path(name)).or_default();
+        let mut ledger = self.events.ledger.lock();
+        let secret = ledger.entry(self.events.path(name)).or_default();
         // Of a webhook the API destination has it, and says so.
         if to.is_bot() {
             *secret = Some(to.secret.clone());
@@ -133,7 +133,7 @@ impl Connections {
     }
 
     async fn create(&self, writer: &Writer<'_>, name: &str, to: &Connection) -> Result<String> {
-        let ground = &self.ground;
+        let events = &self.events;
         let key = sdk::CreateConnectionApiKeyAuthRequestParameters::builder()
             .api_key_name(&to.header)
             .api_key_value(value(to))
@@ -150,7 +150,7 @@ impl Connections {
             .auth_parameters(key);
         let outcome = create.send().await;
         let outcome = outcome.map_err(|error| Self::redacted(refused(writer, &error), to));
-        ground.remember_path(name, outcome.as_ref().map(drop), |now| {
+        events.remember_path(name, outcome.as_ref().map(drop), |now| {
             if let Ok(made) = &outcome {
                 let arn = made.connection_arn.clone().unwrap_or_default();
                 now.connection = Some(Self::connection(to, arn, made.connection_state.as_ref()));
@@ -168,7 +168,7 @@ impl Connections {
         from: &Connection,
         to: &Connection,
     ) -> Result<()> {
-        let ground = &self.ground;
+        let events = &self.events;
         let key = sdk::UpdateConnectionApiKeyAuthRequestParameters::builder()
             .api_key_name(&to.header)
             .api_key_value(value(to))
@@ -184,7 +184,7 @@ impl Connections {
             .auth_parameters(key);
         let outcome = update.send().await;
         let outcome = outcome.map_err(|error| Self::redacted(refused(writer, &error), to));
-        ground.remember_path(name, outcome.as_ref().map(drop), |now| {
+        events.remember_path(name, outcome.as_ref().map(drop), |now| {
             if let Ok(made) = &outcome {
                 let arn = made.connection_arn.clone().unwrap_or_default();
                 now.connection = Some(Self::connection(to, arn, made.connection_state.as_ref()));
@@ -192,17 +192,17 @@ impl Connections {
         });
         outcome?;
         if from.state != AUTHORIZED {
-            ground.watch.paths.source.revived().insert(name.to_owned());
+            events.scope.paths.source.revived().insert(name.to_owned());
         }
         self.given(name, to);
         Ok(())
     }
 
     async fn delete(&self, writer: &Writer<'_>, name: &str) -> Result<()> {
-        let ground = &self.ground;
+        let events = &self.events;
         let delete = writer.eventbridge().delete_connection().name(name);
         let outcome = deleted(writer, delete.send().await);
-        ground.remember_path(name, outcome.as_ref().copied(), |now| now.connection = None);
+        events.remember_path(name, outcome.as_ref().copied(), |now| now.connection = None);
         outcome
     }
 }
@@ -223,7 +223,7 @@ impl Stage for Connections {
     type Live = ObservedConnection;
 
     fn endpoint(&self) -> &str {
-        &self.ground.endpoint
+        &self.events.endpoint
     }
 
     fn desired(&self) -> &Desired<String, Connection> {
@@ -231,18 +231,18 @@ impl Stage for Connections {
     }
 
     async fn observe(&self, _: &Ids) -> Result<Seen<Self>> {
-        Ok(self.found(&self.ground.observed(&self.ground.watch.paths).await?))
+        Ok(self.found(&self.events.observed(&self.events.scope.paths).await?))
     }
 
     async fn confirm(&self, keys: &BTreeSet<String>, _: &Ids) -> Result<Option<Seen<Self>>> {
-        let Ground { watch, options, .. } = &self.ground;
-        let Some(mut observed) = watch.paths.confirm(keys, options).await? else {
+        let EventBridgeContext { scope, options, .. } = &self.events;
+        let Some(mut observed) = scope.paths.confirm(keys, options).await? else {
             return Ok(None);
         };
         // What is known of the others is in the ledger.
-        let others = self.ground.paths.keys();
+        let others = self.events.paths.keys();
         for name in others.filter(|name| !keys.contains(*name)) {
-            let known = watch.paths.get(name);
+            let known = scope.paths.get(name);
             observed.extend(known.map(|known| (name.clone(), known)));
         }
         let mut found = self.found(&observed);
@@ -252,17 +252,17 @@ impl Stage for Connections {
 
     /// As long as it leads somewhere.
     fn stays(&self, name: &String, _: &Seen<Self>) -> bool {
-        let ground = &self.ground;
-        let known = ground.watch.paths.get(name);
+        let events = &self.events;
+        let known = events.scope.paths.get(name);
         let leads = known.and_then(|path| {
             let destination = path.destination.as_ref()?;
-            Some(owner(&destination.description, &ground.mark) == Owner::Us)
+            Some(owner(&destination.description, &events.mark) == Owner::Us)
         });
-        ground.replaced.contains(name) && leads.unwrap_or_default()
+        events.replaced.contains(name) && leads.unwrap_or_default()
     }
 
     fn intent(&self, name: &String) -> Option<StatusEdit> {
-        let path = self.ground.path(name);
+        let path = self.events.path(name);
         Some(StatusEdit::new(
             move |status: &mut TenantObservabilityStatus| {
                 let paths = &mut status.slack_paths;
@@ -279,7 +279,7 @@ impl Stage for Connections {
             Change::Update { .. } => "events:UpdateConnection",
             Change::Delete { .. } => "events:DeleteConnection",
         };
-        self.ground.operation(api)
+        self.events.operation(api)
     }
 
     async fn apply(
@@ -288,7 +288,7 @@ impl Stage for Connections {
         change: &ChangeOf<Self>,
         _: &Ids,
     ) -> ResultOf<Self> {
-        let writer = &self.ground.writer(permit);
+        let writer = &self.events.writer(permit);
         match change {
             Change::Create { key, to } => return self.create(writer, key, to).await.map(Some),
             Change::Update { key, from, to, .. } => self.update(writer, key, from, to).await?,

@@ -1,6 +1,6 @@
 //! API destinations: where EventBridge posts.
 
-use super::{Connections, Ground, deleted, redacted, refused};
+use super::{Connections, EventBridgeContext, deleted, redacted, refused};
 use crate::{
     api::SlackVia,
     clients::{aws::Writer, secret::Secret},
@@ -24,21 +24,21 @@ pub struct Destinations {
     /// What should be there.
     pub desired: Desired<String, ApiDestination>,
     /// What it has in common with the other stages.
-    pub ground: Ground,
+    pub events: EventBridgeContext,
 }
 
 impl Destinations {
     fn found(&self, observed: &Snapshot<ObservedPath>, ids: &Ids) -> Seen<Self> {
-        let ground = &self.ground;
-        let mut ledger = ground.ledger.lock();
+        let events = &self.events;
+        let mut ledger = events.ledger.lock();
         let mut seen = Seen::<Self>::default();
         for (name, path) in observed {
             let Some(destination) = &path.destination else {
                 continue;
             };
-            let owner = owner(&destination.description, &ground.mark);
-            let key = ground.path(name);
-            let endpoint = shown(&destination.url, &ground.installation);
+            let owner = owner(&destination.description, &events.mark);
+            let key = events.path(name);
+            let endpoint = shown(&destination.url, &events.installation);
             if owner == Owner::Us {
                 let secret = ledger.entry(key.clone()).or_default();
                 if key.via == SlackVia::Webhook {
@@ -104,7 +104,7 @@ impl Destinations {
         to: &ApiDestination,
         ids: &Ids,
     ) -> Result<String> {
-        let ground = &self.ground;
+        let events = &self.events;
         let connection = ids.need::<Connections>(&name.to_owned())?;
         let create = writer.eventbridge().create_api_destination();
         let create = create
@@ -116,7 +116,7 @@ impl Destinations {
             .invocation_rate_limit_per_second(to.per_second);
         let outcome = create.send().await;
         let outcome = outcome.map_err(|error| Self::redacted(refused(writer, &error), to));
-        ground.remember_path(name, outcome.as_ref().map(drop), |now| {
+        events.remember_path(name, outcome.as_ref().map(drop), |now| {
             if let Ok(made) = &outcome {
                 let arn = made.api_destination_arn.clone().unwrap_or_default();
                 let state = made.api_destination_state.as_ref();
@@ -133,7 +133,7 @@ impl Destinations {
         to: &ApiDestination,
         ids: &Ids,
     ) -> Result<()> {
-        let ground = &self.ground;
+        let events = &self.events;
         let connection = ids.need::<Connections>(&name.to_owned())?;
         let update = writer.eventbridge().update_api_destination();
         let update = update
@@ -145,7 +145,7 @@ impl Destinations {
             .invocation_rate_limit_per_second(to.per_second);
         let outcome = update.send().await;
         let outcome = outcome.map_err(|error| Self::redacted(refused(writer, &error), to));
-        ground.remember_path(name, outcome.as_ref().map(drop), |now| {
+        events.remember_path(name, outcome.as_ref().map(drop), |now| {
             if let Ok(made) = &outcome {
                 let arn = made.api_destination_arn.clone().unwrap_or_default();
                 let state = made.api_destination_state.as_ref();
@@ -156,10 +156,10 @@ impl Destinations {
     }
 
     async fn delete(&self, writer: &Writer<'_>, name: &str) -> Result<()> {
-        let ground = &self.ground;
+        let events = &self.events;
         let delete = writer.eventbridge().delete_api_destination().name(name);
         let outcome = deleted(writer, delete.send().await);
-        ground.remember_path(name, outcome.as_ref().copied(), |now| {
+        events.remember_path(name, outcome.as_ref().copied(), |now| {
             now.destination = None
         });
         outcome
@@ -183,7 +183,7 @@ impl Stage for Destinations {
     type Live = bool;
 
     fn endpoint(&self) -> &str {
-        &self.ground.endpoint
+        &self.events.endpoint
     }
 
     fn desired(&self) -> &Desired<String, ApiDestination> {
@@ -191,7 +191,7 @@ impl Stage for Destinations {
     }
 
     async fn observe(&self, ids: &Ids) -> Result<Seen<Self>> {
-        Ok(self.found(&self.ground.observed(&self.ground.watch.paths).await?, ids))
+        Ok(self.found(&self.events.observed(&self.events.scope.paths).await?, ids))
     }
 
     async fn confirm(&self, keys: &BTreeSet<String>, ids: &Ids) -> Result<Option<Seen<Self>>> {
@@ -199,8 +199,8 @@ impl Stage for Destinations {
         if keys.iter().all(|name| ids.is_new::<Connections>(name)) {
             return Ok(None);
         }
-        let Ground { watch, options, .. } = &self.ground;
-        let observed = watch.paths.confirm(keys, options).await?;
+        let EventBridgeContext { scope, options, .. } = &self.events;
+        let observed = scope.paths.confirm(keys, options).await?;
         Ok(observed.map(|observed| self.found(&observed, ids)))
     }
 
@@ -215,7 +215,7 @@ impl Stage for Destinations {
 
     /// Until what is on its way there has arrived.
     fn stays(&self, name: &String, _: &Seen<Self>) -> bool {
-        self.ground.drains(name)
+        self.events.drains(name)
     }
 
     fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
@@ -224,7 +224,7 @@ impl Stage for Destinations {
             Change::Update { .. } => "events:UpdateApiDestination",
             Change::Delete { .. } => "events:DeleteApiDestination",
         };
-        self.ground.operation(api)
+        self.events.operation(api)
     }
 
     async fn apply(
@@ -233,7 +233,7 @@ impl Stage for Destinations {
         change: &ChangeOf<Self>,
         ids: &Ids,
     ) -> ResultOf<Self> {
-        let writer = &self.ground.writer(permit);
+        let writer = &self.events.writer(permit);
         match change {
             Change::Create { key, to } => return self.create(writer, key, to, ids).await.map(Some),
             Change::Update { key, to, .. } => self.update(writer, key, to, ids).await?,

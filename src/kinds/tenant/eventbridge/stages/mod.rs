@@ -45,12 +45,12 @@ const DRAINING: Duration = Duration::from_secs(MAX_AGE.unsigned_abs() as u64);
 
 /// The ways into Slack that we have made, or are about to make, each with a digest of the secret that
 /// EventBridge was given last; `None` where it was given none, or nobody knows.
-pub type Ledger = BTreeMap<PathKey, Option<String>>;
+pub type KnownPaths = BTreeMap<PathKey, Option<String>>;
 
 /// What the stages on the way to Slack have in common.
 #[derive(Clone)]
-pub struct Ground {
-    watch: Arc<AwsScope>,
+pub struct EventBridgeContext {
+    scope: Arc<AwsScope>,
     options: ReadOptions,
     mark: Mark,
     /// What the names of all that is the tenant's there begin with.
@@ -63,21 +63,21 @@ pub struct Ground {
     paths: Arc<BTreeMap<String, PathKey>>,
     /// The names of those in whose place another way into the same channel is wanted.
     replaced: Arc<BTreeSet<String>>,
-    ledger: Arc<Mutex<Ledger>>,
+    ledger: Arc<Mutex<KnownPaths>>,
 }
 
-impl Ground {
+impl EventBridgeContext {
     /// For one tenant in one place. `status` is what was recorded before.
     pub fn new(
         tenant: &TenantObservability,
         wanted: &Wanted,
         status: &TenantObservabilityStatus,
-        watch: Arc<AwsScope>,
+        scope: Arc<AwsScope>,
         options: ReadOptions,
         installation: &Installation,
     ) -> Self {
         let mut paths = wanted.paths.clone();
-        let mut ledger = Ledger::new();
+        let mut ledger = KnownPaths::new();
         for entry in &status.slack_paths {
             let path = PathKey::from(entry);
             paths.insert(path_name(tenant, &path, installation), path.clone());
@@ -92,8 +92,8 @@ impl Ground {
             .map(|(name, _)| name.clone())
             .collect();
         Self {
-            endpoint: watch.account.identity.scope("events"),
-            watch,
+            endpoint: scope.account.identity.scope("events"),
+            scope,
             options,
             mark: installation.mark(tenant),
             prefix: [names::tenant_prefix(&tenant.name_any())].into(),
@@ -106,7 +106,7 @@ impl Ground {
     }
 
     /// The ways that we have made, as they are known by now.
-    pub fn known(&self) -> Ledger {
+    pub fn known(&self) -> KnownPaths {
         self.ledger.lock().clone()
     }
 
@@ -123,7 +123,7 @@ impl Ground {
     /// Begins to count for how long the ways stay that have been replaced, from when no target is seen to lead
     /// there any more. `there` and `used` are the names of those that there are, and of those where one does.
     fn retire(&self, there: &BTreeSet<&str>, used: &BTreeSet<&str>) {
-        let mut retired = self.watch.paths.source.retired();
+        let mut retired = self.scope.paths.source.retired();
         for name in self.paths.keys().map(String::as_str) {
             if self.replaced.contains(name) && there.contains(name) && !used.contains(name) {
                 let until = Instant::now() + DRAINING;
@@ -136,14 +136,14 @@ impl Ground {
 
     /// Whether a way stays though another one has replaced it.
     fn drains(&self, name: &str) -> bool {
-        let retired = self.watch.paths.source.retired();
+        let retired = self.scope.paths.source.retired();
         let until = retired.get(name);
         self.replaced.contains(name) && until.is_none_or(|until| *until > Instant::now())
     }
 
     /// When the first of the ways that have been replaced need not stay any longer. `seen`: what there is of them.
     pub fn drained_in(&self, seen: &Seen<Destinations>) -> Option<Duration> {
-        let retired = self.watch.paths.source.retired();
+        let retired = self.scope.paths.source.retired();
         let replaced = self.replaced.iter().filter(|name| seen.contains_key(*name));
         let left =
             replaced.filter_map(|name| retired.get(name)?.checked_duration_since(Instant::now()));
@@ -151,12 +151,12 @@ impl Ground {
     }
 
     fn writer(&self, permit: &WritePermit<'_>) -> Writer<'_> {
-        self.watch.account.writer(permit)
+        self.scope.account.writer(permit)
     }
 
     /// The call that makes a change, as the gate sees it.
     fn operation(&self, api: &'static str) -> Operation<'_> {
-        self.watch.account.operation(&self.endpoint, api)
+        self.scope.account.operation(&self.endpoint, api)
     }
 
     /// What there is of the tenant's.
@@ -177,7 +177,7 @@ impl Ground {
         outcome: Result<(), &Error>,
         change: impl FnOnce(&mut ObservedPath),
     ) {
-        let paths = &self.watch.paths;
+        let paths = &self.scope.paths;
         paths.note(name, outcome, || {
             let known = paths.get(name);
             let mut now = known.map_or_else(ObservedPath::default, |known| (*known).clone());
@@ -224,7 +224,10 @@ fn redacted(error: Error, secret: &str, shown: &str) -> Error {
 }
 
 /// The stages on the way to Slack, in order.
-pub fn stages(wanted: Wanted, ground: &Ground) -> (Connections, Destinations, Rules, RuleTargets) {
+pub fn stages(
+    wanted: Wanted,
+    events: &EventBridgeContext,
+) -> (Connections, Destinations, Rules, RuleTargets) {
     let Wanted {
         connections,
         destinations,
@@ -236,20 +239,20 @@ pub fn stages(wanted: Wanted, ground: &Ground) -> (Connections, Destinations, Ru
     (
         Connections {
             desired: connections,
-            ground: ground.clone(),
+            events: events.clone(),
         },
         Destinations {
             desired: destinations,
-            ground: ground.clone(),
+            events: events.clone(),
         },
         Rules {
             desired: rules,
             feeds,
-            ground: ground.clone(),
+            events: events.clone(),
         },
         RuleTargets {
             desired: targets,
-            ground: ground.clone(),
+            events: events.clone(),
         },
     )
 }

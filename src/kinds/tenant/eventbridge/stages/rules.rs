@@ -1,6 +1,6 @@
 //! Rules: which events go to Slack.
 
-use super::{Destinations, Ground, deleted};
+use super::{Destinations, EventBridgeContext, deleted};
 use crate::{
     clients::aws::Writer,
     engine::{
@@ -24,7 +24,7 @@ pub struct Rules {
     pub desired: Desired<String, Rule>,
     /// Where the events of each go, by the names of the API destinations.
     pub(super) feeds: BTreeMap<String, BTreeSet<String>>,
-    pub(super) ground: Ground,
+    pub(super) events: EventBridgeContext,
 }
 
 impl Rules {
@@ -32,7 +32,7 @@ impl Rules {
         let found = observed.iter().map(|(name, observed)| {
             let owner = match &observed.managed_by {
                 Some(service) => Owner::Other(format!("{service}, which manages it")),
-                None => owner(&observed.rule.description, &self.ground.mark),
+                None => owner(&observed.rule.description, &self.events.mark),
             };
             let found = Found {
                 id: (),
@@ -47,7 +47,7 @@ impl Rules {
 
     /// PutRule takes what is not said as taken back, and tags only where it makes a rule.
     async fn put(&self, writer: &Writer<'_>, name: &str, to: &Rule, is_new: bool) -> Result<()> {
-        let ground = &self.ground;
+        let events = &self.events;
         let put = writer.eventbridge().put_rule();
         let put = put
             .name(name)
@@ -55,7 +55,7 @@ impl Rules {
             .state(sdk::RuleState::from(to.state.as_str()))
             .description(&to.description);
         let put = if is_new {
-            let tag = sdk::Tag::builder().key(TAG).value(ground.mark.as_str());
+            let tag = sdk::Tag::builder().key(TAG).value(events.mark.as_str());
             let tag = tag
                 .build()
                 .map_err(|error| Error::failing(format!("building the owner's tag: {error}")))?;
@@ -65,7 +65,7 @@ impl Rules {
         };
         let outcome = put.send().await.map(drop);
         let outcome = outcome.map_err(|error| writer.refusal(&error));
-        let known = ground.watch.rules.get(name);
+        let known = events.scope.rules.get(name);
         let targets = match (&known, is_new) {
             (_, true) => Some(BTreeMap::new()),
             (Some(known), false) => known.targets.clone(),
@@ -78,17 +78,17 @@ impl Rules {
         });
         match (&outcome, now) {
             // Its targets were no concern of ours until now.
-            (Ok(()), None) => ground.watch.rules.doubt(name),
-            (outcome, now) => ground.watch.rules.note(name, outcome.as_ref(), || now),
+            (Ok(()), None) => events.scope.rules.doubt(name),
+            (outcome, now) => events.scope.rules.note(name, outcome.as_ref(), || now),
         }
         outcome
     }
 
     async fn delete(&self, writer: &Writer<'_>, name: &str) -> Result<()> {
-        let ground = &self.ground;
+        let events = &self.events;
         let delete = writer.eventbridge().delete_rule().name(name);
         let outcome = deleted(writer, delete.send().await);
-        ground.watch.rules.note(name, outcome.as_ref(), || None);
+        events.scope.rules.note(name, outcome.as_ref(), || None);
         outcome
     }
 }
@@ -102,7 +102,7 @@ impl Stage for Rules {
     type Live = ();
 
     fn endpoint(&self) -> &str {
-        &self.ground.endpoint
+        &self.events.endpoint
     }
 
     fn desired(&self) -> &Desired<String, Rule> {
@@ -110,12 +110,12 @@ impl Stage for Rules {
     }
 
     async fn observe(&self, _: &Ids) -> Result<Seen<Self>> {
-        Ok(self.found(&self.ground.observed(&self.ground.watch.rules).await?))
+        Ok(self.found(&self.events.observed(&self.events.scope.rules).await?))
     }
 
     async fn confirm(&self, keys: &BTreeSet<String>, _: &Ids) -> Result<Option<Seen<Self>>> {
-        let Ground { watch, options, .. } = &self.ground;
-        let observed = watch.rules.confirm(keys, options).await?;
+        let EventBridgeContext { scope, options, .. } = &self.events;
+        let observed = scope.rules.confirm(keys, options).await?;
         Ok(observed.map(|observed| self.found(&observed)))
     }
 
@@ -138,7 +138,7 @@ impl Stage for Rules {
             Change::Create { .. } | Change::Update { .. } => "events:PutRule",
             Change::Delete { .. } => "events:DeleteRule",
         };
-        self.ground.operation(api)
+        self.events.operation(api)
     }
 
     async fn apply(
@@ -147,7 +147,7 @@ impl Stage for Rules {
         change: &ChangeOf<Self>,
         _: &Ids,
     ) -> ResultOf<Self> {
-        let writer = &self.ground.writer(permit);
+        let writer = &self.events.writer(permit);
         match change {
             Change::Create { key, to } => self.put(writer, key, to, true).await.map(Some),
             Change::Update { key, to, .. } => self.put(writer, key, to, false).await.map(Some),

@@ -1,6 +1,6 @@
 //! The targets of the tenant's rules: where the events go, and as what.
 
-use super::{Destinations, Ground, Rules, refused};
+use super::{Destinations, EventBridgeContext, Rules, refused};
 use crate::{
     clients::aws::{Call, DISTRUSTS, Writer, failed_entry, reading::is_missing},
     engine::{
@@ -22,13 +22,13 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct RuleTargets {
     /// What should be there.
     pub desired: Desired<TargetKey, RuleTarget>,
-    pub(super) ground: Ground,
+    pub(super) events: EventBridgeContext,
 }
 
 impl RuleTargets {
     /// Only those of rules that are there and ours.
     fn found(&self, observed: &Snapshot<ObservedRule>, ids: &Ids) -> Result<Seen<Self>> {
-        let destinations = self.ground.paths.keys().filter_map(|name| {
+        let destinations = self.events.paths.keys().filter_map(|name| {
             let arn = ids.get::<Destinations>(name)?;
             Some((arn, name))
         });
@@ -72,7 +72,7 @@ impl RuleTargets {
         outcome: Result<(), &Error>,
         change: impl FnOnce(&mut BTreeMap<String, RuleTarget>),
     ) {
-        let rules = &self.ground.watch.rules;
+        let rules = &self.events.scope.rules;
         let known = rules.get(rule);
         if outcome.is_ok() && known.is_none_or(|known| known.targets.is_none()) {
             return rules.doubt(rule);
@@ -106,7 +106,7 @@ impl RuleTargets {
                 let mut codes = entries.iter().filter_map(|entry| entry.error_code());
                 if codes.any(|code| code.contains("ResourceNotFound")) {
                     // Where it was to go went meanwhile: the next look tells, and makes it again first.
-                    self.ground.watch.paths.doubt(&to.destination);
+                    self.events.scope.paths.doubt(&to.destination);
                     outcome.map_err(|error| Error::failing(error.message))
                 } else {
                     outcome
@@ -138,7 +138,7 @@ impl RuleTargets {
             ),
             // With the rule its targets went.
             Err(error) if is_missing(&error) => {
-                self.ground.watch.rules.doubt(&key.rule);
+                self.events.scope.rules.doubt(&key.rule);
                 return Ok(());
             }
             Err(error) => Err(writer.refusal(&error)),
@@ -224,7 +224,7 @@ impl Stage for RuleTargets {
     type Live = ();
 
     fn endpoint(&self) -> &str {
-        &self.ground.endpoint
+        &self.events.endpoint
     }
 
     fn desired(&self) -> &Desired<TargetKey, RuleTarget> {
@@ -233,13 +233,13 @@ impl Stage for RuleTargets {
 
     /// Where no target leads to a way that was replaced, its hour begins.
     async fn observe(&self, ids: &Ids) -> Result<Seen<Self>> {
-        let ground = &self.ground;
-        let seen = self.found(&ground.observed(&ground.watch.rules).await?, ids)?;
+        let events = &self.events;
+        let seen = self.found(&events.observed(&events.scope.rules).await?, ids)?;
         let used = seen.values().map(|found| found.value.destination.as_str());
-        let there = ground.paths.keys();
+        let there = events.paths.keys();
         let there = there.filter(|name| ids.get::<Destinations>(name).is_some());
         let there = there.map(String::as_str);
-        ground.retire(&there.collect(), &used.collect());
+        events.retire(&there.collect(), &used.collect());
         Ok(seen)
     }
 
@@ -250,8 +250,8 @@ impl Stage for RuleTargets {
             return Ok(None);
         }
         let rules = keys.iter().map(|key| key.rule.clone()).collect();
-        let Ground { watch, options, .. } = &self.ground;
-        let Some(observed) = watch.rules.confirm(&rules, options).await? else {
+        let EventBridgeContext { scope, options, .. } = &self.events;
+        let Some(observed) = scope.rules.confirm(&rules, options).await? else {
             return Ok(None);
         };
         let mut found = self.found(&observed, ids)?;
@@ -273,7 +273,7 @@ impl Stage for RuleTargets {
             Change::Create { .. } | Change::Update { .. } => "events:PutTargets",
             Change::Delete { .. } => "events:RemoveTargets",
         };
-        self.ground.operation(api)
+        self.events.operation(api)
     }
 
     async fn apply(
@@ -282,7 +282,7 @@ impl Stage for RuleTargets {
         change: &ChangeOf<Self>,
         ids: &Ids,
     ) -> ResultOf<Self> {
-        let writer = &self.ground.writer(permit);
+        let writer = &self.events.writer(permit);
         match change {
             Change::Create { key, to } | Change::Update { key, to, .. } => {
                 self.put(writer, key, to, ids).await

@@ -287,7 +287,7 @@ impl Gate for Open {
 }
 
 /// What a process knows of an account when it begins, which is nothing.
-fn watch(account: Arc<Account>) -> (Arc<AwsScope>, [Subscription; 2]) {
+fn scope(account: Arc<Account>) -> (Arc<AwsScope>, [Subscription; 2]) {
     let scope = AwsScope::of(account, "", &Polling::none());
     let subscriber = Subscriber {
         kind: "TenantObservability",
@@ -306,7 +306,7 @@ fn watch(account: Arc<Account>) -> (Arc<AwsScope>, [Subscription; 2]) {
 /// A tenant, its account, and what we know of it.
 struct World {
     eventbridge: EventBridge,
-    watch: Arc<AwsScope>,
+    scope: Arc<AwsScope>,
     subscriptions: [Subscription; 2],
     tenant: TenantObservability,
     ways: Ways,
@@ -351,10 +351,10 @@ impl World {
         let ways = ways
             .iter()
             .map(|(name, way)| ((*name).to_owned(), Ok(way.clone().into())));
-        let (watch, subscriptions) = watch(account);
+        let (scope, subscriptions) = scope(account);
         Self {
             eventbridge,
-            watch,
+            scope,
             subscriptions,
             tenant,
             ways: ways.collect(),
@@ -381,7 +381,7 @@ impl World {
 
     /// The process begins anew.
     fn restart(&mut self) {
-        (self.watch, self.subscriptions) = watch(self.watch.account.clone());
+        (self.scope, self.subscriptions) = scope(self.scope.account.clone());
     }
 
     async fn run_for(&mut self, calls: usize, consistency: Consistency) -> Ran {
@@ -412,15 +412,15 @@ impl World {
             since: Instant::now(),
             superseded: CancellationToken::new(),
         };
-        let ground = Ground::new(
+        let events = EventBridgeContext::new(
             &self.tenant,
             &wanted,
             &status,
-            self.watch.clone(),
+            self.scope.clone(),
             options,
             &self.installation,
         );
-        let (connections, destinations, rules, targets) = stages(wanted, &ground);
+        let (connections, destinations, rules, targets) = stages(wanted, &events);
         let (mut connections, mut destinations) =
             (StageRun::new(connections), StageRun::new(destinations));
         let (mut rules, mut targets) = (StageRun::new(rules), StageRun::new(targets));
@@ -462,8 +462,8 @@ impl World {
                 rules: &rules.stage.desired,
                 targets: &targets.stage.desired,
             },
-            paths: ground.paths(),
-            ledger: ground.known(),
+            paths: events.paths(),
+            ledger: events.known(),
             connections: connections.seen.as_ref(),
             destinations: destinations.seen.as_ref(),
             rules: rules.seen.as_ref(),
@@ -474,7 +474,7 @@ impl World {
             view.record(&mut status);
         }
         let drained = destinations.seen.as_ref();
-        let drained = drained.and_then(|seen| ground.drained_in(seen));
+        let drained = drained.and_then(|seen| events.drained_in(seen));
         let way = view.way(&report.failed);
         let told = format!("{report:?} {status:?} {way:?}");
         let cluster = told.find("canary").map(|at| &told[at - 100..at + 20]);
@@ -522,7 +522,7 @@ impl World {
 
     /// Lets the time pass for which ways stay that have been replaced.
     fn drain(&self) {
-        let mut retired = self.watch.paths.source.retired();
+        let mut retired = self.scope.paths.source.retired();
         retired
             .values_mut()
             .for_each(|until| *until = Instant::now());
