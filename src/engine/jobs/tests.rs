@@ -338,6 +338,30 @@ async fn a_slot_that_nobody_claims_goes_to_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slot_is_for_the_place_that_it_was_given_for() {
+    let world = World::new(&[
+        ("a", "1", "check"),
+        ("b", "1", "check"),
+        ("c", "2", "check"),
+    ]);
+    let mut process = Process::start(&world);
+    process.edit("c", |spec| spec.first = at(50));
+    process.run_for(seconds(60)).await;
+    process.stuck.insert("b");
+    process.run_for(seconds(45)).await;
+    assert_eq!(
+        world.log(),
+        "claim a, begin a, claim c, begin c, a completed"
+    );
+    process.stuck.clear();
+    process.edit("b", |spec| spec.database = "2");
+    process.run_for(seconds(40)).await;
+    assert_eq!(process.jobs.activity(&"b"), Activity::Queued);
+    process.run_for(seconds(10)).await;
+    assert_eq!(world.log(), "claim b, c completed, begin b");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_job_learns_why_it_is_cancelled() {
     type Edit = fn(&mut Spec);
     let edits: [(Reason, Edit); 3] = [
