@@ -406,14 +406,13 @@ async fn control<K: Kind>(
         let controller = controller.clone();
         move |event| match event {
             watcher::Event::Delete(object) => controller.forget(&object.uid().unwrap_or_default()),
-            watcher::Event::Apply(object) => {
+            watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
                 let uid = object.uid().unwrap_or_default();
-                controller
-                    .context
-                    .backoff
-                    .seen(&uid, object.meta().generation);
+                let request = object.0.as_ref().ok().and_then(reconcile::new_request);
+                let memory = &controller.context.backoff;
+                memory.seen(&uid, object.meta().generation, request.as_ref());
             }
-            _ => {}
+            watcher::Event::Init | watcher::Event::InitDone => {}
         }
     })
     .reflect(writer)

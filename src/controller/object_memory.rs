@@ -17,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Default)]
 struct Memory {
     generation: Option<i64>,
-    /// Cancelled when a newer generation is seen.
+    /// The request to look again that the run answers, if it is a new one.
+    request: Option<String>,
+    /// Cancelled when something newer is seen.
     superseded: CancellationToken,
     /// How often each system failed in a row; the cluster itself, and what the spec refers to, without a name.
     systems: HashMap<&'static str, Failing>,
@@ -96,11 +98,16 @@ impl ObjectMemory {
         f(all.entry(uid.to_owned()).or_default())
     }
 
-    /// A run begins. An edit, and a request to look again, wipe the slate clean. Answers with what is cancelled when a
-    /// newer edit is seen, so that the run ends what it waits for.
-    pub fn begin(&self, uid: &str, generation: Option<i64>, requested: bool) -> CancellationToken {
+    /// A run begins. An edit, and a new request to look again, wipe the slate clean. Answers with what is cancelled
+    /// when a newer one is seen, so that the run ends what it waits for.
+    pub fn begin(
+        &self,
+        uid: &str,
+        generation: Option<i64>,
+        request: Option<String>,
+    ) -> CancellationToken {
         self.with(uid, |memory| {
-            if requested || memory.generation != generation {
+            if request.is_some() || memory.generation != generation {
                 // An edit does not make what was read any fresher.
                 *memory = Memory {
                     generation,
@@ -110,15 +117,21 @@ impl ObjectMemory {
                     ..Memory::default()
                 };
             }
+            memory.request = request;
             memory.superseded = CancellationToken::new();
             memory.superseded.clone()
         })
     }
 
-    /// The watch has seen this generation: a run of an older one is superseded.
-    pub fn seen(&self, uid: &str, generation: Option<i64>) {
+    /// The watch has seen this generation, and this request if it is a new one: a run of an older generation, or for
+    /// another request, is superseded.
+    pub fn seen(&self, uid: &str, generation: Option<i64>, request: Option<&String>) {
         let all = self.0.lock();
-        if let Some(memory) = all.get(uid).filter(|memory| memory.generation < generation) {
+        let older = |memory: &&Memory| {
+            let requested = request.is_some() && memory.request.as_ref() != request;
+            memory.generation < generation || requested
+        };
+        if let Some(memory) = all.get(uid).filter(older) {
             memory.superseded.cancel();
         }
     }
@@ -292,7 +305,9 @@ impl ObjectMemory {
 
     /// The object is gone.
     pub fn forget(&self, uid: &str) {
-        self.0.lock().remove(uid);
+        if let Some(memory) = self.0.lock().remove(uid) {
+            memory.superseded.cancel();
+        }
     }
 }
 
@@ -328,7 +343,7 @@ mod tests {
             let failed = BTreeMap::from([("aws", failures)]);
             backoff.concluded("u", &failed, Some(Class::Failing)).0
         };
-        backoff.begin("u", Some(1), false);
+        backoff.begin("u", Some(1), None);
         assert_eq!(
             (failed(false), failed(false)),
             (1, 1),
@@ -336,12 +351,12 @@ mod tests {
         );
         tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!(backoff.failing_for("u"), Duration::from_secs(60));
-        backoff.begin("u", Some(1), false);
+        backoff.begin("u", Some(1), None);
         assert_eq!(failed(false), 2);
         tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!(failed(false), 3);
         assert_eq!(failed(true), 1, "it gets on");
-        backoff.begin("u", Some(2), false);
+        backoff.begin("u", Some(2), None);
         assert_eq!(
             (backoff.failing_for("u"), failed(false)),
             (Duration::ZERO, 1)
@@ -380,14 +395,23 @@ mod tests {
     #[test]
     fn only_a_newer_edit_supersedes_a_run() {
         let memory = ObjectMemory::default();
-        let run = memory.begin("u", Some(2), false);
-        memory.seen("u", Some(1));
-        memory.seen("u", Some(2));
-        memory.seen("other", Some(3));
+        let (one, other) = ("1".to_owned(), "2".to_owned());
+        let run = memory.begin("u", Some(2), None);
+        memory.seen("u", Some(1), None);
+        memory.seen("u", Some(2), None);
+        memory.seen("other", Some(3), Some(&one));
         assert!(!run.is_cancelled());
-        memory.seen("u", Some(3));
+        memory.seen("u", Some(3), None);
         assert!(run.is_cancelled());
-        assert!(!memory.begin("u", Some(3), false).is_cancelled());
+        let run = memory.begin("u", Some(3), Some(one.clone()));
+        memory.seen("u", Some(3), Some(&one));
+        assert!(!run.is_cancelled());
+        memory.seen("u", Some(3), Some(&other));
+        assert!(run.is_cancelled());
+        let run = memory.begin("u", Some(3), None);
+        assert!(!run.is_cancelled());
+        memory.forget("u");
+        assert!(run.is_cancelled(), "it is gone");
     }
 
     #[tokio::test(start_paused = true)]
@@ -406,7 +430,7 @@ mod tests {
         assert_eq!(backoff.read("u", true), Duration::ZERO);
         assert_eq!(backoff.read("u", false), Duration::ZERO);
         tokio::time::advance(Duration::from_secs(60)).await;
-        backoff.begin("u", Some(2), false);
+        backoff.begin("u", Some(2), None);
         assert_eq!(backoff.read("u", false), Duration::from_secs(60));
         assert_eq!(backoff.read("u", true), Duration::ZERO);
         tokio::time::advance(Duration::from_secs(60)).await;
@@ -432,7 +456,7 @@ mod tests {
         );
         assert_eq!(backoff.denied("u", "b"), None);
         backoff.deny("u", "a", &error);
-        backoff.begin("u", Some(7), false);
+        backoff.begin("u", Some(7), None);
         assert_eq!(backoff.denied("u", "a"), None, "an edit");
         backoff.deny("u", "a", &error);
         backoff.allowed("u", "a");
@@ -442,7 +466,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refused_change_is_not_tried_again_for_an_hour_unless_it_changes() {
         let backoff = ObjectMemory::default();
-        backoff.begin("u", Some(1), false);
+        backoff.begin("u", Some(1), None);
         let error = Error::new(Class::Rejected, "no");
         backoff.refuse("u", &step("1"), &error);
         assert_eq!(backoff.refused("u", &step("1")), Some(error));
@@ -450,7 +474,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(3601)).await;
         assert_eq!(backoff.refused("u", &step("1")), None);
         backoff.refuse("u", &step("1"), &Error::new(Class::Rejected, "no"));
-        backoff.begin("u", Some(1), true);
+        backoff.begin("u", Some(1), Some("now".into()));
         assert_eq!(
             backoff.refused("u", &step("1")),
             None,

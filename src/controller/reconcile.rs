@@ -54,14 +54,21 @@ impl ReconcileResult {
     }
 }
 
+/// The request to look again that no run has answered yet.
+pub fn new_request<K: Kind>(object: &K) -> Option<String> {
+    let mut status = object.status().cloned().unwrap_or_default();
+    let handled = status.common().last_handled_reconcile_at.take();
+    let requested = object.annotations().get(RECONCILE_REQUESTED).cloned();
+    requested.filter(|it| handled.as_ref() != Some(it))
+}
+
 /// Whether somebody waits for it: an edit that was not attempted yet, a first apply that waits for something
 /// else, a deletion, a request to look again.
 pub fn priority<K: Kind>(object: &K) -> Priority {
-    let requested = object.annotations().get(RECONCILE_REQUESTED).cloned();
+    let asked = new_request(object).is_some();
     let mut status = object.status().cloned().unwrap_or_default();
     let common = status.common();
     let ahead = common.observed_generation != object.meta().generation;
-    let asked = requested.is_some() && common.last_handled_reconcile_at != requested;
     let mut conditions = common.conditions.iter();
     let waits =
         conditions.any(|told| told.type_ == "Ready" && told.reason.starts_with("WaitingFor"));
@@ -108,8 +115,7 @@ pub async fn reconcile<K: Kind>(
     }
     let requested = object.annotations().get(RECONCILE_REQUESTED).cloned();
     let before = object.status().cloned().unwrap_or_default();
-    let newly_requested =
-        requested.is_some() && before.clone().common().last_handled_reconcile_at != requested;
+    let new_request = new_request(&object);
     let policies = object.policies();
     if deleting && policies.deletion == DeletionPolicy::Orphan {
         let left = list(&before.places());
@@ -123,7 +129,8 @@ pub async fn reconcile<K: Kind>(
         return suspend(&object, before, requested, controller).await;
     }
     let generation = object.meta().generation;
-    let superseded = context.backoff.begin(&uid, generation, newly_requested);
+    let is_requested = new_request.is_some();
+    let superseded = context.backoff.begin(&uid, generation, new_request);
 
     if !deleting {
         hold(&object, &api).await?;
@@ -137,7 +144,7 @@ pub async fn reconcile<K: Kind>(
         uid: uid.clone(),
         priority,
         consistency: match priority {
-            _ if newly_requested => Consistency::Now,
+            _ if is_requested => Consistency::Now,
             Priority::Edit => Consistency::Retried,
             Priority::Background => Consistency::Known,
         },

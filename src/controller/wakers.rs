@@ -1,10 +1,8 @@
 //! From what has changed outside to the controller of whoever subscribes to it.
 
 use crate::engine::informer::{Subscriber, Waker};
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use parking_lot::Mutex;
+use std::{collections::HashMap, sync::Arc};
 
 /// By the kind and the namespace that a controller is for; `None` for all.
 type ByController = HashMap<(&'static str, Option<String>), Box<dyn Fn(&Subscriber) + Send>>;
@@ -27,12 +25,12 @@ impl Wakers {
         namespace: Option<&str>,
         wake: impl Fn(&Subscriber) + Send + 'static,
     ) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         all.insert((kind, namespace.map(str::to_owned)), Box::new(wake));
     }
 
     fn wake(&self, subscriber: &Subscriber) {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.0.lock();
         let own = all.get(&(subscriber.kind, Some(subscriber.namespace.clone())));
         if let Some(wake) = own.or_else(|| all.get(&(subscriber.kind, None))) {
             wake(subscriber);
@@ -51,7 +49,7 @@ mod tests {
             let woken = woken.clone();
             wakers.register(kind, namespace, move |subscriber| {
                 let told = (kind, namespace, subscriber.name.clone());
-                woken.lock().unwrap().push(told);
+                woken.lock().push(told);
             });
         }
         let wake = wakers.waker();
@@ -73,6 +71,6 @@ mod tests {
             ("A", Some("two"), "b".to_owned()),
             ("B", None, "d".to_owned()),
         ];
-        assert_eq!(*woken.lock().unwrap(), expected);
+        assert_eq!(*woken.lock(), expected);
     }
 }

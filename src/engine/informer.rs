@@ -8,13 +8,14 @@ use crate::engine::{
     mirror::{InformerKey, Mirror, Mirrored},
 };
 use futures::FutureExt;
+use parking_lot::Mutex;
 use std::{
     any::Any,
     borrow::Borrow,
     collections::{BTreeMap, BTreeSet},
     future::{self, Future},
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 use tokio::{sync::Notify, time::Instant};
@@ -185,12 +186,12 @@ struct Failure {
     times: u32,
 }
 
-/// What has to be read before a question can be answered.
-enum Need<K> {
-    Nothing,
-    All,
+/// The answer to a question, or what has to be read before.
+enum Answer<S: Source> {
+    Known(Result<Snapshot<S::Value, S::Key>>),
+    ReadAll,
     /// What a write of ours has left in doubt.
-    Some(BTreeSet<K>),
+    Read(BTreeSet<S::Key>),
 }
 
 struct State<S: Source> {
@@ -250,17 +251,13 @@ impl<S: Source> Informer<S> {
         })
     }
 
-    fn state(&self) -> MutexGuard<'_, State<S>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// An object wants to know of changes under these keys.
     pub fn subscribe(
         self: &Arc<Self>,
         subscriber: &Subscriber,
         keys: BTreeSet<S::Key>,
     ) -> Subscription {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let other = state.interests().next();
         let polling = match &other {
             Some(other) => other.polling.clone(),
@@ -290,7 +287,7 @@ impl<S: Source> Informer<S> {
 
     /// Whether this object wants to know of changes.
     pub fn is_subscribed(&self, uid: &str) -> bool {
-        let state = self.state();
+        let state = self.state.lock();
         state.interests().any(|it| it.subscriber.uid == uid)
     }
 
@@ -301,32 +298,28 @@ impl<S: Source> Informer<S> {
         prefixes: &BTreeSet<S::Key>,
         options: &ReadOptions,
     ) -> Result<Snapshot<S::Value, S::Key>> {
-        if !matches!(self.needs(prefixes, options), Need::Nothing) {
-            let read = async {
-                let _turn = self.turn.lock().await;
+        if let Answer::Known(answer) = self.answer(prefixes, options) {
+            return answer;
+        }
+        let read = async {
+            let _turn = self.turn.lock().await;
+            loop {
                 // Whoever had the turn before may have read it.
-                match self.needs(prefixes, options) {
-                    Need::Nothing => Ok(()),
-                    Need::Some(doubtful) => self.read_some(&doubtful, options).await,
-                    Need::All => {
+                match self.answer(prefixes, options) {
+                    Answer::Known(answer) => return answer,
+                    Answer::Read(doubtful) => self.read_some(&doubtful, options).await?,
+                    Answer::ReadAll => {
                         let asker = Some(options.uid.as_str());
                         self.read(asker, prefixes, options.priority).await;
-                        Ok(())
                     }
                 }
-            };
-            options.unless_superseded(read).await?;
-        }
-        let state = self.state();
-        match (&state.failure, state.finished) {
-            (Some(failure), _) => Err(failure.error.clone()),
-            (None, None) => Err(Error::failing("it has not been read yet")),
-            (None, Some(_)) => Ok(found(&state.mirror, prefixes)),
-        }
+            }
+        };
+        options.unless_superseded(read).await
     }
 
-    fn needs(&self, prefixes: &BTreeSet<S::Key>, options: &ReadOptions) -> Need<S::Key> {
-        let state = self.state();
+    fn answer(&self, prefixes: &BTreeSet<S::Key>, options: &ReadOptions) -> Answer<S> {
+        let state = self.state.lock();
         // One that is still under way says nothing yet.
         let tried = state.finished.is_some_and(|at| at >= options.since);
         let anew = match options.consistency {
@@ -337,17 +330,17 @@ impl<S: Source> Informer<S> {
             Consistency::Now => true,
         };
         if state.finished.is_none() || anew && !tried {
-            return Need::All;
+            return Answer::ReadAll;
         }
-        if state.failure.is_some() {
-            return Need::Nothing;
+        if let Some(failure) = &state.failure {
+            return Answer::Known(Err(failure.error.clone()));
         }
         if !S::ENUMERATES && !prefixes.is_subset(&state.covered) {
-            return Need::All;
+            return Answer::ReadAll;
         }
         match state.mirror.doubtful(prefixes) {
-            doubtful if doubtful.is_empty() => Need::Nothing,
-            doubtful => Need::Some(doubtful),
+            doubtful if doubtful.is_empty() => Answer::Known(Ok(state.mirror.under(prefixes))),
+            doubtful => Answer::Read(doubtful),
         }
     }
 
@@ -372,7 +365,7 @@ impl<S: Source> Informer<S> {
     ) -> Result<Snapshot<S::Value, S::Key>> {
         let read = self.read_some(keys, options);
         options.unless_superseded(read).await?;
-        let state = self.state();
+        let state = self.state.lock();
         let known = |key: &S::Key| Some((key.clone(), state.mirror.get(key)?.clone()));
         Ok(keys.iter().filter_map(known).collect())
     }
@@ -380,9 +373,9 @@ impl<S: Source> Informer<S> {
     /// What changed wakes even whoever asks: it looks at these keys for one reason, and may have looked
     /// past them for another.
     async fn read_some(&self, keys: &BTreeSet<S::Key>, options: &ReadOptions) -> Result<()> {
-        let ticket = self.state().mirror.begin();
+        let ticket = self.state.lock().mirror.begin();
         let read = self.source.read_some(keys, options.priority).await?;
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let changed = state.mirror.publish_some(ticket, keys, read);
         self.moved.notify_one();
         self.wake(&state, Some(&changed), None);
@@ -391,13 +384,13 @@ impl<S: Source> Informer<S> {
 
     /// Whether everything is known by a read that began after `since`.
     pub fn is_fresh(&self, since: Instant) -> bool {
-        let state = self.state();
+        let state = self.state.lock();
         state.failure.is_none() && state.succeeded.is_some_and(|at| at >= since)
     }
 
     /// What is known under these prefixes, however old; nothing if it was never read.
     pub fn known(&self, prefixes: &BTreeSet<S::Key>) -> Snapshot<S::Value, S::Key> {
-        found(&self.state().mirror, prefixes)
+        self.state.lock().mirror.under(prefixes)
     }
 
     /// What is known by this very key, however old.
@@ -405,12 +398,12 @@ impl<S: Source> Informer<S> {
     where
         S::Key: Borrow<Q>,
     {
-        self.state().mirror.get(key).cloned()
+        self.state.lock().mirror.get(key).cloned()
     }
 
     /// A write of ours went well: what is there now.
     pub fn wrote(&self, key: impl Into<S::Key>, value: Option<S::Value>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.mirror.wrote(key.into(), value);
         state.wrote = Some(Instant::now());
         self.moved.notify_one();
@@ -418,7 +411,7 @@ impl<S: Source> Informer<S> {
 
     /// A write of ours may have gone well, or says nothing of what is there now.
     pub fn doubt(&self, key: impl Into<S::Key>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.mirror.doubt(key.into());
         state.wrote = Some(Instant::now());
         self.moved.notify_one();
@@ -475,7 +468,7 @@ impl<S: Source> Informer<S> {
         let began = Instant::now();
         let _turn = self.turn.lock().await;
         // Somebody who could not wait has just done it.
-        let done = self.state().finished.is_some_and(|at| at >= began);
+        let done = self.state.lock().finished.is_some_and(|at| at >= began);
         if !done {
             self.read(None, &BTreeSet::new(), Priority::Background)
                 .await;
@@ -507,7 +500,7 @@ impl<S: Source> Informer<S> {
 
     /// When to read everything again.
     fn next(&self, intervals: PollIntervals, dice: f64) -> Instant {
-        let state = self.state();
+        let state = self.state.lock();
         let last = state.reading.or(state.finished).unwrap_or(state.opened);
         let usual = match S::POLL_RATE {
             PollRate::Poll => intervals.poll,
@@ -547,14 +540,14 @@ impl<S: Source> Informer<S> {
         let _reading = Reading(self);
         let began = Instant::now();
         let (ticket, asked) = {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             state.reading = Some(began);
             let watched = state.interests().flat_map(|it| it.keys.clone());
             let asked: BTreeSet<_> = watched.chain(prefixes.iter().cloned()).collect();
             (state.mirror.begin(), asked)
         };
         let read = self.source.read(&asked, priority).await;
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.finished = Some(began);
         match read {
             Ok(read) => {
@@ -600,22 +593,12 @@ impl<S: Source> Informer<S> {
     }
 }
 
-/// What is there under any of these prefixes.
-fn found<K: InformerKey, V: Mirrored>(
-    mirror: &Mirror<K, V>,
-    prefixes: &BTreeSet<K>,
-) -> Snapshot<V, K> {
-    let found = prefixes.iter().flat_map(|prefix| mirror.under(prefix));
-    let found = found.map(|(key, value)| (key.clone(), value.clone()));
-    found.collect()
-}
-
 /// A read of everything that is under way, until this is dropped.
 struct Reading<'a, S: Source>(&'a Informer<S>);
 
 impl<S: Source> Drop for Reading<'_, S> {
     fn drop(&mut self) {
-        self.0.state().reading = None;
+        self.0.state.lock().reading = None;
         // Whoever polls may have to look sooner than it thought.
         self.0.moved.notify_one();
     }
@@ -640,7 +623,7 @@ pub trait DynInformer: Send + Sync {
 
 impl<S: Source> DynInformer for Informer<S> {
     fn standing(&self, kind: &str) -> Option<Standing> {
-        let state = self.state();
+        let state = self.state.lock();
         let mut all = state.interests();
         all.any(|it| it.subscriber.kind == kind).then(|| Standing {
             age: state.succeeded.unwrap_or(state.opened).elapsed(),

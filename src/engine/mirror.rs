@@ -181,10 +181,11 @@ impl<K: InformerKey, V: Mirrored> Mirror<K, V> {
         doubtful.map(|(key, _)| key.clone()).collect()
     }
 
-    /// What is there under a prefix.
-    pub fn under<'a>(&'a self, prefix: &'a K) -> impl Iterator<Item = (&'a K, &'a Arc<V>)> {
-        let all = self.range(prefix);
-        all.filter_map(|(key, entry)| Some((key, entry.value()?)))
+    /// What is there under these prefixes.
+    pub fn under<'a>(&self, prefixes: impl IntoIterator<Item = &'a K>) -> BTreeMap<K, Arc<V>> {
+        let all = prefixes.into_iter().flat_map(|prefix| self.range(prefix));
+        let there = all.filter_map(|(key, entry)| Some((key.clone(), entry.value()?.clone())));
+        there.collect()
     }
 
     /// What is there by this very key.
@@ -223,9 +224,8 @@ mod tests {
     }
 
     fn shown(mirror: &Mirror<String, u8>) -> BTreeMap<String, u8> {
-        let all = String::new();
-        let there = mirror.under(&all);
-        there.map(|(key, value)| (key.clone(), **value)).collect()
+        let there = mirror.under([&String::new()]).into_iter();
+        there.map(|(key, value)| (key, *value)).collect()
     }
 
     fn keys(keys: &[&str]) -> BTreeSet<String> {
@@ -315,9 +315,9 @@ mod tests {
         let changed = mirror.publish_under(ticket, &one, map(&[("x/a", 1)]));
         assert_eq!(changed, BTreeSet::new());
         let y = "y/".to_owned();
-        assert_eq!(mirror.under(&y).count(), 0, "nothing is known of it");
+        assert_eq!(mirror.under([&y]).len(), 0, "nothing is known of it");
         mirror.publish_some(by_name, &["y/b".to_owned()].into(), map(&[("y/b", 1)]));
-        assert_eq!(mirror.under(&y).count(), 1);
+        assert_eq!(mirror.under([&y]).len(), 1);
     }
 
     #[test]

@@ -5,11 +5,12 @@ use crate::engine::{
     error::{Error, Result},
     informer::{DynInformer, PollRate, Polling, ReadOptions, Subscriber, Subscription},
 };
+use parking_lot::Mutex;
 use std::{
     collections::HashMap,
     future::Future,
     hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 use tokio::time::Instant;
@@ -96,12 +97,8 @@ impl<S: Scope> ScopePool<S> {
         }
     }
 
-    fn objects(&self) -> MutexGuard<'_, HashMap<String, Object<S>>> {
-        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn slot(&self, credentials: &S::Credentials) -> SharedSlot<S> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots.lock();
         let slot = slots.entry(credentials.clone()).or_insert_with(|| {
             Arc::new(tokio::sync::Mutex::new(Slot {
                 open: Weak::new(),
@@ -148,7 +145,7 @@ impl<S: Scope> ScopePool<S> {
 
     /// What opened the way for an object the last time, if this process has been there.
     pub fn remembered(&self, uid: &str) -> Option<S::Credentials> {
-        let objects = self.objects();
+        let objects = self.objects.lock();
         objects.get(uid).map(|object| object.credentials.clone())
     }
 
@@ -166,13 +163,13 @@ impl<S: Scope> ScopePool<S> {
             credentials,
             watched: Some((scope, subscriptions)),
         };
-        let before = self.objects().insert(uid, object);
+        let before = self.objects.lock().insert(uid, object);
         drop(before);
     }
 
     /// The object does not want to know of any scope any more.
     pub fn unsubscribe(&self, uid: &str) {
-        let mut objects = self.objects();
+        let mut objects = self.objects.lock();
         let watched = objects.get_mut(uid).and_then(|it| it.watched.take());
         drop(objects);
         drop(watched);
@@ -180,15 +177,16 @@ impl<S: Scope> ScopePool<S> {
 
     /// The object is gone.
     pub fn forget(&self, uid: &str) {
-        let object = self.objects().remove(uid);
+        let object = self.objects.lock().remove(uid);
         drop(object);
     }
 
     /// Forgets the objects that are not there any more. Their deletion may have been missed.
     pub fn keep(&self, is_there: impl Fn(&Subscriber) -> bool) {
-        self.objects()
+        self.objects
+            .lock()
             .retain(|_, object| is_there(&object.subscriber));
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots.lock();
         // One that is locked, or about to be, is in use.
         slots.retain(|_, slot| {
             Arc::strong_count(slot) > 1
@@ -200,7 +198,7 @@ impl<S: Scope> ScopePool<S> {
 
     /// How old what objects of this kind know is.
     pub fn ages(&self, kind: &str) -> Ages {
-        let objects = self.objects();
+        let objects = self.objects.lock();
         let of_kind = objects
             .values()
             .filter(|object| object.subscriber.kind == kind);
@@ -376,7 +374,7 @@ mod tests {
         pool.forget("2");
         assert_eq!((counts.lately().await, open("set")), ((0, 0), 0));
         pool.keep(|_| true);
-        assert!(pool.slots.lock().unwrap().is_empty());
+        assert!(pool.slots.lock().is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -35,10 +35,6 @@ struct World {
     unsettled: AtomicBool,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap()
-}
-
 struct Bulk(Arc<World>);
 /// As [`Bulk`], of an outside without bulk reads.
 struct Single(Arc<World>);
@@ -50,20 +46,20 @@ impl World {
         wanted: impl Fn(&str) -> bool,
     ) -> Result<BTreeMap<String, Thing>> {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        lock(&self.reads).push(what);
-        if let Some(error) = &*lock(&self.fails) {
+        self.reads.lock().push(what);
+        if let Some(error) = &*self.fails.lock() {
             return Err(error.clone());
         }
-        let all = lock(&self.things).clone().into_iter();
+        let all = self.things.lock().clone().into_iter();
         Ok(all.filter(|(key, _)| wanted(key)).collect())
     }
 
     fn reads(&self) -> Vec<String> {
-        std::mem::take(&mut lock(&self.reads))
+        std::mem::take(&mut self.reads.lock())
     }
 
     fn put(&self, key: &str, size: u8) {
-        lock(&self.things).insert(key.into(), (size, Owner::Us));
+        self.things.lock().insert(key.into(), (size, Owner::Us));
     }
 }
 
@@ -78,8 +74,8 @@ impl Source for Bulk {
     }
 
     async fn read_some(&self, keys: &BTreeSet<String>, _: Priority) -> Result<ReadOf<Self>> {
-        if let Some(deed) = lock(&self.0.meanwhile).take() {
-            deed(&mut lock(&self.0.things));
+        if let Some(deed) = self.0.meanwhile.lock().take() {
+            deed(&mut self.0.things.lock());
         }
         let names: Vec<_> = keys.iter().cloned().collect();
         self.0.read(names.join(" "), |key| keys.contains(key)).await
@@ -123,7 +119,7 @@ fn outside<S: Source>(
     let woken = Arc::new(Mutex::new(Vec::new()));
     let told = woken.clone();
     let waker: Waker =
-        Arc::new(move |subscriber: &Subscriber| lock(&told).push(subscriber.name.clone()));
+        Arc::new(move |subscriber: &Subscriber| told.lock().push(subscriber.name.clone()));
     let polling = Polling {
         intervals: None,
         waker,
@@ -161,7 +157,7 @@ fn options(uid: &str, consistency: Consistency) -> ReadOptions {
 }
 
 fn woke(woken: &Woken) -> Vec<String> {
-    let mut woken = std::mem::take(&mut *lock(woken));
+    let mut woken = std::mem::take(&mut *woken.lock());
     woken.sort();
     woken
 }
@@ -202,7 +198,7 @@ async fn a_read_that_fails_is_told_once_and_takes_nothing_away() {
     let _both = ["a", "b"].map(|name| subscribe(&outside, name, &[&format!("{name}/")]));
     outside.poll().await;
     woke(&woken);
-    *lock(&world.fails) = Some(Error::failing("503"));
+    *world.fails.lock() = Some(Error::failing("503"));
     outside.poll().await;
     assert_eq!(woke(&woken), ["a", "b"], "all are to know");
     outside.poll().await;
@@ -223,7 +219,7 @@ async fn a_read_that_fails_is_told_once_and_takes_nothing_away() {
         .await;
     assert!(retried.is_err());
     assert_eq!(world.reads().len(), 1, "but for an edit");
-    *lock(&world.fails) = None;
+    *world.fails.lock() = None;
     outside.poll().await;
     assert_eq!(woke(&woken), ["a", "b"], "and that it is over");
 }
@@ -358,10 +354,10 @@ async fn it_is_read_in_its_rhythm_and_more_often_while_something_is_to_settle() 
     let later = waits().await;
     assert!((54..=66).contains(&later), "not for ever: {later}");
 
-    *lock(&world.fails) = Some(Error::new(Class::Denied, "no"));
+    *world.fails.lock() = Some(Error::new(Class::Denied, "no"));
     let denied = waits().await;
     assert!((150..=300).contains(&denied), "{denied}");
-    *lock(&world.fails) = Some(Error::new(Class::Rejected, "no"));
+    *world.fails.lock() = Some(Error::new(Class::Rejected, "no"));
     let refused = waits().await;
     assert!(refused <= 10, "{refused}");
 }
@@ -392,6 +388,161 @@ async fn what_is_stirred_is_read_at_once() {
     world.unsettled.store(true, Ordering::Relaxed);
     outside.due(TEMPO).await;
     assert!(began.elapsed() < Duration::from_secs(1));
+}
+
+/// What becomes of an answer that is not wanted any more after so many milliseconds, and when.
+async fn superseded<T>(
+    options: &ReadOptions,
+    after: u64,
+    answer: impl Future<Output = Result<T>>,
+) -> (Option<Class>, Duration) {
+    let began = Instant::now();
+    let supersede = async {
+        tokio::time::sleep(Duration::from_millis(after)).await;
+        options.superseded.cancel();
+    };
+    let answer = async { (answer.await.err().map(|error| error.class), began.elapsed()) };
+    tokio::join!(answer, supersede).0
+}
+
+/// A read takes 50 ms.
+#[tokio::test(start_paused = true)]
+async fn whoever_is_superseded_ends_at_once_and_loses_nobody_a_read() {
+    let (world, outside, _) = outside(Bulk);
+    let _us = ["a", "b"].map(|name| subscribe(&outside, name, &[&format!("{name}/")]));
+    world.put("a/1", 1);
+    world.put("b/1", 1);
+    let (a, b) = (keys(&["a/"]), keys(&["b/"]));
+    let began = Instant::now();
+    let ended = |after| (Some(Class::Superseded), Duration::from_millis(after));
+
+    // Of two who wait for one read the one that reads is superseded: the other reads itself.
+    let (of_a, of_b) = (
+        options("a", Consistency::Known),
+        options("b", Consistency::Known),
+    );
+    let (one, other) = tokio::join!(
+        superseded(&of_a, 20, outside.snapshot(&a, &of_a)),
+        outside.snapshot(&b, &of_b)
+    );
+    assert_eq!((one, other.unwrap().len()), (ended(20), 1));
+    assert_eq!(began.elapsed(), Duration::from_millis(70));
+    assert_eq!(world.reads(), ["all"], "half a read is none");
+
+    // The one that waits is superseded: the other's read counts, and for both.
+    let (of_a, of_b) = (
+        options("a", Consistency::Now),
+        options("b", Consistency::Now),
+    );
+    let (one, other) = tokio::join!(
+        outside.snapshot(&a, &of_a),
+        superseded(&of_b, 20, outside.snapshot(&b, &of_b))
+    );
+    assert_eq!((one.unwrap().len(), other), (1, ended(20)));
+    assert_eq!(world.reads(), ["all"]);
+    let asked_then = options("b", Consistency::Now);
+    let again = ReadOptions {
+        since: of_b.since,
+        ..asked_then
+    };
+    assert_eq!(outside.snapshot(&b, &again).await.unwrap().len(), 1);
+    assert!(
+        world.reads().is_empty(),
+        "it was read for that very question"
+    );
+
+    // Nor does whoever was superseded before it asked wait for anything.
+    let known = superseded(&of_b, 0, outside.look_up(&b, &of_b));
+    assert_eq!(known.await, ended(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_a_read_leaves_what_is_known_and_what_is_to_be_read() {
+    let (world, outside, _) = outside(Bulk);
+    let _us = subscribe(&outside, "a", &["a/"]);
+    let began = Instant::now();
+    outside.poll().await;
+    world.reads();
+    let a = keys(&["a/"]);
+    tokio::time::advance(Duration::from_secs(30)).await;
+
+    let now = options("a", Consistency::Now);
+    world.put("a/1", 1);
+    superseded(&now, 20, outside.snapshot(&a, &now)).await;
+    assert!(outside.known(&a).is_empty() && !outside.is_fresh(now.since));
+
+    // What is written meanwhile is known, whenever the read began.
+    let now = options("a", Consistency::Now);
+    let write = async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        world.put("a/2", 2);
+        outside.wrote("a/2", Some((2, Owner::Us)));
+        outside.doubt("a/3");
+    };
+    tokio::join!(superseded(&now, 20, outside.snapshot(&a, &now)), write);
+    assert_eq!(outside.known(&a).into_keys().collect::<Vec<_>>(), ["a/2"]);
+
+    // Doubt stays until it is cleared.
+    let known = options("a", Consistency::Known);
+    superseded(&known, 20, outside.snapshot(&a, &known)).await;
+    let known = options("a", Consistency::Known);
+    assert_eq!(outside.snapshot(&a, &known).await.unwrap().len(), 1);
+    assert_eq!(world.reads(), ["a/3"]);
+
+    // Nobody has read everything since the first time, so its time comes no later.
+    outside.due(TEMPO).await;
+    let waited = began.elapsed().as_secs();
+    assert!((54..=66).contains(&waited), "{waited}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_subscribes_to_is_neither_polled_nor_believed() {
+    let (world, polling) = (Arc::new(World::default()), Polling::none());
+    let outside = Informer::new(
+        Bulk(world.clone()),
+        &Polling {
+            intervals: Some(TEMPO),
+            ..polling
+        },
+    );
+    let minutes = async |count: u32| {
+        tokio::time::sleep(Duration::from_secs(60) * count).await;
+        world.reads().len()
+    };
+    let look = async |name: &str| {
+        let options = options(name, Consistency::Known);
+        let all = keys(&[""]);
+        let found = outside.snapshot(&all, &options).await.unwrap().len();
+        (
+            found,
+            outside.snapshot(&all, &options).await.unwrap().len(),
+            world.reads().len(),
+        )
+    };
+    assert_eq!(minutes(5).await, 0);
+    world.put("a", 1);
+    assert_eq!(look("x").await, (1, 1, 1), "once for one question");
+    let first = subscribe(&outside, "a", &["a"]);
+    assert!(
+        outside.known(&keys(&[""])).is_empty(),
+        "what was there may have gone"
+    );
+    assert_eq!(look("a").await, (1, 1, 1));
+    assert_eq!(look("x").await, (1, 1, 0), "it is kept up to date now");
+    let second = subscribe(&outside, "b", &["b"]);
+    drop(first);
+    assert!((4..=6).contains(&minutes(5).await));
+    assert_eq!(outside.standing("other"), None);
+    let standing = outside.standing("kind").unwrap();
+    assert!(!standing.is_failing && standing.age <= Duration::from_secs(66));
+    drop(second);
+    assert_eq!((minutes(5).await, outside.standing("kind")), (0, None));
+    world.put("b", 1);
+    assert_eq!(look("x").await, (2, 2, 1));
+    world.put("c", 1);
+    let _again = subscribe(&outside, "a", &["a"]);
+    assert_eq!(outside.standing("kind").unwrap().age, Duration::ZERO);
+    assert_eq!(look("a").await, (3, 3, 1));
 }
 
 /// A stage over a mirror.
@@ -487,7 +638,7 @@ impl Stage for Things {
         changes: &[ChangeOf<Self>],
         _: &Ids,
     ) -> Vec<ResultOf<Self>> {
-        let fate = std::mem::replace(&mut *lock(&self.fate), Fate::Lands);
+        let fate = std::mem::replace(&mut *self.fate.lock(), Fate::Lands);
         let mut outcomes = Vec::new();
         for change in changes {
             let (key, to) = match change {
@@ -496,7 +647,7 @@ impl Stage for Things {
             };
             let thing = to.map(|size| (size, Owner::Us));
             if matches!(fate, Fate::Lands | Fate::CutAfter) {
-                let mut things = lock(&self.outside.source.0.things);
+                let mut things = self.outside.source.0.things.lock();
                 let before = match &thing {
                     Some(thing) => things.insert(key.clone(), thing.clone()),
                     None => things.remove(key),
@@ -552,6 +703,10 @@ enum Event {
     Poll(bool),
     /// We look, and write; somebody else comes in between the look and its confirmation.
     Reconcile(Fate, Option<(u8, Option<(u8, bool)>)>),
+    /// The same, superseded after so many milliseconds.
+    Superseded(Fate, u64),
+    /// Nobody subscribes for a moment.
+    Lapse,
     /// The process dies: all that is remembered is lost.
     Restart,
 }
@@ -560,18 +715,23 @@ fn foreign() -> impl Strategy<Value = (u8, Option<(u8, bool)>)> {
     (0..4_u8, proptest::option::of((0..3_u8, any::<bool>())))
 }
 
-fn events() -> impl Strategy<Value = Vec<Event>> {
-    let fate = prop_oneof![
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
         4 => Just(Fate::Lands),
         1 => Just(Fate::CutAfter),
         1 => Just(Fate::CutBefore),
         1 => Just(Fate::Denied),
-    ];
+    ]
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
     let event = prop_oneof![
         2 => proptest::collection::btree_map(0..4_u8, 0..3_u8, 0..4).prop_map(Event::Edit),
         4 => foreign().prop_map(|(key, thing)| Event::Foreign(key, thing)),
         2 => any::<bool>().prop_map(Event::Poll),
-        4 => (fate, proptest::option::of(foreign())).prop_map(|(fate, deed)| Event::Reconcile(fate, deed)),
+        4 => (fate(), proptest::option::of(foreign())).prop_map(|(fate, deed)| Event::Reconcile(fate, deed)),
+        1 => (fate(), 0..200_u64).prop_map(|(fate, after)| Event::Superseded(fate, after)),
+        1 => Just(Event::Lapse),
         1 => Just(Event::Restart),
     ];
     vec(event, 1..30)
@@ -596,7 +756,12 @@ fn meddle(things: &mut BTreeMap<String, Thing>, key: u8, thing: Option<(u8, bool
     }
 }
 
-async fn reconcile(outside: &Arc<Informer<Bulk>>, wanted: &BTreeMap<u8, u8>, fate: Fate) {
+async fn reconcile(
+    outside: &Arc<Informer<Bulk>>,
+    wanted: &BTreeMap<u8, u8>,
+    fate: Fate,
+    options: &ReadOptions,
+) {
     let wanted = wanted.iter();
     let stage = Things {
         desired: Desired {
@@ -606,7 +771,7 @@ async fn reconcile(outside: &Arc<Informer<Bulk>>, wanted: &BTreeMap<u8, u8>, fat
             ..Desired::default()
         },
         outside: outside.clone(),
-        options: options("us", Consistency::Retried),
+        options: options.clone(),
         fate: Mutex::new(fate),
     };
     let mut stage = StageRun::new(stage);
@@ -630,31 +795,44 @@ proptest! {
                 let subscription = subscribe(&outside, "us", &[""]);
                 (outside, subscription)
             };
+            let retried = || options("us", Consistency::Retried);
             let ((mut outside, mut _subscription), mut wanted) = (open(), BTreeMap::new());
             for event in events {
                 tokio::time::advance(Duration::from_secs(1)).await;
                 match event {
                     Event::Edit(spec) => wanted = spec,
-                    Event::Foreign(key, thing) => meddle(&mut lock(&world.things), key, thing),
+                    Event::Foreign(key, thing) => meddle(&mut world.things.lock(), key, thing),
                     Event::Poll(fails) => {
-                        *lock(&world.fails) = fails.then(|| Error::failing("503"));
+                        *world.fails.lock() = fails.then(|| Error::failing("503"));
                         outside.poll().await;
-                        *lock(&world.fails) = None;
+                        *world.fails.lock() = None;
                     }
                     Event::Reconcile(fate, deed) => {
-                        *lock(&world.meanwhile) = deed.map(|(key, thing)| -> Deed {
+                        *world.meanwhile.lock() = deed.map(|(key, thing)| -> Deed {
                             Box::new(move |things| meddle(things, key, thing))
                         });
-                        reconcile(&outside, &wanted, fate).await;
-                        *lock(&world.meanwhile) = None;
+                        reconcile(&outside, &wanted, fate, &retried()).await;
+                        *world.meanwhile.lock() = None;
+                    }
+                    Event::Superseded(fate, after) => {
+                        let asks = retried();
+                        let supersede = async {
+                            tokio::time::sleep(Duration::from_millis(after)).await;
+                            asks.superseded.cancel();
+                        };
+                        tokio::join!(reconcile(&outside, &wanted, fate, &asks), supersede);
+                    }
+                    Event::Lapse => {
+                        drop(_subscription);
+                        _subscription = subscribe(&outside, "us", &[""]);
                     }
                     Event::Restart => (outside, _subscription) = open(),
                 }
             }
             tokio::time::advance(Duration::from_secs(1)).await;
             outside.poll().await;
-            reconcile(&outside, &wanted, Fate::Lands).await;
-            let things = lock(&world.things).clone();
+            reconcile(&outside, &wanted, Fate::Lands, &retried()).await;
+            let things = world.things.lock().clone();
             for (key, size) in &wanted {
                 let (found, owner) = &things[&key.to_string()];
                 prop_assert!(*owner != Owner::Us || found == size);

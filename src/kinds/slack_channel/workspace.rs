@@ -14,10 +14,11 @@ use crate::{
         scope_pool::Scope,
     },
 };
+use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{Hash, Hasher},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 use tokio::{sync::watch, time::Instant};
@@ -91,7 +92,7 @@ impl Sight {
     /// Whether a channel is this object's to look after: whoever comes first has it for as long as it is
     /// watched for. Slack has no marks, but whoever has the same token meets here.
     pub fn claim(&self, channel: &str, uid: &str) -> bool {
-        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut owners = self.owners.lock();
         let owner = owners.entry(channel.to_owned());
         let owner = owner.or_insert_with(|| uid.to_owned());
         if owner != uid && !self.channels.is_subscribed(owner) {
@@ -102,7 +103,7 @@ impl Sight {
 
     /// Whether another object looks after it.
     pub fn is_another(&self, channel: &str, uid: &str) -> bool {
-        let owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let owners = self.owners.lock();
         let owner = owners.get(channel).filter(|owner| *owner != uid);
         owner.is_some_and(|owner| self.channels.is_subscribed(owner))
     }
@@ -114,13 +115,9 @@ impl Sight {
 pub struct Pauses<K>(Arc<Mutex<BTreeMap<K, (Instant, Error)>>>);
 
 impl<K: Ord + Clone> Pauses<K> {
-    fn state(&self) -> MutexGuard<'_, BTreeMap<K, (Instant, Error)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// What Slack said, with the rest of its time, where that is not over yet.
     pub fn over(&self, what: &K) -> Result<()> {
-        let state = self.state();
+        let state = self.0.lock();
         let Some((until, error)) = state.get(what) else {
             return Ok(());
         };
@@ -137,7 +134,7 @@ impl<K: Ord + Clone> Pauses<K> {
         {
             let error = refusal.error.clone();
             let until = Instant::now() + wait;
-            self.state().insert(what.clone(), (until, error));
+            self.0.lock().insert(what.clone(), (until, error));
         }
         outcome
     }
@@ -250,10 +247,6 @@ pub struct Channels {
 }
 
 impl Channels {
-    fn listed(&self) -> MutexGuard<'_, Option<Listable>> {
-        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn list(&self, private: bool, priority: Priority) -> Result<Vec<Channel>> {
         self.pauses.over(&api::LIST)?;
         let listed = self.bot.list_channels(private, priority).await;
@@ -304,7 +297,7 @@ impl Source for Channels {
         let granted = granted.ok().and_then(|granted| *granted);
         let listable =
             granted.ok_or_else(|| Error::failing("nobody knows what the token may do"))?;
-        *self.listed() = Some(listable);
+        *self.listed.lock() = Some(listable);
         if !listable.public {
             let missing = add_scopes(&["channels:read"]);
             return Err(Error::new(Class::Denied, missing));
@@ -321,7 +314,7 @@ impl Source for Channels {
     async fn invalidated(&self) {
         let mut granted = self.granted.subscribe();
         let is_other = |granted: &Option<Listable>| {
-            let listed = *self.listed();
+            let listed = *self.listed.lock();
             listed.is_some() && listed != *granted
         };
         // It lives as long as we do.
@@ -392,17 +385,13 @@ const LATELY: Duration = Duration::from_secs(5);
 pub type Probed = Result<Webhook>;
 
 impl Webhooks {
-    fn known(&self) -> MutexGuard<'_, BTreeMap<WebhookKey, KnownWebhook>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// This is the webhook's URL now. Whether it is another than before.
     pub fn name(&self, key: &WebhookKey, url: &Secret) -> bool {
-        let mut known = self.known();
+        let mut known = self.known.lock();
         // One that has just been named has not been asked, whoever looked for it before.
         let is_other = known.get(key).is_none_or(|known| known.url != *url);
         if is_other {
-            self.pauses.state().remove(key);
+            self.pauses.0.lock().remove(key);
             let now = KnownWebhook {
                 url: url.clone(),
                 probed: None,
@@ -415,9 +404,9 @@ impl Webhooks {
 
     /// Asks a webhook, if somebody has named it.
     async fn probe(&self, key: &WebhookKey, priority: Priority) -> Option<Probed> {
-        let url = self.known().get(key)?.url.clone();
+        let url = self.known.lock().get(key)?.url.clone();
         let probed = self.ask(key, &url, priority).await;
-        let mut all = self.known();
+        let mut all = self.known.lock();
         // It may have become another one meanwhile, which has not been asked.
         let known = all.get_mut(key).filter(|known| known.url == url)?;
         let probed = kept(known.said.as_ref(), probed);
@@ -463,7 +452,7 @@ impl Source for Webhooks {
     /// Where many come at once, each has all of them read.
     async fn read(&self, asked: &BTreeSet<WebhookKey>, priority: Priority) -> Result<ReadOf<Self>> {
         let lately = |key: &WebhookKey| {
-            let known = self.known();
+            let known = self.known.lock();
             let (at, probed) = known.get(key)?.probed.as_ref()?;
             (at.elapsed() < LATELY).then(|| (key.clone(), probed.clone()))
         };

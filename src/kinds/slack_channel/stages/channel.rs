@@ -17,10 +17,8 @@ use crate::{
     },
 };
 use jiff::Timestamp;
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use parking_lot::{Mutex, MutexGuard};
+use std::{collections::BTreeSet, sync::Arc};
 use tokio::time::Instant;
 
 /// The channel itself.
@@ -43,7 +41,7 @@ impl Channel {
 
     /// What was seen last.
     pub fn sighting(&self) -> MutexGuard<'_, Option<Sighting>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock()
     }
 
     /// What the thing is called in plans and in [`Ids`]: as the spec has it, or as it is where nothing is asked for.

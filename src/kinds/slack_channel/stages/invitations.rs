@@ -14,10 +14,8 @@ use crate::{
         workspace::Sight,
     },
 };
-use std::{
-    collections::BTreeSet,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
 
 /// Who is invited to the channel.
 pub struct Invitations {
@@ -53,10 +51,6 @@ impl Invitations {
         }
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether the channel is another than the one that status speaks of: nobody has been invited to it yet.
     fn is_another(&self, channel: &client::Channel) -> bool {
         let Selector { id, created, .. } = &self.channel.shared.selector;
@@ -65,7 +59,7 @@ impl Invitations {
 
     /// Who of those that the spec names has been invited.
     pub fn invited(&self) -> Vec<String> {
-        let Ledger { before, now } = &*self.ledger();
+        let Ledger { before, now } = &*self.ledger.lock();
         let wanted = self.desired.wanted.keys();
         wanted
             .filter(|entry| before.contains(*entry) || now.contains(*entry))
@@ -95,7 +89,7 @@ impl Invitations {
             message: format!("inviting {entry}: {}", error.message),
             ..error
         })?;
-        self.ledger().now.insert(entry.to_owned());
+        self.ledger.lock().now.insert(entry.to_owned());
         Ok(())
     }
 }
@@ -123,7 +117,7 @@ impl Stage for Invitations {
         let sighting = self.channel.look(ids).await?;
         let is_new = ids.is_new::<Channel>(&self.channel.name);
         if is_new || sighting.ours().is_some_and(|it| self.is_another(it)) {
-            self.ledger().before.clear();
+            self.ledger.lock().before.clear();
         }
         if sighting.is_anothers() {
             // Nobody is invited to what somebody else has, which is told already.

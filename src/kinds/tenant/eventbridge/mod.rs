@@ -23,9 +23,10 @@ use desired::{
     ObservedConnection, ObservedDestination, ObservedPath, ObservedRule, Rule, RuleTarget,
 };
 use message::Transformer;
+use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 use tokio::time::Instant;
 
@@ -228,8 +229,11 @@ impl Source for Rules {
 pub struct Paths {
     account: Arc<Account>,
     turns: RoleAccess,
-    revived: Mutex<BTreeSet<String>>,
-    retired: Mutex<BTreeMap<String, Instant>>,
+    /// The connections that have been written again since they were seen to be refused, by name.
+    pub revived: Mutex<BTreeSet<String>>,
+    /// Until when the ways into Slack stay that have been replaced, by the names of their connections. Whoever
+    /// does not know counts anew.
+    pub retired: Mutex<BTreeMap<String, Instant>>,
 }
 
 impl Paths {
@@ -241,17 +245,6 @@ impl Paths {
             revived: Mutex::default(),
             retired: Mutex::default(),
         }
-    }
-
-    /// The connections that have been written again since they were seen to be refused, by name.
-    pub fn revived(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.revived.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Until when the ways into Slack stay that have been replaced, by the names of their connections. Whoever
-    /// does not know counts anew.
-    pub fn retired(&self) -> MutexGuard<'_, BTreeMap<String, Instant>> {
-        self.retired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The names of the connections that begin so. Whose they are, only a look at each says.

@@ -33,7 +33,7 @@ impl Connections {
     /// Whether a connection that lets nobody through is to be written again. Once for each time that it is
     /// seen to have come to that: where the secret is wrong, writing it again helps no more than once.
     fn must_revive(&self, name: &str, connection: &ObservedConnection) -> bool {
-        let mut revived = self.events.scope.paths.source.revived();
+        let mut revived = self.events.scope.paths.source.revived.lock();
         if !connection.is_barred() {
             if !connection.is_moving() {
                 revived.remove(name);
@@ -192,7 +192,13 @@ impl Connections {
         });
         outcome?;
         if from.state != AUTHORIZED {
-            events.scope.paths.source.revived().insert(name.to_owned());
+            events
+                .scope
+                .paths
+                .source
+                .revived
+                .lock()
+                .insert(name.to_owned());
         }
         self.given(name, to);
         Ok(())

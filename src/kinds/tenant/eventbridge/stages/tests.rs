@@ -522,7 +522,7 @@ impl World {
 
     /// Lets the time pass for which ways stay that have been replaced.
     fn drain(&self) {
-        let mut retired = self.scope.paths.source.retired();
+        let mut retired = self.scope.paths.source.retired.lock();
         retired
             .values_mut()
             .for_each(|until| *until = Instant::now());
