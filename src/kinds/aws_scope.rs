@@ -1,10 +1,7 @@
 //! What is watched of one AWS account and Region by one role, for all kinds. What nobody subscribes to is not read.
 
 use crate::{
-    clients::{
-        Clients,
-        aws::{Account, Accounts, Identity, RoleAccess},
-    },
+    clients::aws::{Account, Accounts, Identity, RoleAccess},
     engine::{
         error::Result,
         informer::{DynInformer, Informer, PollRate, Polling, ReadOf, Source},
@@ -14,8 +11,6 @@ use crate::{
     },
     kinds::{
         alarm_set::cloudwatch::{Alarms, HeldTags},
-        installation::Installation,
-        names,
         tenant::{
             eventbridge::{Paths, Rules},
             sns::Topics,
@@ -23,23 +18,6 @@ use crate::{
     },
 };
 use std::{collections::BTreeSet, sync::Arc};
-
-/// What the scopes in AWS are opened with.
-pub struct AwsAccounts {
-    accounts: Arc<Accounts>,
-    /// What the names of this installation's alarms begin with.
-    alarms: String,
-}
-
-impl AwsAccounts {
-    /// Those that this installation's tenants are in.
-    pub fn new(clients: &Clients, installation: &Installation) -> Self {
-        Self {
-            accounts: clients.aws.clone(),
-            alarms: names::alarms_prefix(&installation.cluster.name),
-        }
-    }
-}
 
 /// What is watched of one account and Region by one role.
 pub struct AwsScope {
@@ -81,11 +59,15 @@ impl AwsScope {
 
 impl Scope for AwsScope {
     type Credentials = Identity;
-    type Opener = AwsAccounts;
+    /// The accounts, and what the names of this installation's alarms begin with.
+    type Opener = (Arc<Accounts>, String);
 
-    async fn open(identity: &Identity, opener: &AwsAccounts, polling: &Polling) -> Result<Self> {
-        let account = opener.accounts.get(identity).await?;
-        Ok(Self::of(account, &opener.alarms, polling))
+    async fn open(
+        identity: &Identity,
+        (accounts, prefix): &Self::Opener,
+        polling: &Polling,
+    ) -> Result<Self> {
+        Ok(Self::of(accounts.get(identity).await?, prefix, polling))
     }
 
     fn informers(&self) -> Vec<&dyn DynInformer> {

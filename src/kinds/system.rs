@@ -3,9 +3,10 @@
 
 use super::{
     Kind, TargetView,
-    aws_scope::{AwsAccounts, AwsScope},
+    aws_scope::AwsScope,
     cluster_view::{ClusterView, Purpose},
     installation::Installation,
+    names,
     slack_channel::workspace::SlackScope,
 };
 use crate::{
@@ -127,9 +128,9 @@ pub struct Systems {
 impl Systems {
     /// No scope is open yet.
     pub fn new(clients: &Clients, installation: &Installation, polling: &Polling) -> Self {
-        let accounts = AwsAccounts::new(clients, installation);
+        let alarms = names::alarms_prefix(&installation.cluster.name);
         Self {
-            aws: ScopePool::new(accounts, polling.clone()),
+            aws: ScopePool::new((clients.aws.clone(), alarms), polling.clone()),
             slack: ScopePool::new(clients.slack.clone(), polling.clone()),
         }
     }

@@ -1,56 +1,13 @@
 //! How AWS is read: with credentials that are as fresh as the role, to the last page, and with an eye for what
 //! is not there.
 
-use super::{Account, classify};
-use crate::engine::{
-    error::{Class, Error, Result},
-    limits::Priority,
-};
+use super::{Account, Call, classify};
+use crate::engine::error::{Class, Error, Result};
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use std::error::Error as StdError;
 
 impl Account {
-    /// What a request that changes nothing is answered, once the account's quota and its role allow it.
-    pub fn request<T, E>(
-        &self,
-        service: &'static str,
-        operation: &'static str,
-        priority: Priority,
-        request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-    ) -> impl Future<Output = Result<T>>
-    where
-        E: ProvideErrorMetadata + StdError + 'static,
-    {
-        // The SDK's futures are large.
-        let request = Box::pin(request);
-        async move {
-            let call = self.read(service, operation, priority).await?;
-            request.await.map_err(|error| classify(&call, &error))
-        }
-    }
-
-    /// The same; `None` where AWS says that what is asked for is not there.
-    pub fn find<T, E>(
-        &self,
-        service: &'static str,
-        operation: &'static str,
-        priority: Priority,
-        request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-    ) -> impl Future<Output = Result<Option<T>>>
-    where
-        E: ProvideErrorMetadata + StdError + 'static,
-    {
-        let request = Box::pin(request);
-        let found = async {
-            match request.await {
-                Err(error) if is_missing(&error) => Ok(None),
-                answer => answer.map(Some),
-            }
-        };
-        self.request(service, operation, priority, found)
-    }
-
     /// Reads; once more with fresh credentials, where those at hand are refused but the role is not. `read` must
     /// take its client from the account each time. Errors are those of `read`, and of assuming the role.
     pub async fn read_afresh<T, F>(&self, read: impl Fn() -> F) -> Result<T>
@@ -94,6 +51,20 @@ where
             )));
         }
         token = next;
+    }
+}
+
+/// What a call was answered; `None` where what it is about is not there.
+pub fn found<T, E>(
+    call: &Call<'_>,
+    answer: Result<T, SdkError<E, HttpResponse>>,
+) -> Result<Option<T>>
+where
+    E: ProvideErrorMetadata + StdError + 'static,
+{
+    match answer {
+        Err(error) if is_missing(&error) => Ok(None),
+        answer => answer.map(Some).map_err(|error| classify(call, &error)),
     }
 }
 

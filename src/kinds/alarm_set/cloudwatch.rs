@@ -6,7 +6,10 @@ use super::{
 };
 use crate::{
     api::AlarmState,
-    clients::aws::{Account, RoleAccess, reading::pages},
+    clients::aws::{
+        Account, RoleAccess, classify,
+        reading::{found, pages},
+    },
     engine::{
         error::{Error, Result},
         informer::{Informer, PollRate, ReadOf, Source},
@@ -57,11 +60,12 @@ impl Alarms {
             .alarm_types(AlarmType::CompositeAlarm)
             .max_records(i32::try_from(PAGE).unwrap_or(i32::MAX));
         let page = async |next| {
-            let page = request.clone().set_next_token(next).send();
             let account = &self.account;
-            let page = account
-                .request("cloudwatch", "DescribeAlarms", priority, page)
+            let call = account
+                .read("cloudwatch", "DescribeAlarms", priority)
                 .await?;
+            let page = request.clone().set_next_token(next).send().await;
+            let page = page.map_err(|error| classify(&call, &error))?;
             let mut found = Vec::new();
             for alarm in page.metric_alarms() {
                 found.push((named(alarm.alarm_name())?, metric(alarm)));
@@ -126,10 +130,13 @@ impl HeldTags {
     async fn find(&self, name: &str, priority: Priority) -> Result<Option<AlarmTags>> {
         let account = &self.account;
         let list = account.cloudwatch().list_tags_for_resource();
-        let list = list.resource_arn(alarm_arn(account, name)).send();
-        let tags = account.find("cloudwatch", "ListTagsForResource", priority, list);
+        let list = list.resource_arn(alarm_arn(account, name));
+        let call = account
+            .read("cloudwatch", "ListTagsForResource", priority)
+            .await?;
         // It may have been deleted since the alarms were read.
-        Ok(tags.await?.map(|tags| {
+        let tags = found(&call, list.send().await)?;
+        Ok(tags.map(|tags| {
             let pairs = tags.tags().iter();
             let pairs = pairs.filter_map(|tag| Some((tag.key()?, tag.value().unwrap_or_default())));
             AlarmTags::among(pairs)

@@ -3,7 +3,10 @@
 use super::desired::{ObservedSubscription, ObservedTopic, Topic};
 use crate::{
     clients::{
-        aws::{Account, RoleAccess, reading::pages},
+        aws::{
+            Account, RoleAccess,
+            reading::{found, pages},
+        },
         secret::Secret,
     },
     engine::{
@@ -47,9 +50,9 @@ impl Topics {
     async fn find(&self, arn: &str, priority: Priority) -> Result<Option<ObservedTopic>> {
         let account = &self.account;
         let sns = account.sns();
-        let get = sns.get_topic_attributes().topic_arn(arn).send();
-        let attributes = account.find("sns", "GetTopicAttributes", priority, get);
-        let attributes = match attributes.await {
+        let call = account.read("sns", "GetTopicAttributes", priority).await?;
+        let get = sns.get_topic_attributes().topic_arn(arn);
+        let attributes = match found(&call, get.send().await) {
             Ok(None) => return Ok(None),
             Ok(Some(attributes)) if self.may_be_ours(arn) => attributes,
             Ok(Some(_)) => return Ok(Some(unknown())),
@@ -63,10 +66,10 @@ impl Topics {
                 };
             }
         };
-        let tags = sns.list_tags_for_resource().resource_arn(arn).send();
-        let tags = account.find("sns", "ListTagsForResource", priority, tags);
+        let call = account.read("sns", "ListTagsForResource", priority).await?;
+        let list = sns.list_tags_for_resource().resource_arn(arn);
         // It may have been deleted between the two reads.
-        let Some(tags) = tags.await? else {
+        let Some(tags) = found(&call, list.send().await)? else {
             return Ok(None);
         };
         let owner = tags.tags().iter().find(|tag| tag.key() == TAG);
@@ -101,9 +104,11 @@ impl Topics {
         let account = &self.account;
         let page = async |next| {
             let list = account.sns().list_subscriptions_by_topic();
-            let list = list.topic_arn(arn).set_next_token(next).send();
-            let page = account.find("sns", "ListSubscriptionsByTopic", priority, list);
-            let page = page.await?;
+            let list = list.topic_arn(arn).set_next_token(next);
+            let call = account
+                .read("sns", "ListSubscriptionsByTopic", priority)
+                .await?;
+            let page = found(&call, list.send().await)?;
             Ok(page.map(|page| (page.subscriptions.unwrap_or_default(), page.next_token)))
         };
         let Some(listed) = pages("ListSubscriptionsByTopic", page).await? else {

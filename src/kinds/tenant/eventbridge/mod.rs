@@ -8,7 +8,10 @@ pub mod stages;
 
 use crate::{
     clients::{
-        aws::{Account, RoleAccess, reading::pages},
+        aws::{
+            Account, RoleAccess, classify,
+            reading::{found, pages},
+        },
         secret::Secret,
     },
     engine::{
@@ -51,9 +54,9 @@ impl Rules {
         for prefix in prefixes {
             let page = async |next| {
                 let list = account.eventbridge().list_rules();
-                let list = list.name_prefix(prefix).set_next_token(next).send();
-                let page = account.request("events", "ListRules", priority, list);
-                let page = page.await?;
+                let list = list.name_prefix(prefix).set_next_token(next);
+                let call = account.read("events", "ListRules", priority).await?;
+                let page = list.send().await.map_err(|error| classify(&call, &error))?;
                 Ok(Some((page.rules.unwrap_or_default(), page.next_token)))
             };
             for rule in pages("ListRules", page).await?.unwrap_or_default() {
@@ -74,11 +77,13 @@ impl Rules {
 
     async fn find(&self, names: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
         let account = &self.account;
-        let mut found = BTreeMap::new();
+        let mut rules = BTreeMap::new();
         for name in names {
-            let describe = account.eventbridge().describe_rule().name(name).send();
-            let rule = account.find("events", "DescribeRule", priority, describe);
-            let Some(rule) = rule.await? else { continue };
+            let call = account.read("events", "DescribeRule", priority).await?;
+            let describe = account.eventbridge().describe_rule().name(name);
+            let Some(rule) = found(&call, describe.send().await)? else {
+                continue;
+            };
             let parts = Parts {
                 pattern: rule.event_pattern,
                 state: rule.state,
@@ -87,9 +92,9 @@ impl Rules {
                 managed_by: rule.managed_by,
             };
             let rule = self.observed(name, parts, priority).await?;
-            found.extend(rule.map(|rule| (name.clone(), rule)));
+            rules.extend(rule.map(|rule| (name.clone(), rule)));
         }
-        Ok(found)
+        Ok(rules)
     }
 
     /// A rule with its targets; `None` if it went while we looked. Those of a rule without anybody's mark are
@@ -126,9 +131,11 @@ impl Rules {
         let account = &self.account;
         let page = async |next| {
             let list = account.eventbridge().list_targets_by_rule();
-            let list = list.rule(rule).set_next_token(next).send();
-            let page = account.find("events", "ListTargetsByRule", priority, list);
-            let page = page.await?;
+            let list = list.rule(rule).set_next_token(next);
+            let call = account
+                .read("events", "ListTargetsByRule", priority)
+                .await?;
+            let page = found(&call, list.send().await)?;
             Ok(page.map(|page| (page.targets.unwrap_or_default(), page.next_token)))
         };
         let listed = pages("ListTargetsByRule", page).await?;
@@ -252,9 +259,9 @@ impl Paths {
         let account = &self.account;
         let page = async |next| {
             let list = account.eventbridge().list_connections();
-            let list = list.name_prefix(prefix).set_next_token(next).send();
-            let page = account.request("events", "ListConnections", priority, list);
-            let page = page.await?;
+            let list = list.name_prefix(prefix).set_next_token(next);
+            let call = account.read("events", "ListConnections", priority).await?;
+            let page = list.send().await.map_err(|error| classify(&call, &error))?;
             let names = page.connections.into_iter().flatten();
             Ok(Some((
                 names.filter_map(|it| it.name).collect(),
@@ -270,9 +277,11 @@ impl Paths {
         let account = &self.account;
         let page = async |next| {
             let list = account.eventbridge().list_api_destinations();
-            let list = list.name_prefix(prefix).set_next_token(next).send();
-            let page = account.request("events", "ListApiDestinations", priority, list);
-            let page = page.await?;
+            let list = list.name_prefix(prefix).set_next_token(next);
+            let call = account
+                .read("events", "ListApiDestinations", priority)
+                .await?;
+            let page = list.send().await.map_err(|error| classify(&call, &error))?;
             let names = page.api_destinations.into_iter().flatten();
             Ok(Some((
                 names.filter_map(|it| it.name).collect(),
@@ -289,10 +298,12 @@ impl Paths {
         priority: Priority,
     ) -> Result<Option<ObservedConnection>> {
         let account = &self.account;
-        let describe = account.eventbridge().describe_connection();
-        let describe = describe.name(name).send();
-        let found = account.find("events", "DescribeConnection", priority, describe);
-        Ok(found.await?.map(|found| {
+        let describe = account.eventbridge().describe_connection().name(name);
+        let call = account
+            .read("events", "DescribeConnection", priority)
+            .await?;
+        let found = found(&call, describe.send().await)?;
+        Ok(found.map(|found| {
             let is_key = found.authorization_type == Some(ConnectionAuthorizationType::ApiKey);
             let key = found
                 .auth_parameters
@@ -317,9 +328,11 @@ impl Paths {
     ) -> Result<Option<ObservedDestination>> {
         let account = &self.account;
         let describe = account.eventbridge().describe_api_destination();
-        let describe = describe.name(name).send();
-        let found = account.find("events", "DescribeApiDestination", priority, describe);
-        Ok(found.await?.map(|found| ObservedDestination {
+        let call = account
+            .read("events", "DescribeApiDestination", priority)
+            .await?;
+        let found = found(&call, describe.name(name).send().await)?;
+        Ok(found.map(|found| ObservedDestination {
             arn: found.api_destination_arn.unwrap_or_default(),
             url: Secret::new(found.invocation_endpoint.unwrap_or_default()),
             method: found
