@@ -34,7 +34,6 @@ fn a_reader_of_mail_is_invited_once() {
     test(|world| async move {
         let tenant = Tenant::new(world, "damage-mail").await;
         let (oncall, by_hand) = ("oncall@vsu.example", "by-hand@vsu.example");
-        let namespace = &tenant.namespace;
         let first = in_place(&tenant, with_mail(&tenant, &[oncall])).await;
         let pending = tenant.delivery("PendingConfirmation").await;
         let told = pending.condition("DeliveryReady").unwrap();
@@ -62,12 +61,7 @@ fn a_reader_of_mail_is_invited_once() {
         edited["environments"] = json!([{"name": "prod", "deploymentId": "app-prod"}]);
         tenant.tenant(edited).await;
         tenant.tenant_is("Applied").await;
-        tenant.ask_tenant("look").await;
-        let looked = |tenant: &TenantObservability| {
-            let status = tenant.status.as_ref().unwrap();
-            status.common.last_handled_reconcile_at.as_deref() == Some("look")
-        };
-        let seen = tenant.until(namespace, "looked at", looked).await;
+        let seen = tenant.look_at_tenant("look").await;
         looks(&tenant, &topic, 2).await;
         assert_eq!(invited(&tenant), 1, "after an edit, and a request to look");
         let [one] = &seen.status.as_ref().unwrap().subscriptions[..] else {

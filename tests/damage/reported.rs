@@ -105,12 +105,7 @@ fn drift_that_is_only_reported() {
         tenant.is_quiet("when it is told").await;
         let _second = restarted(tenant, site.operator).await;
         tenant.is_quiet("by a successor").await;
-        tenant.ask::<AlarmSet>("golden", "look").await;
-        let looked = |set: &AlarmSet| {
-            let status = set.status.as_ref().unwrap();
-            status.common.last_handled_reconcile_at.as_deref() == Some("look")
-        };
-        let set = tenant.until("golden", "looked at", looked).await;
+        let set = tenant.look::<AlarmSet>("golden", "look").await;
         assert_eq!(set.status.unwrap().common.drift, drift);
         assert_eq!(tenant.writes_since(mark), [], "nothing was written at all");
 

@@ -177,6 +177,16 @@ impl Tenant {
         self.annotate::<K>(name, REQUESTED, words).await;
     }
 
+    /// Asks for a look at an object, in these words, and waits until its status names them.
+    pub async fn look<K: Object>(&self, name: &str, words: &str) -> K {
+        self.ask::<K>(name, words).await;
+        let answered = |object: &K| {
+            let object = serde_json::to_value(object).unwrap();
+            object["status"]["lastHandledReconcileAt"] == words
+        };
+        self.until(name, "looked at", answered).await
+    }
+
     /// Asks for the deletion of an object.
     pub async fn delete<K: Object>(&self, name: &str) {
         self.api::<K>()

@@ -56,6 +56,11 @@ impl Tenant {
             .await;
     }
 
+    /// The same, and waits until its status names them.
+    pub async fn look_at_tenant(&self, words: &str) -> TenantObservability {
+        self.look(&self.namespace, words).await
+    }
+
     /// Waits until this is the tenant's health, and returns it.
     pub async fn comes_to(&self, health: Health) -> TenantObservability {
         let right = |tenant: &TenantObservability| {

@@ -9,8 +9,9 @@ use crate::{KEY, LIMIT, MINUTE, REGION, alarms, aws, dimension, emit, put, topic
 
 #[tokio::test]
 async fn dimensions_datapoints_and_missing_data_count() {
+    let account = "100000000007";
     let aws = aws().await;
-    let client = aws.cloudwatch("100000000007", REGION);
+    let client = aws.cloudwatch(account, REGION);
     put(&client, "prod")
         .dimensions(dimension("prod"))
         .send()
@@ -60,7 +61,7 @@ async fn dimensions_datapoints_and_missing_data_count() {
         ["ALARM", "INSUFFICIENT_DATA", "INSUFFICIENT_DATA", "ALARM"]
     );
 
-    aws.evaluate_alarms().await.unwrap();
+    aws.evaluate_alarms(Some(account)).await.unwrap();
     assert_eq!(
         states(names).await,
         ["ALARM", "OK", "INSUFFICIENT_DATA", "ALARM"]

@@ -18,7 +18,7 @@ from ministack.services import sns
 emulated = app.app
 DEEDS = {
     "ready": lambda: {},
-    "evaluate": alarms.evaluate_everything,
+    "evaluate": alarms.evaluate_account,
     "confirm": topics.confirm,
     "unsubscribe": topics.unsubscribe_mail,
     "allow": delivery.allow,

@@ -67,7 +67,7 @@ impl Apps {
                 if number % EMIT_EVERY == 0 {
                     self.emit(world).await?;
                 }
-                world.aws.evaluate_alarms().await?;
+                world.aws.evaluate_alarms(None).await?;
             }
             anyhow::Ok(())
         };
