@@ -13,7 +13,7 @@ use campanile::{
         slack::bot_token,
     },
     engine::{
-        error::{Class, Error, On, Result},
+        error::{Class, Error, Result, WaitingOn},
         gate::{Gate, Operation, StatusEdit},
         limits::{Limiter, Priority},
         rendering::Step,
@@ -105,10 +105,10 @@ impl Gate for Open {
             api,
             ..
         } = operation;
-        self.limiter.landed(account, region, api, done);
+        self.limiter.request_finished(account, region, api, done);
     }
 
-    fn leave(&self, operation: Operation<'_>, step: &Step, outcome: Result<(), &Error>) {
+    fn record_outcome(&self, operation: Operation<'_>, step: &Step, outcome: Result<(), &Error>) {
         let said = format!("{operation:?} {step:?} {outcome:?}");
         self.said.lock().unwrap().push(said);
     }
@@ -330,7 +330,7 @@ fn a_post_whose_answer_is_lost_is_not_made_again() {
                 .tell(&mut first, &sender, &started)
                 .await
                 .unwrap_err();
-            assert_eq!(lost.class, Class::Cut, "{lost}");
+            assert_eq!(lost.class, Class::OutcomeUnknown, "{lost}");
             let start = "▶️ Started · Rebuild of idx_embeddings".to_owned();
             let left = Vec::from_iter(there.then_some(start));
             // Neither by this process nor by the next.
@@ -499,7 +499,7 @@ fn where_no_channel_is_ready_nothing_happens() {
         let started = run(Phase::Started, "", &[]);
         let waits = async |teller: &Teller<'_>, says: &str| {
             let error = teller.sender("runs").await.unwrap_err();
-            assert_eq!(error.class, Class::Waiting(On::Channel));
+            assert_eq!(error.class, Class::Waiting(WaitingOn::Channel));
             assert!(
                 error.message.contains("SlackChannel notify-nowhere/runs"),
                 "{error}"
@@ -561,7 +561,7 @@ fn the_bot_goes_before_the_webhook() {
         tenant.patch_status::<SlackChannel>("runs", status).await;
         let teller = Teller::new(&tenant).await;
         let error = teller.sender("runs").await.unwrap_err();
-        assert_eq!(error.class, Class::Waiting(On::Channel));
+        assert_eq!(error.class, Class::Waiting(WaitingOn::Channel));
         assert!(error.message.contains("Secret notify-ways/hook"), "{error}");
         for (secret, key, value) in [
             ("hook", "url", slack.webhook("vsu_runs")),

@@ -153,7 +153,7 @@ impl InstallationArgs {
         let uid: String = system.uid().unwrap_or_default().chars().take(8).collect();
         if uid.len() != 8 {
             return Err(Error::new(
-                Class::Failing,
+                Class::Unavailable,
                 "Namespace kube-system has no UID: this is not a Kubernetes API",
             ));
         }

@@ -559,7 +559,7 @@ where
         let answer = answered(&assume, status, &code, &text);
         // Whatever else STS refuses about a role, the role is what needs mending.
         return match answer.class {
-            Class::Throttled | Class::Failing => answer,
+            Class::Throttled | Class::Unavailable => answer,
             _ => Error::new(
                 Class::Denied,
                 format!(
@@ -571,10 +571,10 @@ where
     }
     let class = match error {
         // The request was never sent.
-        SdkError::ConstructionFailure(_) => Class::Failing,
-        SdkError::DispatchFailure(failure) if failure.is_user() || !writes => Class::Failing,
-        _ if writes => Class::Cut,
-        _ => Class::Failing,
+        SdkError::ConstructionFailure(_) => Class::Unavailable,
+        SdkError::DispatchFailure(failure) if failure.is_user() || !writes => Class::Unavailable,
+        _ if writes => Class::OutcomeUnknown,
+        _ => Class::Unavailable,
     };
     Error::new(
         class,
@@ -822,18 +822,33 @@ mod tests {
                 400,
                 "ValidationError",
                 "A separate request to update this alarm is in progress",
-                Class::Failing,
+                Class::Unavailable,
             ),
             (400, "LimitExceeded", "quota", Class::Rejected),
             (400, "LimitExceededException", "quota", Class::Rejected),
             (429, "LimitExceededException", "quota", Class::Rejected),
-            (409, "ConcurrentModificationException", "", Class::Failing),
-            (400, "ConcurrentModificationException", "", Class::Failing),
-            (429, "ConcurrentModificationException", "", Class::Failing),
+            (
+                409,
+                "ConcurrentModificationException",
+                "",
+                Class::Unavailable,
+            ),
+            (
+                400,
+                "ConcurrentModificationException",
+                "",
+                Class::Unavailable,
+            ),
+            (
+                429,
+                "ConcurrentModificationException",
+                "",
+                Class::Unavailable,
+            ),
             (400, "ManagedRuleException", "", Class::Rejected),
             (400, "InvalidEventPatternException", "", Class::Rejected),
-            (500, "InternalServiceFault", "", Class::Failing),
-            (503, "", "", Class::Failing),
+            (500, "InternalServiceFault", "", Class::Unavailable),
+            (503, "", "", Class::Unavailable),
         ] {
             assert_eq!(
                 answered(&call, status, code, text).class,
@@ -882,7 +897,7 @@ mod tests {
         let throttled = answered(&call, 400, "ThrottlingException", &text);
         assert_eq!(throttled.class, Class::Throttled);
         let fails = answered(&call, 500, "InternalException", &text);
-        assert_eq!(fails.class, Class::Failing);
+        assert_eq!(fails.class, Class::Unavailable);
     }
 
     #[test]
@@ -895,8 +910,8 @@ mod tests {
         };
         let call = Call::write(&identity, "events", "PutTargets");
         for (code, class) in [
-            ("ConcurrentModificationException", Class::Failing),
-            ("InternalException", Class::Failing),
+            ("ConcurrentModificationException", Class::Unavailable),
+            ("InternalException", Class::Unavailable),
             ("ThrottlingException", Class::Throttled),
             ("AccessDeniedException", Class::Denied),
             ("LimitExceededException", Class::Rejected),
@@ -935,8 +950,13 @@ mod tests {
             ),
             (400, "ValidationError", Class::Denied, "cannot assume"),
             (400, "Throttling", Class::Throttled, "sts:AssumeRole"),
-            (503, "ServiceUnavailable", Class::Failing, "sts:AssumeRole"),
-            (500, "", Class::Failing, "500"),
+            (
+                503,
+                "ServiceUnavailable",
+                Class::Unavailable,
+                "sts:AssumeRole",
+            ),
+            (500, "", Class::Unavailable, "500"),
         ] {
             let metadata = ErrorMetadata::builder()
                 .code(code)

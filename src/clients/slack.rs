@@ -134,7 +134,7 @@ impl Slack {
         let limiter = &self.limiter;
         limiter.take(&account, "", api::WEBHOOK, priority).await;
         let said = self.call_webhook(url, &json!({}), false).await;
-        limiter.landed(&account, "", api::WEBHOOK, said.is_ok());
+        limiter.request_finished(&account, "", api::WEBHOOK, said.is_ok());
         match said {
             Ok(()) => Ok(Webhook::Alive),
             Err(refusal) if refusal::is_dead(&refusal.code) => {

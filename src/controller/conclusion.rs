@@ -8,7 +8,7 @@ use super::{
 use crate::{
     api::AppliedEntry,
     engine::{
-        error::{Class, On},
+        error::{Class, WaitingOn},
         rendering::Step,
     },
     kinds::{
@@ -228,7 +228,7 @@ fn is_out_of_reach<K: Kind>(
 ) -> bool {
     let gone = match class {
         Class::Denied => true,
-        Class::Waiting(on) => on != On::Prerequisite,
+        Class::Waiting(on) => on != WaitingOn::Prerequisite,
         _ => false,
     };
     let since = object.meta().deletion_timestamp.as_ref();

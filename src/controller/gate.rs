@@ -224,10 +224,10 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
             ..
         } = operation;
         let limiter = &self.context.clients.limiter;
-        limiter.landed(account, region, api, done);
+        limiter.request_finished(account, region, api, done);
     }
 
-    fn leave(&self, operation: Operation<'_>, step: &Step, outcome: Result<(), &Error>) {
+    fn record_outcome(&self, operation: Operation<'_>, step: &Step, outcome: Result<(), &Error>) {
         self.audit(operation, step, outcome);
         let backoff = &self.context.backoff;
         let Err(error) = outcome else {

@@ -542,8 +542,8 @@ async fn one<K: Kind>(
                     .or_else(|| panic.downcast_ref::<String>().cloned());
                 let panic = panic.unwrap_or_default();
                 tracing::error!(panic, "a reconcile panicked: this is a bug");
-                let failures = context.backoff.failed(&uid, Class::Failing);
-                let action = again(Class::Failing, failures);
+                let failures = context.backoff.failed(&uid, Class::Unavailable);
+                let action = again(Class::Unavailable, failures);
                 ReconcileResult {
                     action,
                     outcome: "panic",

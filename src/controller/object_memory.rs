@@ -341,7 +341,7 @@ mod tests {
                 progress,
             };
             let failed = BTreeMap::from([("aws", failures)]);
-            backoff.concluded("u", &failed, Some(Class::Failing)).0
+            backoff.concluded("u", &failed, Some(Class::Unavailable)).0
         };
         backoff.begin("u", Some(1), None);
         assert_eq!(
@@ -419,7 +419,7 @@ mod tests {
         let backoff = ObjectMemory::default();
         backoff.failed("u", Class::Denied);
         tokio::time::advance(Duration::from_secs(900)).await;
-        backoff.failed("u", Class::Failing);
+        backoff.failed("u", Class::Unavailable);
         assert_eq!(backoff.failing_for("u"), Duration::ZERO);
     }
 

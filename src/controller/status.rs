@@ -3,7 +3,7 @@
 
 use crate::{
     engine::{
-        error::{Class, Error, On},
+        error::{Class, Error, WaitingOn},
         rendering::shorten,
     },
     kinds::{ConditionUpdate, Kind, Outcome},
@@ -68,10 +68,10 @@ fn weight(class: Class) -> u8 {
         Class::Invalid => 2,
         Class::Rejected => 3,
         Class::Throttled => 4,
-        Class::Failing | Class::Cut => 5,
-        Class::Waiting(On::Tenant | On::Secret | On::Channel) => 6,
+        Class::Unavailable | Class::OutcomeUnknown => 5,
+        Class::Waiting(WaitingOn::Tenant | WaitingOn::Secret | WaitingOn::Channel) => 6,
         Class::Superseded => 7,
-        Class::Waiting(On::Prerequisite) => 8,
+        Class::Waiting(WaitingOn::Prerequisite) => 8,
     }
 }
 
@@ -85,7 +85,7 @@ pub fn decisive<K: Kind>(outcome: &Outcome<K>) -> Option<(Class, String)> {
     // The same text once: all alarms of an unknown environment say the same.
     let mut others: Vec<_> = failures
         .iter()
-        .filter(|(_, error)| error.class != Class::Waiting(On::Prerequisite))
+        .filter(|(_, error)| error.class != Class::Waiting(WaitingOn::Prerequisite))
         .map(|(_, error)| &error.message)
         .filter(|text| **text != first.message)
         .collect();
@@ -112,11 +112,11 @@ fn reason(class: Class, applied_before: bool) -> &'static str {
         Class::Invalid => "InvalidSpec",
         Class::Rejected => "PartiallyFailed",
         Class::Throttled if !applied_before => "Throttled",
-        Class::Throttled | Class::Failing | Class::Cut => "SystemUnavailable",
-        Class::Waiting(On::Secret) => "WaitingForSecret",
-        Class::Waiting(On::Channel) => "WaitingForChannel",
+        Class::Throttled | Class::Unavailable | Class::OutcomeUnknown => "SystemUnavailable",
+        Class::Waiting(WaitingOn::Secret) => "WaitingForSecret",
+        Class::Waiting(WaitingOn::Channel) => "WaitingForChannel",
         // What it waits for has said why.
-        Class::Waiting(On::Tenant | On::Prerequisite) => "WaitingForTenant",
+        Class::Waiting(WaitingOn::Tenant | WaitingOn::Prerequisite) => "WaitingForTenant",
         Class::Superseded => "Applying",
     }
 }
@@ -352,7 +352,7 @@ mod tests {
                 "5xx on first apply",
                 &fresh,
                 1,
-                ran(Some(Class::Failing), 0),
+                ran(Some(Class::Unavailable), 0),
                 "Ready=False/SystemUnavailable Reconciling=True/SystemUnavailable",
                 "InProgress",
             ),
@@ -360,7 +360,7 @@ mod tests {
                 "waiting for a tenant",
                 &applied,
                 1,
-                ran(Some(Class::Waiting(On::Tenant)), 0),
+                ran(Some(Class::Waiting(WaitingOn::Tenant)), 0),
                 "Ready=False/WaitingForTenant Reconciling=True/WaitingForTenant",
                 "InProgress",
             ),
@@ -368,7 +368,7 @@ mod tests {
                 "waiting for a Secret",
                 &fresh,
                 1,
-                ran(Some(Class::Waiting(On::Secret)), 0),
+                ran(Some(Class::Waiting(WaitingOn::Secret)), 0),
                 "Ready=False/WaitingForSecret Reconciling=True/WaitingForSecret",
                 "InProgress",
             ),
@@ -392,7 +392,7 @@ mod tests {
                 "unreachable for long",
                 &applied,
                 1,
-                ran(Some(Class::Failing), 600),
+                ran(Some(Class::Unavailable), 600),
                 "Ready=False/SystemUnavailable Reconciling=True/SystemUnavailable",
                 "InProgress",
             ),
@@ -400,7 +400,7 @@ mod tests {
                 "unreachable after an edit",
                 &applied,
                 2,
-                ran(Some(Class::Failing), 1),
+                ran(Some(Class::Unavailable), 1),
                 "Ready=False/SystemUnavailable Reconciling=True/SystemUnavailable",
                 "InProgress",
             ),
@@ -499,7 +499,7 @@ mod tests {
         let failed = make(&first, 1, &ran(Some(Class::Denied), 0), 3);
         assert_eq!(failed[0].last_transition_time.0, at(3));
         assert_eq!(make(&failed, 1, &ran(Some(Class::Denied), 9), 4), failed);
-        let grace = make(&first, 1, &ran(Some(Class::Failing), 9), 5);
+        let grace = make(&first, 1, &ran(Some(Class::Unavailable), 9), 5);
         assert_eq!(grace, first);
     }
 

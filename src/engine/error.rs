@@ -6,7 +6,7 @@ use strum::IntoStaticStr;
 
 /// What an object waits for. Decides the reason of its `Ready` condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum On {
+pub enum WaitingOn {
     /// A TenantObservability that is not there, or not yet applied.
     Tenant,
     /// A Secret, or a key of one.
@@ -19,14 +19,14 @@ pub enum On {
 
 /// What is done about an error. The delays are those of [`Class::delay`].
 #[derive(IntoStaticStr, Clone, Copy, Debug, PartialEq, Eq)]
-#[strum(serialize_all = "lowercase")]
+#[strum(serialize_all = "snake_case")]
 pub enum Class {
     /// The object itself is wrong; it waits for an edit.
     Invalid,
     /// The outside system refused this one item (HTTP 400, 422). Others go on.
     Rejected,
     /// Something that the object refers to is not there yet. Its watch wakes us.
-    Waiting(On),
+    Waiting(WaitingOn),
     /// The outside has a thing by this name that is not ours. Never touched.
     Conflict,
     /// We may not. Stops the scope.
@@ -34,9 +34,9 @@ pub enum Class {
     /// Too many requests. Stops the scope.
     Throttled,
     /// The other side fails or cannot be reached.
-    Failing,
+    Unavailable,
     /// A write whose outcome is unknown: the outside is read before anything else is done.
-    Cut,
+    OutcomeUnknown,
     /// The object has moved on, or the process is ending: nothing more is written in this run.
     Superseded,
 }
@@ -55,12 +55,15 @@ impl Class {
 
     /// Whether a write that failed like this may have been made all the same.
     pub fn may_have_landed(self) -> bool {
-        matches!(self, Self::Cut | Self::Failing)
+        matches!(self, Self::OutcomeUnknown | Self::Unavailable)
     }
 
     /// Whether it passes by itself: the other side's trouble, not ours and not a person's to mend.
     pub fn passes(self) -> bool {
-        matches!(self, Self::Throttled | Self::Failing | Self::Cut)
+        matches!(
+            self,
+            Self::Throttled | Self::Unavailable | Self::OutcomeUnknown
+        )
     }
 
     /// How long until the next try, before jitter; `failures` counts the failed runs in a row, from 1.
@@ -76,8 +79,8 @@ impl Class {
             Self::Waiting(_) => Some(Duration::from_secs(300)),
             Self::Conflict => Some(Duration::from_secs(300)),
             Self::Denied => Some(doubling(300, 3600)),
-            Self::Throttled | Self::Failing => Some(doubling(5, 300)),
-            Self::Cut => Some(Duration::from_secs(5)),
+            Self::Throttled | Self::Unavailable => Some(doubling(5, 300)),
+            Self::OutcomeUnknown => Some(Duration::from_secs(5)),
             Self::Superseded => Some(Duration::ZERO),
         }
     }
@@ -129,7 +132,7 @@ impl Error {
 
     /// The other side fails.
     pub fn failing(message: impl Into<String>) -> Self {
-        Self::new(Class::Failing, message)
+        Self::new(Class::Unavailable, message)
     }
 }
 
@@ -142,13 +145,13 @@ mod tests {
         let seconds = |class: Class, failures| class.delay(failures).map(|d| d.as_secs());
         assert_eq!(seconds(Class::Invalid, 1), None);
         assert_eq!(seconds(Class::Rejected, 9), Some(3600));
-        assert_eq!(seconds(Class::Waiting(On::Tenant), 9), Some(300));
+        assert_eq!(seconds(Class::Waiting(WaitingOn::Tenant), 9), Some(300));
         assert_eq!(
             [1, 2, 3, 4, 5].map(|n| seconds(Class::Denied, n)),
             [300, 600, 1200, 2400, 3600].map(Some)
         );
         assert_eq!(
-            [1, 2, 3, 6, 7, u32::MAX].map(|n| seconds(Class::Failing, n)),
+            [1, 2, 3, 6, 7, u32::MAX].map(|n| seconds(Class::Unavailable, n)),
             [5, 10, 20, 160, 300, 300].map(Some)
         );
     }

@@ -85,7 +85,7 @@ pub trait Gate: Send + Sync {
     /// A call that was entered has been answered, once for all that was in it; whether anything of it was done.
     fn answered(&self, operation: Operation<'_>, done: bool);
     /// A change's outcome. The step of a deletion has what is lost by it.
-    fn leave(&self, operation: Operation<'_>, step: &Step, outcome: Result<(), &Error>);
+    fn record_outcome(&self, operation: Operation<'_>, step: &Step, outcome: Result<(), &Error>);
     /// The refusal, where this very change, or any at this endpoint, was refused so lately that it is not
     /// worth asking again.
     fn refused(&self, endpoint: &str, step: &Step) -> Option<Error>;

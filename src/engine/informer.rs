@@ -307,7 +307,7 @@ impl<S: Source> Informer<S> {
                 // Whoever had the turn before may have read it.
                 match self.answer(prefixes, options) {
                     Answer::Known(answer) => return answer,
-                    Answer::Read(doubtful) => self.read_some(&doubtful, options).await?,
+                    Answer::Read(invalidated) => self.read_some(&invalidated, options).await?,
                     Answer::ReadAll => {
                         let asker = Some(options.uid.as_str());
                         self.read(asker, prefixes, options.priority).await;
@@ -338,9 +338,11 @@ impl<S: Source> Informer<S> {
         if !S::ENUMERATES && !prefixes.is_subset(&state.covered) {
             return Answer::ReadAll;
         }
-        match state.mirror.doubtful(prefixes) {
-            doubtful if doubtful.is_empty() => Answer::Known(Ok(state.mirror.under(prefixes))),
-            doubtful => Answer::Read(doubtful),
+        match state.mirror.invalidated(prefixes) {
+            invalidated if invalidated.is_empty() => {
+                Answer::Known(Ok(state.mirror.under(prefixes)))
+            }
+            invalidated => Answer::Read(invalidated),
         }
     }
 
@@ -410,9 +412,9 @@ impl<S: Source> Informer<S> {
     }
 
     /// A write of ours may have gone well, or says nothing of what is there now.
-    pub fn doubt(&self, key: impl Into<S::Key>) {
+    pub fn invalidate(&self, key: impl Into<S::Key>) {
         let mut state = self.state.lock();
-        state.mirror.doubt(key.into());
+        state.mirror.invalidate(key.into());
         state.wrote = Some(Instant::now());
         self.moved.notify_one();
     }
@@ -426,13 +428,13 @@ impl<S: Source> Informer<S> {
     ) {
         match outcome {
             Ok(_) => self.wrote(key, now()),
-            Err(error) if error.class.may_have_landed() => self.doubt(key),
+            Err(error) if error.class.may_have_landed() => self.invalidate(key),
             Err(_) => {}
         }
     }
 
     /// The same of a write that changes a part of what is there. Where that is not known, it is in doubt.
-    pub fn amend<T>(
+    pub fn update<T>(
         &self,
         key: S::Key,
         outcome: Result<T, &Error>,
@@ -441,7 +443,7 @@ impl<S: Source> Informer<S> {
         S::Value: Clone,
     {
         match (self.get(&key), outcome) {
-            (None, Ok(_)) => self.doubt(key),
+            (None, Ok(_)) => self.invalidate(key),
             (known, outcome) => self.note(key, outcome, || {
                 let mut now = (*known?).clone();
                 change(&mut now);
@@ -512,7 +514,7 @@ impl<S: Source> Informer<S> {
                 let class = if error.class.stops_scope() {
                     error.class
                 } else {
-                    Class::Failing
+                    Class::Unavailable
                 };
                 let error = Error {
                     class,

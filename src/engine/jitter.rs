@@ -32,7 +32,7 @@ pub fn jittered_by(dice: f64, class: Class, failures: u32) -> Option<Duration> {
     Some(match class {
         Class::Superseded => delay,
         Class::Throttled => delay.mul_f64(dice).max(THROTTLED),
-        Class::Failing | Class::Cut => delay.mul_f64(dice).max(SHORTEST),
+        Class::Unavailable | Class::OutcomeUnknown => delay.mul_f64(dice).max(SHORTEST),
         // Asking at once whether a person has granted something since would be no use.
         Class::Denied => delay.mul_f64(0.5 + 0.5 * dice),
         Class::Invalid | Class::Rejected | Class::Waiting(_) | Class::Conflict => {
@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn jitter_stays_in_bounds() {
         for _ in 0..100 {
-            let delay = jittered(Class::Failing, 3).unwrap();
+            let delay = jittered(Class::Unavailable, 3).unwrap();
             assert!(
                 delay >= Duration::from_secs(1) && delay <= Duration::from_secs(20),
                 "{delay:?}"

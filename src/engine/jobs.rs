@@ -59,7 +59,7 @@ pub trait Job: Sized + Send + 'static {
     /// Says what became of the job, whichever process began it. Never begins or ends anything. An error is
     /// never absence.
     fn recover(self) -> impl Future<Output = Result<Recovered<Self>>> + Send;
-    /// Does the work. Fails with [`Class::Cut`] where something of it may still run or have been done. It may
+    /// Does the work. Fails with [`Class::OutcomeUnknown`] where something of it may still run or have been done. It may
     /// end with a report of what it did although it was cancelled.
     fn run(
         self,
@@ -588,7 +588,7 @@ async fn work<J: Job>(
     }
     match job.run(gate.clone()).await {
         Ok(report) => Ok(Outcome::Completed(report)),
-        Err(error) if error.class == Class::Cut => Err(error),
+        Err(error) if error.class == Class::OutcomeUnknown => Err(error),
         Err(error) => Ok(gate.failed(error)),
     }
 }

@@ -180,7 +180,7 @@ impl Limiter {
     /// that takes its place in the next window comes late enough. What every way takes at the least is taken
     /// off: it comes after the arrival, or before that of the other one as well. `done`: whether it did what
     /// it was to do; what is refused, or never got there, is answered sooner than that takes.
-    pub fn landed(&self, account: &str, region: &str, operation: &str, done: bool) {
+    pub fn request_finished(&self, account: &str, region: &str, operation: &str, done: bool) {
         let bucket = self.bucket(account, region, operation);
         bucket.state.lock().land(Instant::now(), done);
     }
@@ -618,7 +618,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(least_there + there)).await;
                 arrived.push(Instant::now());
                 tokio::time::sleep(Duration::from_millis(least_back + back)).await;
-                limiter.landed("1", "r", api, true);
+                limiter.request_finished("1", "r", api, true);
             }
             for four in arrived.windows(4) {
                 let took = four[3] - four[0];
@@ -638,7 +638,7 @@ mod tests {
             // Some are refused on the way, which is no way to go by.
             let least = if nth % 7 == 0 { 0 } else { 80 };
             tokio::time::sleep(Duration::from_millis(least + random.u64(0..20))).await;
-            limiter.landed("1", "eu", PUT, nth % 7 != 0);
+            limiter.request_finished("1", "eu", PUT, nth % 7 != 0);
         }
         let took = began.elapsed().as_secs_f64();
         assert!(took <= 1.05 * 200.0 / 3.0, "{took}");

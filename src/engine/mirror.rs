@@ -161,7 +161,7 @@ impl<K: InformerKey, V: Mirrored> Mirror<K, V> {
     }
 
     /// The end of a write whose outcome nobody knows, or which says nothing of what is there now.
-    pub fn doubt(&mut self, key: K) {
+    pub fn invalidate(&mut self, key: K) {
         let (known, stamp) = (Known::Doubtful, self.tick());
         self.entries.insert(key, Entry { known, stamp });
     }
@@ -175,10 +175,10 @@ impl<K: InformerKey, V: Mirrored> Mirror<K, V> {
     }
 
     /// What under these prefixes must be read before anything is done.
-    pub fn doubtful<'a>(&self, prefixes: impl IntoIterator<Item = &'a K>) -> BTreeSet<K> {
+    pub fn invalidated<'a>(&self, prefixes: impl IntoIterator<Item = &'a K>) -> BTreeSet<K> {
         let all = prefixes.into_iter().flat_map(|prefix| self.range(prefix));
-        let doubtful = all.filter(|(_, entry)| matches!(entry.known, Known::Doubtful));
-        doubtful.map(|(key, _)| key.clone()).collect()
+        let invalidated = all.filter(|(_, entry)| matches!(entry.known, Known::Doubtful));
+        invalidated.map(|(key, _)| key.clone()).collect()
     }
 
     /// What is there under these prefixes.
@@ -286,12 +286,12 @@ mod tests {
         let ticket = mirror.begin();
         mirror.publish(ticket, map(&[("x/a", 1)]));
         let before = mirror.begin();
-        mirror.doubt("x/a".into());
-        assert_eq!(mirror.doubtful(&keys(&["y", "x/"])), keys(&["x/a"]));
-        assert!(mirror.doubtful(&keys(&["y", "x/b"])).is_empty());
+        mirror.invalidate("x/a".into());
+        assert_eq!(mirror.invalidated(&keys(&["y", "x/"])), keys(&["x/a"]));
+        assert!(mirror.invalidated(&keys(&["y", "x/b"])).is_empty());
         mirror.publish(before, map(&[("x/a", 1)]));
         assert!(
-            !mirror.doubtful(&keys(&["x/"])).is_empty(),
+            !mirror.invalidated(&keys(&["x/"])).is_empty(),
             "the read began before the write ended"
         );
         let ticket = mirror.begin();
@@ -299,7 +299,7 @@ mod tests {
             mirror.publish_some(ticket, &keys(&["x/a"]), map(&[("x/a", 2)])),
             keys(&["x/a"])
         );
-        assert!(mirror.doubtful(&keys(&["x/"])).is_empty());
+        assert!(mirror.invalidated(&keys(&["x/"])).is_empty());
     }
 
     /// What nobody asks for any more may well be there, and whoever reads it by name is believed.
@@ -340,14 +340,14 @@ mod tests {
         mirror.wrote("c".into(), Some(1));
         mirror.expire();
         assert_eq!(shown(&mirror), map(&[]));
-        assert_eq!(mirror.doubtful([&String::new()]), keys(&["a", "c"]));
+        assert_eq!(mirror.invalidated([&String::new()]), keys(&["a", "c"]));
         let changed = mirror.publish(under_way, map(&[("a", 1)]));
         assert_eq!(
             changed,
             keys(&["a"]),
             "nobody knew any more that it is there"
         );
-        assert_eq!(mirror.doubtful([&String::new()]), keys(&["c"]));
+        assert_eq!(mirror.invalidated([&String::new()]), keys(&["c"]));
     }
 
     /// One thing that happens, to the outside or to the mirror.
@@ -407,7 +407,7 @@ mod tests {
                     }
                     Event::Cut(key, value) => {
                         set(&mut outside, key, value);
-                        mirror.doubt(key.to_string());
+                        mirror.invalidate(key.to_string());
                         written.insert(key.to_string(), None);
                     }
                     Event::Expire => {
@@ -429,7 +429,7 @@ mod tests {
                         for key in (0..4_u8).map(|key| key.to_string()) {
                             match written.get(&key) {
                                 Some(Some(value)) => prop_assert_eq!(after.get(&key), value.as_ref()),
-                                Some(None) => prop_assert!(!mirror.doubtful([&key]).is_empty()),
+                                Some(None) => prop_assert!(!mirror.invalidated([&key]).is_empty()),
                                 None => prop_assert_eq!(after.get(&key), seen.get(&key)),
                             }
                             prop_assert!(before.get(&key) == after.get(&key) || changed.contains(&key));
@@ -440,7 +440,7 @@ mod tests {
             let ticket = mirror.begin();
             mirror.publish(ticket, outside.clone());
             prop_assert_eq!(shown(&mirror), outside);
-            prop_assert!(mirror.doubtful([&String::new()]).is_empty());
+            prop_assert!(mirror.invalidated([&String::new()]).is_empty());
         }
     }
 }

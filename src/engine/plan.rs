@@ -74,7 +74,7 @@ impl<V, I: Clone, L> Found<V, I, L> {
 /// all that is set is as it should be.
 pub trait Value: Clone + Send + Sync {
     /// Whether `seen` is as we want it.
-    fn covers(&self, seen: &Self) -> bool;
+    fn is_satisfied_by(&self, seen: &Self) -> bool;
     /// Its fields for people, in a fixed order. Secrets appear as digests. They are the audit line's, and by
     /// their digest it is known whether something else is wanted than before: a field that is called
     /// otherwise in another release makes the first run of every object an edit.
@@ -110,7 +110,7 @@ pub struct Desired<K, V> {
     /// What is to be there.
     pub wanted: BTreeMap<K, V>,
     /// What is asked for but cannot be made, and why. If it exists it stays as it is: bad input loses nothing.
-    pub held: BTreeMap<K, Error>,
+    pub blocked: BTreeMap<K, Error>,
     /// What is done about a thing of a wanted name that carries nobody's mark.
     pub adoption: PerThing<K, AdoptionPolicy>,
     /// What becomes of a thing of ours that is not wanted any more.
@@ -122,7 +122,7 @@ impl<K, V> Default for Desired<K, V> {
     fn default() -> Self {
         Self {
             wanted: BTreeMap::new(),
-            held: BTreeMap::new(),
+            blocked: BTreeMap::new(),
             adoption: AdoptionPolicy::Never.into(),
             deletion: DeletionPolicy::Delete.into(),
         }
@@ -248,7 +248,7 @@ pub fn diff<K: Ord + Clone, V: Value, I: Clone, L>(
 ) -> Plan<K, V, I> {
     let Desired {
         wanted,
-        held,
+        blocked,
         adoption,
         deletion,
     } = desired;
@@ -262,7 +262,7 @@ pub fn diff<K: Ord + Clone, V: Value, I: Clone, L>(
         };
         match found.ours_or_adopted(adoption.get(&key)) {
             None => conflicts.push((key, found.owner.clone())),
-            Some(_) if to.covers(&found.value) => {}
+            Some(_) if to.is_satisfied_by(&found.value) => {}
             Some(ours) => changes.push(Change::Update {
                 key,
                 ours,
@@ -272,7 +272,7 @@ pub fn diff<K: Ord + Clone, V: Value, I: Clone, L>(
         }
     }
     let stays = |key: &K| {
-        let asked_for = wanted.contains_key(key) || held.contains_key(key);
+        let asked_for = wanted.contains_key(key) || blocked.contains_key(key);
         asked_for || deletion.get(key) == DeletionPolicy::Orphan
     };
     let gone = seen.found.iter();
@@ -295,7 +295,7 @@ mod tests {
     struct Size(u8);
 
     impl Value for Size {
-        fn covers(&self, seen: &Self) -> bool {
+        fn is_satisfied_by(&self, seen: &Self) -> bool {
             self == seen
         }
         fn fields(&self) -> Vec<(&'static str, String)> {
@@ -334,7 +334,7 @@ mod tests {
                 ("x", Size(4)),
             ]
             .into(),
-            held: [("h", Error::invalid("no such environment"))].into(),
+            blocked: [("h", Error::invalid("no such environment"))].into(),
             deletion: PerThing {
                 usual: DeletionPolicy::Delete,
                 of: [("o", DeletionPolicy::Orphan)].into(),

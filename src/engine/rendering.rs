@@ -473,7 +473,7 @@ pub(crate) mod tests {
     struct Size(u8);
 
     impl Value for Size {
-        fn covers(&self, seen: &Self) -> bool {
+        fn is_satisfied_by(&self, seen: &Self) -> bool {
             self.0 == seen.0
         }
         fn fields(&self) -> Vec<(&'static str, String)> {

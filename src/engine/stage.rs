@@ -4,7 +4,7 @@
 
 use super::{
     applied::{Applied, AppliedStage, thing},
-    error::{Class, Error, On, Result},
+    error::{Class, Error, Result, WaitingOn},
     gate::{Gate, Operation, StatusEdit, WritePermit, admit},
     order::layers,
     plan::{self, Change, Desired, Observed, Owner, Plan, Value, Verb},
@@ -88,7 +88,7 @@ pub trait Stage: Send + Sync {
         Ok(())
     }
     /// Why nobody but a person can make a change, where that is so: it is told and not even tried. Pure.
-    fn objection(&self, _change: &ChangeOf<Self>) -> Option<Error>
+    fn unsupported_change(&self, _change: &ChangeOf<Self>) -> Option<Error>
     where
         Self: Sized,
     {
@@ -100,7 +100,7 @@ pub trait Stage: Send + Sync {
         Self: Sized;
     /// Whether a thing that is to be removed stays for the time being, because what replaces it does not
     /// serve yet. Known without asking outside.
-    fn stays(&self, _key: &Self::Key, _seen: &Seen<Self>) -> bool
+    fn defers_deletion(&self, _key: &Self::Key, _seen: &Seen<Self>) -> bool
     where
         Self: Sized,
     {
@@ -204,7 +204,7 @@ impl Ids {
 
 fn waiting_for<S: Stage>(key: &S::Key) -> Error {
     let message = format!("waiting for the {} {key}", S::NAME);
-    Error::new(Class::Waiting(On::Prerequisite), message)
+    Error::new(Class::Waiting(WaitingOn::Prerequisite), message)
 }
 
 /// Something that could not be done.
@@ -219,7 +219,7 @@ pub struct Failure {
     /// Whether it was to be removed.
     pub deletes: bool,
     /// Whether it was not even asked for, because what the spec says or refers to makes no sense yet.
-    pub held: bool,
+    pub blocked: bool,
 }
 
 impl Failure {
@@ -227,7 +227,7 @@ impl Failure {
     /// fault, so whatever is in its way may go at any time.
     pub fn retry_class(&self) -> Class {
         match self.error.class {
-            Class::Rejected if self.deletes => Class::Failing,
+            Class::Rejected if self.deletes => Class::Unavailable,
             class => class,
         }
     }
@@ -353,17 +353,17 @@ impl<S: Stage> StageRun<S> {
         &mut self,
         key: Option<(&S::Key, Verb)>,
         error: Error,
-        held: bool,
+        blocked: bool,
         run: &mut Run<'_>,
     ) {
-        if let Some((key, _)) = key.filter(|_| !held) {
+        if let Some((key, _)) = key.filter(|_| !blocked) {
             self.failed.insert(key.clone(), error.clone());
         }
         run.report.failed.push(Failure {
             stage: S::NAME,
             key: key.map(|(key, _)| key.to_string()),
             error,
-            held,
+            blocked,
             deletes: key.is_some_and(|(_, verb)| verb == Verb::Delete),
         });
     }
@@ -377,7 +377,7 @@ impl<S: Stage> StageRun<S> {
         run.superseded |= error.class == Class::Superseded;
         let passes = match error.class {
             // What it waits for has said why, and whether that may pass.
-            Class::Waiting(On::Prerequisite) => {
+            Class::Waiting(WaitingOn::Prerequisite) => {
                 let mut needs = S::NEEDS.iter().chain([&S::NAME]);
                 needs.any(|need| run.unsettled.contains_key(need))
             }
@@ -445,7 +445,9 @@ impl<S: Stage> StageRun<S> {
         let (Change::Create { key, to } | Change::Update { key, to, .. }) = change else {
             return Ok(());
         };
-        let Desired { wanted, held, .. } = self.stage.desired();
+        let Desired {
+            wanted, blocked, ..
+        } = self.stage.desired();
         let there = |key: &S::Key| {
             let found = self.seen.as_ref().map(|seen| &seen.found);
             found.is_some_and(|found| found.contains_key(key)) || ids.is_new::<S>(key)
@@ -453,7 +455,7 @@ impl<S: Stage> StageRun<S> {
         let needs = self.stage.refers_to(key, to);
         let mut asked_for = needs
             .iter()
-            .filter(|need| wanted.contains_key(need) || held.contains_key(need));
+            .filter(|need| wanted.contains_key(need) || blocked.contains_key(need));
         match asked_for.find(|need| !there(need)) {
             Some(need) => Err(waiting_for::<S>(need)),
             None => Ok(()),
@@ -522,11 +524,11 @@ impl<S: Stage> StageRun<S> {
                 if batch.len() > 1 && outcomes.iter().all(rejected) {
                     return Some(batch);
                 }
-                let unknown = || Err(Error::new(Class::Cut, "there was no answer"));
+                let unknown = || Err(Error::new(Class::OutcomeUnknown, "there was no answer"));
                 let outcomes = outcomes.into_iter().chain(repeat_with(unknown));
                 let outcomes: Vec<_> = outcomes.take(batch.len()).collect();
                 for (step, outcome) in steps.iter().zip(&outcomes) {
-                    gate.leave(operation, step, outcome.as_ref().map(drop));
+                    gate.record_outcome(operation, step, outcome.as_ref().map(drop));
                 }
                 outcomes
             }
@@ -576,7 +578,7 @@ impl<S: Stage> StageRun<S> {
 
     /// Sorts out what is only told, and leaves what is to be made and changed.
     fn sort(&mut self, plan: PlanOf<S>, run: &mut Run<'_>) -> Vec<ChangeOf<S>> {
-        let held = self.stage.desired().held.clone();
+        let held = self.stage.desired().blocked.clone();
         for (key, error) in held {
             // Not the outside's: it stops nothing there.
             self.report_failure(Some((&key, Verb::Conflict)), error, true, run);
@@ -598,7 +600,7 @@ impl<S: Stage> StageRun<S> {
         for change in plan.changes {
             let (key, verb) = (change.key().clone(), change.verb());
             self.unfinished.insert(key.clone());
-            if let Some(error) = self.stage.objection(&change) {
+            if let Some(error) = self.stage.unsupported_change(&change) {
                 self.report_failure(Some((&key, verb)), error, false, run);
                 continue;
             }
@@ -743,19 +745,21 @@ impl<S: Stage> DynStage for StageRun<S> {
                 Self::leave_untried(deletes.len(), run);
                 return;
             }
-            let Desired { wanted, held, .. } = self.stage.desired();
+            let Desired {
+                wanted, blocked, ..
+            } = self.stage.desired();
             let unmade = self
                 .unfinished
                 .iter()
                 .filter(|key| wanted.contains_key(key));
             let unmade = unmade
-                .chain(held.keys())
+                .chain(blocked.keys())
                 .map(|key| self.stage.identity(key));
             let unmade: BTreeSet<_> = unmade.collect();
             let (later, now): (Vec<_>, Vec<_>) = deletes
                 .into_iter()
                 .filter(|change| !unmade.contains(&self.stage.identity(change.key())))
-                .partition(|change| self.stage.stays(change.key(), seen));
+                .partition(|change| self.stage.defers_deletion(change.key(), seen));
             // It keeps nothing else waiting.
             run.report.later += later.len();
             self.delete_in_order(now, run).await;
@@ -792,13 +796,15 @@ impl<S: Stage> DynStage for StageRun<S> {
         let (known, mut stage) = (known.unwrap_or_default(), AppliedStage::default());
         let unknown = self.seen.iter().flat_map(|seen| &seen.unknown);
         let undone: BTreeSet<_> = unknown.chain(&self.unfinished).collect();
-        let Desired { wanted, held, .. } = self.stage.desired();
+        let Desired {
+            wanted, blocked, ..
+        } = self.stage.desired();
         for (key, value) in wanted.iter().filter(|(key, _)| !undone.contains(key)) {
             stage.insert(thing(place, key), value);
         }
-        for key in undone.iter().copied().chain(held.keys()) {
+        for key in undone.iter().copied().chain(blocked.keys()) {
             let thing = thing(place, key);
-            let removed = !wanted.contains_key(key) && !held.contains_key(key);
+            let removed = !wanted.contains_key(key) && !blocked.contains_key(key);
             if removed && !self.reported.contains_key(key) {
                 // The spec's to remove, however late that comes.
                 stage.mark(thing);

@@ -3,7 +3,7 @@
 
 use crate::{
     clients::kubernetes,
-    engine::error::{Class, Error, On, Result},
+    engine::error::{Class, Error, Result, WaitingOn},
     kinds::installation::Installation,
 };
 use derive_more::Display;
@@ -216,7 +216,7 @@ impl<'a> ClusterView<'a> {
 
     /// The text under a key of a Secret. What waits for it says what to do.
     pub async fn secret(&self, namespace: &str, name: &str, key: &str) -> Result<String> {
-        let waiting = |message: String| Error::new(Class::Waiting(On::Secret), message);
+        let waiting = |message: String| Error::new(Class::Waiting(WaitingOn::Secret), message);
         let secret = self.get::<KubeSecret>(namespace, name).await?;
         let secret = secret.ok_or_else(|| {
             waiting(format!(

@@ -78,7 +78,7 @@ impl fmt::Display for Mark {
 pub struct OwnerTag(pub Option<String>);
 
 impl Value for OwnerTag {
-    fn covers(&self, seen: &Self) -> bool {
+    fn is_satisfied_by(&self, seen: &Self) -> bool {
         self == seen
     }
 

@@ -24,7 +24,7 @@ use crate::{
     api::{AppliedEntry, CommonStatus, DeletionPolicy, DriftPolicy},
     engine::{
         applied::Applied,
-        error::{Class, Error, On, Result},
+        error::{Class, Error, Result, WaitingOn},
     },
 };
 use cluster_view::ClusterView;
@@ -207,7 +207,7 @@ impl<K: Kind> Outcome<K> {
             all.map(|error| (visit.system, error))
         });
         let all = inputs.chain(visits);
-        all.filter(|(_, error)| error.class != Class::Waiting(On::Prerequisite))
+        all.filter(|(_, error)| error.class != Class::Waiting(WaitingOn::Prerequisite))
     }
 
     /// Whether a newer edit, or the end of the process, ended the run.
@@ -260,7 +260,7 @@ pub async fn run<K: Kind>(object: &K, status: &K::Status, context: RunContext<'_
     // Where status was lost, only what it refers to says where it was: not to know is not to be nowhere.
     let lost = deleting
         && wiped
-        && matches!(&read, Err(error) if error.class != Class::Waiting(On::Tenant));
+        && matches!(&read, Err(error) if error.class != Class::Waiting(WaitingOn::Tenant));
     Outcome {
         inputs: (!deleting || lost).then_some(read),
         visits,

@@ -14,7 +14,7 @@ use crate::{
     clients::Clients,
     engine::{
         applied::Applied,
-        error::{Class, Error, On, Result},
+        error::{Class, Error, Result, WaitingOn},
         gate::{Gate, Operation, StatusEdit},
         informer::{Polling, ReadOptions, Subscriber, Subscription},
         rendering::Step,
@@ -241,7 +241,7 @@ impl VisitReport {
             reported,
             ..
         } = &self.report;
-        let failed = failed.iter().any(|failure| !failure.held);
+        let failed = failed.iter().any(|failure| !failure.blocked);
         self.reached.is_ok() && *untried == 0 && !failed && reported.is_empty()
     }
 
@@ -331,7 +331,7 @@ impl Gate for HeldBack<'_> {
 
     fn answered(&self, _: Operation<'_>, _: bool) {}
 
-    fn leave(&self, _: Operation<'_>, _: &Step, _: Result<(), &Error>) {}
+    fn record_outcome(&self, _: Operation<'_>, _: &Step, _: Result<(), &Error>) {}
 
     fn refused(&self, _: &str, _: &Step) -> Option<Error> {
         Some(self.0.clone())
@@ -515,7 +515,8 @@ impl<K: Kind> Visitor<'_, K> {
             Ok(credentials) => credentials,
             // What is to be cleaned up may outlive the Secret by which it was made, but no right to use it.
             Err(error) => {
-                let outlived = error.class.passes() || error.class == Class::Waiting(On::Secret);
+                let outlived =
+                    error.class.passes() || error.class == Class::Waiting(WaitingOn::Secret);
                 let known = pool.remembered(&options.uid);
                 known.filter(|_| !current && outlived).ok_or(error)?
             }

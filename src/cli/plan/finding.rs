@@ -3,7 +3,7 @@
 use crate::{
     api::DriftPolicy,
     engine::{
-        error::{Class, Error, On},
+        error::{Class, Error, WaitingOn},
         plan::Verb,
         rendering::Step,
     },
@@ -137,7 +137,9 @@ impl Finding {
         match error.class {
             // The steps say so.
             Class::Conflict => {}
-            Class::Waiting(On::Secret | On::Channel) => self.waits.push(Wait { name, message }),
+            Class::Waiting(WaitingOn::Secret | WaitingOn::Channel) => {
+                self.waits.push(Wait { name, message })
+            }
             _ => self.problems.push(Problem {
                 name,
                 class,
@@ -339,8 +341,8 @@ pub mod tests {
         for verb in [Verb::Create, Verb::Update, Verb::Delete, Verb::Conflict] {
             assert_eq!(code(&[nothing(), carried(vec![(verb, None)])]), 2);
         }
-        assert_eq!(code(&[failing(Class::Waiting(On::Secret))]), 2);
-        assert_eq!(code(&[failing(Class::Waiting(On::Tenant))]), 1);
+        assert_eq!(code(&[failing(Class::Waiting(WaitingOn::Secret))]), 2);
+        assert_eq!(code(&[failing(Class::Waiting(WaitingOn::Tenant))]), 1);
         assert_eq!(
             code(&[failing(Class::Denied), carried(vec![(Verb::Create, None)])]),
             1

@@ -116,7 +116,7 @@ mod tests {
     use crate::{
         api::DriftPolicy,
         engine::{
-            error::{Class, On},
+            error::{Class, WaitingOn},
             plan::Verb,
         },
     };
@@ -159,7 +159,11 @@ mod tests {
             "AlarmSet vsu/golden  (account 1, us-east-2)  being deleted\n  would be let go of (deletionPolicy Orphan): what it made stays (account 1, us-east-2; account 2, us-east-2)\n\n"
         );
         let mut waiting = carried(vec![]);
-        waiting.waits = problem(Class::Waiting(On::Secret), "Secret a/b does not exist").waits;
+        waiting.waits = problem(
+            Class::Waiting(WaitingOn::Secret),
+            "Secret a/b does not exist",
+        )
+        .waits;
         waiting.problems = problem(Class::Invalid, "no").problems;
         assert_eq!(
             finding(&waiting),
@@ -188,7 +192,7 @@ mod tests {
         let nothing = || carried(vec![]);
         let suspended = || suspended("x");
         let reported = || carried(vec![(Verb::Update, Some(DriftPolicy::Report))]);
-        let wait = || problem(Class::Waiting(On::Secret), "no");
+        let wait = || problem(Class::Waiting(WaitingOn::Secret), "no");
         assert_eq!(sum(&[]), "There are no objects here.");
         assert_eq!(
             sum(&[nothing()]),

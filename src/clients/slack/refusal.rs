@@ -11,7 +11,7 @@ use crate::{
         rendering::shorten,
     },
 };
-use Class::{Cut, Denied, Failing, Rejected, Throttled};
+use Class::{Denied, OutcomeUnknown, Rejected, Throttled, Unavailable};
 use serde_json::Value;
 use std::fmt;
 
@@ -55,7 +55,7 @@ impl Refusal {
         match self.error.class {
             Throttled => "throttled",
             Denied => "denied",
-            Failing | Cut => "failing",
+            Unavailable | OutcomeUnknown => "failing",
             _ => "refused",
         }
     }
@@ -104,12 +104,20 @@ impl Call<'_> {
 
     /// The class of an error after which a write may or may not have been made.
     fn unsure(&self) -> Class {
-        if self.writes { Cut } else { Failing }
+        if self.writes {
+            OutcomeUnknown
+        } else {
+            Unavailable
+        }
     }
 
     /// There is no answer.
     pub fn lost(&self, lost: &Lost) -> Refusal {
-        let class = if lost.sent { self.unsure() } else { Failing };
+        let class = if lost.sent {
+            self.unsure()
+        } else {
+            Unavailable
+        };
         Refusal::new("", class, format!("Slack: {self}: {}", lost.text))
     }
 
@@ -117,7 +125,10 @@ impl Call<'_> {
     pub fn strange(&self, status: u16) -> Refusal {
         // Refused by whatever stands there, so nothing was done.
         let (class, hint) = match status {
-            300..500 => (Failing, "; is that Slack, and is it let through to Slack?"),
+            300..500 => (
+                Unavailable,
+                "; is that Slack, and is it let through to Slack?",
+            ),
             _ => (self.unsure(), ""),
         };
         let what = format!("Slack: {self}: HTTP {status} with an answer that is none of Slack's");
@@ -127,7 +138,7 @@ impl Call<'_> {
     /// A list whose pages never end.
     pub fn endless(&self) -> Refusal {
         let what = format!("Slack: {self}: the list does not come to an end");
-        Refusal::new("", Failing, what)
+        Refusal::new("", Unavailable, what)
     }
 
     fn throttled(&self, code: &str, answer: &Answer) -> Refusal {
@@ -155,7 +166,7 @@ impl Call<'_> {
         let (class, advice) = meaning(code, MEANINGS).unwrap_or((Rejected, ""));
         let class = match class {
             Throttled => return self.throttled(code, answer),
-            Cut => self.unsure(),
+            OutcomeUnknown => self.unsure(),
             // Whatever it is called, a server that fails may have done part of it.
             Rejected if answer.status >= 500 => self.unsure(),
             class => class,
@@ -170,7 +181,7 @@ impl Call<'_> {
         let words: Vec<_> = messages.split_whitespace().collect();
         let detail = shorten(&words.join(" "), DETAIL);
         let what = match class {
-            Failing | Cut => format!("Slack: {self}"),
+            Unavailable | OutcomeUnknown => format!("Slack: {self}"),
             _ => format!("Slack refused {self}"),
         };
         let message = joined(&[&what, code, &advice, &detail]);
@@ -237,8 +248,8 @@ pub fn add_scopes(scopes: &[&str]) -> String {
     )
 }
 
-/// Codes by spaces, their class, and what to do; no words where the code says it all. `Failing`: nothing was done.
-/// `Cut`: it may have been done, or part of it.
+/// Codes by spaces, their class, and what to do; no words where the code says it all. `Unavailable`: nothing was done.
+/// `OutcomeUnknown`: it may have been done, or part of it.
 type Meanings = &'static [(&'static str, Class, &'static str)];
 
 fn meaning(code: &str, of: Meanings) -> Option<(Class, &'static str)> {
@@ -268,12 +279,12 @@ const MEANINGS: Meanings = &[
 
     ("message_limit_exceeded rate_limited ratelimited", Throttled, ""),
 
-    ("external_channel_migrating", Failing, "the channel is being moved; this passes"),
-    ("invalid_cursor", Failing, "a page that was promised has expired; the list is read again from its beginning"),
-    ("org_login_required team_added_to_org", Failing, "the workspace is being moved into an Enterprise organization; this passes"),
+    ("external_channel_migrating", Unavailable, "the channel is being moved; this passes"),
+    ("invalid_cursor", Unavailable, "a page that was promised has expired; the list is read again from its beginning"),
+    ("org_login_required team_added_to_org", Unavailable, "the workspace is being moved into an Enterprise organization; this passes"),
 
-    ("fatal_error internal_error", Cut, "Slack failed, and may have done part of it"),
-    ("request_timeout service_unavailable update_failed", Cut, ""),
+    ("fatal_error internal_error", OutcomeUnknown, "Slack failed, and may have done part of it"),
+    ("request_timeout service_unavailable update_failed", OutcomeUnknown, ""),
 
     ("cannot_create_channel", Rejected, "Slack does not let this bot create it: create it by hand and /invite the bot"),
     ("cant_archive_general", Rejected, "the workspace's general channel cannot be archived"),

@@ -240,7 +240,7 @@ async fn a_list_that_has_no_end_or_breaks_off_is_an_error() {
     ] {
         fake.says(replies);
         let refusal = fake.bot().list_channels(false, EDIT).await.unwrap_err();
-        assert_eq!(refusal.error.class, Class::Failing, "{refusal}");
+        assert_eq!(refusal.error.class, Class::Unavailable, "{refusal}");
         assert_eq!(fake.asked().len(), requests, "{refusal}");
     }
 }
@@ -295,7 +295,7 @@ async fn what_is_not_there_is_no_error() {
     ] {
         fake.says([said]);
         let refusal = bot.channel("C1", EDIT).await.unwrap_err();
-        assert_eq!(refusal.error.class, Class::Failing, "{refusal}");
+        assert_eq!(refusal.error.class, Class::Unavailable, "{refusal}");
         assert_eq!(refusal.code, "");
     }
 }
@@ -388,7 +388,7 @@ async fn what_is_done_already_is_done() {
 /// What Slack answers, and what it means to a read and to a write.
 #[tokio::test]
 async fn refusals_are_told_apart() {
-    use Class::{Cut, Denied, Failing, Rejected, Throttled};
+    use Class::{Denied, OutcomeUnknown, Rejected, Throttled, Unavailable};
     let fake = Fake::start().await;
     let bot = fake.bot();
     let code = |code: &str| json!({"ok": false, "error": code}).to_string();
@@ -405,21 +405,21 @@ async fn refusals_are_told_apart() {
         (429, html(), Throttled, Throttled, "throttled: Slack: "),
         (429, String::new(), Throttled, Throttled, "throttled: Slack: "),
         (200, code("rate_limited"), Throttled, Throttled, "rate_limited"),
-        (200, code("internal_error"), Failing, Cut, "internal_error"),
-        (503, code("service_unavailable"), Failing, Cut, "service_unavailable"),
-        (500, code("name_taken"), Failing, Cut, "name_taken"),
-        (200, code("team_added_to_org"), Failing, Failing, "this passes"),
-        (500, html(), Failing, Cut, "HTTP 500"),
-        (502, String::new(), Failing, Cut, "HTTP 502"),
-        (200, html(), Failing, Cut, "none of Slack's"),
-        (200, "null".into(), Failing, Cut, "none of Slack's"),
-        (200, r#"{"ok": true}"#.into(), Failing, Cut, "none of Slack's"),
-        (200, r#"{"ok": "true", "channel": {}}"#.into(), Failing, Cut, "none of Slack's"),
-        (200, r#"{"ok": false}"#.into(), Failing, Cut, "none of Slack's"),
-        (200, r#"{"ok": false, "error": "Not A Code"}"#.into(), Failing, Cut, "none of Slack's"),
-        (302, html(), Failing, Failing, "is that Slack"),
-        (404, html(), Failing, Failing, "is that Slack"),
-        (403, html(), Failing, Failing, "let through to Slack"),
+        (200, code("internal_error"), Unavailable, OutcomeUnknown, "internal_error"),
+        (503, code("service_unavailable"), Unavailable, OutcomeUnknown, "service_unavailable"),
+        (500, code("name_taken"), Unavailable, OutcomeUnknown, "name_taken"),
+        (200, code("team_added_to_org"), Unavailable, Unavailable, "this passes"),
+        (500, html(), Unavailable, OutcomeUnknown, "HTTP 500"),
+        (502, String::new(), Unavailable, OutcomeUnknown, "HTTP 502"),
+        (200, html(), Unavailable, OutcomeUnknown, "none of Slack's"),
+        (200, "null".into(), Unavailable, OutcomeUnknown, "none of Slack's"),
+        (200, r#"{"ok": true}"#.into(), Unavailable, OutcomeUnknown, "none of Slack's"),
+        (200, r#"{"ok": "true", "channel": {}}"#.into(), Unavailable, OutcomeUnknown, "none of Slack's"),
+        (200, r#"{"ok": false}"#.into(), Unavailable, OutcomeUnknown, "none of Slack's"),
+        (200, r#"{"ok": false, "error": "Not A Code"}"#.into(), Unavailable, OutcomeUnknown, "none of Slack's"),
+        (302, html(), Unavailable, Unavailable, "is that Slack"),
+        (404, html(), Unavailable, Unavailable, "is that Slack"),
+        (403, html(), Unavailable, Unavailable, "let through to Slack"),
         (200, code("is_archived"), Rejected, Rejected, "unarchive it"),
         (200, code("name_taken"), Rejected, Rejected, "private or archived"),
         (200, code("invalid_name_specials"), Rejected, Rejected, "a-z"),
@@ -477,16 +477,22 @@ async fn the_time_to_stay_away_is_handed_on() {
 async fn what_never_got_there_is_told_from_what_got_no_answer() {
     let refused = Fake::at(nowhere().await, Arc::default());
     let cut = Fake::at(hanging_up().await, Arc::default());
-    for (fake, write) in [(&refused, Class::Failing), (&cut, Class::Cut)] {
+    for (fake, write) in [
+        (&refused, Class::Unavailable),
+        (&cut, Class::OutcomeUnknown),
+    ] {
         let (slack, bot, hook, post) = (&fake.slack, fake.bot(), fake.hook(), Post::default());
         for (refusal, class) in [
-            (bot.channel("C1", EDIT).await.unwrap_err(), Class::Failing),
+            (
+                bot.channel("C1", EDIT).await.unwrap_err(),
+                Class::Unavailable,
+            ),
             (bot.create("runs", false).await.unwrap_err(), write),
             (bot.post("C1", &post).await.unwrap_err(), write),
             (slack.post_webhook(&hook, &post).await.unwrap_err(), write),
             (
                 slack.probe_webhook(&hook, EDIT).await.unwrap_err(),
-                Class::Failing,
+                Class::Unavailable,
             ),
         ] {
             assert_eq!(refusal.error.class, class, "{refusal}");
@@ -506,7 +512,7 @@ async fn what_never_got_there_is_told_from_what_got_no_answer() {
 
 #[tokio::test]
 async fn webhooks_answer_in_words() {
-    use Class::{Cut, Denied, Failing, Rejected, Throttled};
+    use Class::{Denied, OutcomeUnknown, Rejected, Throttled, Unavailable};
     let fake = Fake::start().await;
     let post = Post {
         text: "hi".into(),
@@ -536,12 +542,12 @@ async fn webhooks_answer_in_words() {
         (403, "something_new", Rejected, "something_new", None),
         (429, "", Throttled, "throttled", None),
         (429, "rate_limited", Throttled, "throttled", None),
-        (500, "rollup_error", Cut, "rollup_error", None),
-        (500, "<html>", Cut, "HTTP 500", None),
-        (503, "", Cut, "HTTP 503", None),
-        (302, "", Failing, "is that Slack", None),
-        (400, "<html>", Failing, "is that Slack", None),
-        (404, "<html>", Failing, "is that Slack", None),
+        (500, "rollup_error", OutcomeUnknown, "rollup_error", None),
+        (500, "<html>", OutcomeUnknown, "HTTP 500", None),
+        (503, "", OutcomeUnknown, "HTTP 503", None),
+        (302, "", Unavailable, "is that Slack", None),
+        (400, "<html>", Unavailable, "is that Slack", None),
+        (404, "<html>", Unavailable, "is that Slack", None),
     ] {
         fake.answers(status, &[], body);
         let posted = fake.slack.post_webhook(&fake.hook(), &post).await;
@@ -559,7 +565,10 @@ async fn webhooks_answer_in_words() {
         match (probed, probe) {
             (Ok(Webhook::Alive), LIVES) => {}
             (Ok(Webhook::Revoked(why)), DEAD) => assert_eq!(why, message),
-            (Err(refusal), None) => assert_ne!(refusal.error.class, Cut, "a probe writes nothing"),
+            (Err(refusal), None) => assert_ne!(
+                refusal.error.class, OutcomeUnknown,
+                "a probe writes nothing"
+            ),
             (found, _) => panic!("{status} {body}: {found:?}"),
         }
         assert_eq!(fake.asked().pop().unwrap().2, json!({}));

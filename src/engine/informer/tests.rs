@@ -241,13 +241,13 @@ async fn fresh_is_read_now_and_doubt_is_cleared_first() {
     assert_eq!(look(Consistency::Retried).await, (0, 0));
     assert_eq!(look(Consistency::Now).await, (1, 1));
     world.put("a/1", 2);
-    outside.doubt("b/1");
+    outside.invalidate("b/1");
     assert_eq!(
         look(Consistency::Known).await,
         (1, 0),
         "somebody else's doubt"
     );
-    outside.doubt("a/1");
+    outside.invalidate("a/1");
     assert_eq!(look(Consistency::Known).await, (1, 1));
     outside.wrote("a/1", None);
     assert_eq!(
@@ -270,7 +270,7 @@ async fn fresh_does_not_mean_that_doubt_and_what_was_never_read_are_passed_over(
     };
     assert_eq!(look("a").await, (1, vec!["a".to_owned()]));
     assert_eq!(look("a").await, (1, vec![]), "once for one question");
-    outside.doubt("a");
+    outside.invalidate("a");
     assert_eq!(
         look("a").await,
         (1, vec!["a".to_owned()]),
@@ -307,7 +307,7 @@ async fn only_what_is_in_doubt_is_read_again_and_tells_whoever_asks() {
     let _a = subscribe(&outside, "a", &["a/"]);
     outside.poll().await;
     world.reads();
-    outside.doubt("a/1");
+    outside.invalidate("a/1");
     world.put("a/1", 1);
     world.put("a/2", 1);
     let options = options("a", Consistency::Known);
@@ -371,7 +371,7 @@ async fn what_somebody_else_reads_brings_the_next_look_forward() {
         // A reconcile writes, and reads what came of it while the poller sleeps.
         tokio::time::sleep(Duration::from_secs(1)).await;
         world.put("a/1", 99);
-        outside.doubt("a/1");
+        outside.invalidate("a/1");
         let options = options("a", Consistency::Known);
         outside.snapshot(&keys(&["a/"]), &options).await.unwrap();
     };
@@ -477,7 +477,7 @@ async fn half_a_read_leaves_what_is_known_and_what_is_to_be_read() {
         tokio::time::sleep(Duration::from_millis(10)).await;
         world.put("a/2", 2);
         outside.wrote("a/2", Some((2, Owner::Us)));
-        outside.doubt("a/3");
+        outside.invalidate("a/3");
     };
     tokio::join!(superseded(&now, 20, outside.snapshot(&a, &now)), write);
     assert_eq!(outside.known(&a).into_keys().collect::<Vec<_>>(), ["a/2"]);
@@ -568,7 +568,7 @@ enum Fate {
 struct Size(u8);
 
 impl Value for Size {
-    fn covers(&self, seen: &Self) -> bool {
+    fn is_satisfied_by(&self, seen: &Self) -> bool {
         self == seen
     }
 
@@ -661,8 +661,8 @@ impl Stage for Things {
                     Ok(None)
                 }
                 Fate::CutAfter | Fate::CutBefore => {
-                    self.outside.doubt(key);
-                    Err(Error::new(Class::Cut, "no answer"))
+                    self.outside.invalidate(key);
+                    Err(Error::new(Class::OutcomeUnknown, "no answer"))
                 }
                 Fate::Denied => Err(Error::new(Class::Denied, "no")),
             });
@@ -686,7 +686,7 @@ impl Gate for Open {
     }
     fn answered(&self, _: Operation<'_>, _: bool) {}
 
-    fn leave(&self, _: Operation<'_>, _: &Step, _: Result<(), &Error>) {}
+    fn record_outcome(&self, _: Operation<'_>, _: &Step, _: Result<(), &Error>) {}
     fn refused(&self, _: &str, _: &Step) -> Option<Error> {
         None
     }

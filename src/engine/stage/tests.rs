@@ -9,7 +9,9 @@
 mod world;
 
 use super::*;
-use crate::engine::error::Class::{Cut, Denied, Failing, Rejected, Superseded, Throttled, Waiting};
+use crate::engine::error::Class::{
+    Denied, OutcomeUnknown, Rejected, Superseded, Throttled, Unavailable, Waiting,
+};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use world::{
     Deed, Fault,
@@ -39,11 +41,11 @@ const WRITES: [&str; 13] = [
 
 const CLASSES: [Class; 7] = [
     Rejected,
-    Waiting(On::Tenant),
+    Waiting(WaitingOn::Tenant),
     Denied,
     Throttled,
-    Failing,
-    Cut,
+    Unavailable,
+    OutcomeUnknown,
     Superseded,
 ];
 
@@ -66,7 +68,7 @@ fn drift_is_told_beside_whatever_fails() {
     let held = |spec: &mut Spec| {
         spec[2].wanted.remove("b");
         let error = Error::invalid("no such environment");
-        spec[2].held.insert("b".into(), error);
+        spec[2].blocked.insert("b".into(), error);
     };
     type Trouble<'a> = (&'a str, &'a dyn Fn(&World, &mut Spec));
     let troubles: [Trouble<'_>; 7] = [
@@ -85,7 +87,7 @@ fn drift_is_told_beside_whatever_fails() {
             world.fails("+ group b", Denied, Never)
         }),
         ("unavailable", &|world, _| {
-            world.fails("+ group b", Failing, Never)
+            world.fails("+ group b", Unavailable, Never)
         }),
     ];
     for (name, trouble) in troubles {
@@ -162,9 +164,9 @@ fn what_a_failure_holds_back() {
 
     // What may pass by itself holds back deletions in its stage and in those that it needs.
     let all = ["- target z", "- destination z", "- connection z"];
-    assert_eq!(left_out("~ connection a", Failing).0, all[2..]);
-    assert_eq!(left_out("~ destination d", Failing).0, all[1..]);
-    for class in [Failing, Cut, Waiting(On::Tenant)] {
+    assert_eq!(left_out("~ connection a", Unavailable).0, all[2..]);
+    assert_eq!(left_out("~ destination d", Unavailable).0, all[1..]);
+    for class in [Unavailable, OutcomeUnknown, Waiting(WaitingOn::Tenant)] {
         assert_eq!(left_out("~ target t", class), (all.to_vec(), 3));
         assert_eq!(left_out("- target z", class), (all[1..].to_vec(), 2));
         // What waits for something that may come is as good as failed itself.
@@ -172,14 +174,14 @@ fn what_a_failure_holds_back() {
         assert_eq!(missing[..2], ["+ destination e", "+ target u"]);
         assert_eq!((&missing[2..], untried), (&all[..], 3));
     }
-    let (missing, untried) = left_out("intend", Failing);
+    let (missing, untried) = left_out("intend", Unavailable);
     assert_eq!(
         (missing[0], &missing[1..], untried),
         ("+ target u", &all[..], 3)
     );
 
     // A stage that could not look does nothing, nor do those that need it, however indirectly.
-    for class in [Rejected, Failing, Denied] {
+    for class in [Rejected, Unavailable, Denied] {
         let events = |call: &&str| !call.contains("group");
         let (missing, _) = left_out("? connection", class);
         assert_eq!(
@@ -187,7 +189,7 @@ fn what_a_failure_holds_back() {
             WRITES.into_iter().filter(events).collect::<Vec<_>>()
         );
     }
-    let (missing, _) = left_out("? destination", Failing);
+    let (missing, _) = left_out("? destination", Unavailable);
     assert!(!missing.contains(&"+ connection b") && missing.contains(&"~ target t"));
     assert_eq!(missing[missing.len() - 3..], all);
     let (missing, _) = left_out("? target", Rejected);
@@ -297,7 +299,7 @@ fn wherever_the_process_dies_the_next_one_finishes() {
 fn a_thing_with_a_ledger_that_shows_late_is_not_kept_twice() {
     let wanted = "connection a=1, destination d=1@a, target t=1@d";
     let world = World::default();
-    world.fails("+ target", Cut, Later);
+    world.fails("+ target", OutcomeUnknown, Later);
     world.run(&spec(wanted)).unwrap();
     assert!(!world.ours().contains("target"));
     world.recovers();
@@ -343,7 +345,7 @@ fn a_change_without_an_answer_is_not_taken_for_done() {
     let world = World::default();
     world.state().mute = true;
     let report = world.run(&spec("group g=1")).unwrap();
-    assert_eq!(classes(&report), [("group", Some("g"), Cut)]);
+    assert_eq!(classes(&report), [("group", Some("g"), OutcomeUnknown)]);
 }
 
 fn classes(report: &Report) -> Vec<(&'static str, Option<&str>, Class)> {
@@ -361,16 +363,16 @@ fn only_a_stage_that_could_not_look_fails_without_a_key() {
         ("+ target", Some("u")),
     ] {
         let world = World::with(FROM);
-        world.fails(fault, Failing, Never);
+        world.fails(fault, Unavailable, Never);
         let report = world.run(&spec(TO)).unwrap();
-        assert_eq!(classes(&report), [("target", key, Failing)]);
+        assert_eq!(classes(&report), [("target", key, Unavailable)]);
     }
 }
 
 #[test]
 fn a_plan_holds_nothing_back_but_says_what_it_could_see() {
     let world = World::with(FROM);
-    world.fails("? target", Failing, Never);
+    world.fails("? target", Unavailable, Never);
     let planned = world.plan(&spec(TO));
     assert!(planned.contains(&"- connection z".to_owned()));
     assert!(!planned.iter().any(|step| step.contains("target")));
@@ -392,12 +394,12 @@ fn what_was_refused_is_not_tried_again_but_still_reported() {
 #[test]
 fn what_is_held_is_reported_and_left_as_it_is() {
     // Its error is not the outside's: whatever it is, it stops nothing there.
-    for class in [Class::Invalid, Waiting(On::Secret), Denied] {
+    for class in [Class::Invalid, Waiting(WaitingOn::Secret), Denied] {
         let world = World::with(FROM);
         let mut to = spec(TO);
         for name in ["z", "new"] {
             to[2]
-                .held
+                .blocked
                 .insert(name.into(), Error::new(class, "cannot be made"));
         }
         let report = world.run(&to).unwrap();
@@ -426,7 +428,7 @@ fn what_is_not_ours_is_left_alone_and_holds_up_nothing_else() {
         classes(&report),
         [
             ("connection", Some("b"), Class::Conflict),
-            ("destination", Some("e"), Waiting(On::Prerequisite)),
+            ("destination", Some("e"), Waiting(WaitingOn::Prerequisite)),
             ("group", Some("h"), Class::Conflict),
             ("target", Some("u"), Class::Conflict),
         ]
@@ -562,7 +564,7 @@ proptest! {
         let report = world.run(&spec(&wanted)).unwrap();
         let failed: Vec<_> = report.failed.iter().map(|it| (it.stage, it.key.clone().unwrap())).collect();
         for (_, _, class) in classes(&report) {
-            prop_assert!(matches!(class, Class::Conflict | Waiting(On::Prerequisite) | Rejected));
+            prop_assert!(matches!(class, Class::Conflict | Waiting(WaitingOn::Prerequisite) | Rejected));
         }
         let ours = world.ours();
         for item in wanted.split(", ").filter(|item| !item.is_empty()) {

@@ -90,7 +90,7 @@ impl fmt::Display for Statistic {
 
 impl Value for Configuration {
     /// A put replaces an alarm whole, so all of it is managed.
-    fn covers(&self, seen: &Self) -> bool {
+    fn is_satisfied_by(&self, seen: &Self) -> bool {
         self == seen
     }
 
@@ -251,13 +251,13 @@ pub fn desired(
                         "{} alarms × the tenant's environments is more than {LIMIT}: split the AlarmSet",
                         set.spec.alarms.len()
                     );
-                    wanted.alarms.held.insert(name, Error::invalid(message));
+                    wanted.alarms.blocked.insert(name, Error::invalid(message));
                 }
                 Ok(configuration) => {
                     wanted.tags.insert(name.clone(), tags);
                     wanted.alarms.wanted.insert(name, configuration);
                 }
-                Err(error) => drop(wanted.alarms.held.insert(name, error)),
+                Err(error) => drop(wanted.alarms.blocked.insert(name, error)),
             }
         }
     }
@@ -534,7 +534,7 @@ mod tests {
             wanted.alarms.wanted.keys().collect::<Vec<_>>(),
             ["campanile/eu/vsu/warning/golden/p95@prod"]
         );
-        let (name, error) = wanted.alarms.held.first_key_value().unwrap();
+        let (name, error) = wanted.alarms.blocked.first_key_value().unwrap();
         assert_eq!(
             (name.as_str(), error.class),
             ("campanile/eu/vsu/warning/golden/p95@stage", Class::Invalid)
@@ -554,7 +554,7 @@ mod tests {
         assert!(
             wanted
                 .alarms
-                .held
+                .blocked
                 .values()
                 .next()
                 .unwrap()

@@ -13,7 +13,7 @@ use crate::{
     },
     clients::aws::Identity,
     engine::{
-        error::{Class, Error, On, Result},
+        error::{Class, Error, Result, WaitingOn},
         informer::{Subscriber, Subscription},
         plan::Owner,
         scope_pool::ScopePool,
@@ -107,7 +107,7 @@ impl Kind for AlarmSet {
             self.namespace().unwrap_or_default(),
             &self.spec.tenant_ref.name,
         );
-        let waiting = |message: String| Error::new(Class::Waiting(On::Tenant), message);
+        let waiting = |message: String| Error::new(Class::Waiting(WaitingOn::Tenant), message);
         let found = cluster.get::<TenantObservability>(&namespace, name).await?;
         let tenant = found.ok_or_else(|| {
             waiting(format!(
@@ -180,7 +180,7 @@ impl Kind for AlarmSet {
             alarms,
             tags,
         } = stages;
-        let failures = wanted.alarms.held.iter().chain(&alarms.failed);
+        let failures = wanted.alarms.blocked.iter().chain(&alarms.failed);
         let failures = failures.chain(&tags.failed).collect();
         let listing = report::listing(wanted, seen, &failures, &alarms.reported);
         status.counts = Some(listing.counts);

@@ -42,7 +42,7 @@ pub fn listing(
         .map(|(name, member)| {
             let found = seen.get(name).filter(|found| found.owner == Owner::Us);
             let as_asked = match (wanted.alarms.wanted.get(name), found) {
-                (Some(want), Some(found)) => want.covers(&found.value),
+                (Some(want), Some(found)) => want.is_satisfied_by(&found.value),
                 _ => false,
             };
             let failure = failures.get(name).copied();
@@ -110,7 +110,7 @@ fn reason(error: &Error) -> &'static str {
         Class::Denied => "AccessDenied",
         Class::Throttled => "Throttled",
         Class::Waiting(_) => "Waiting",
-        Class::Failing | Class::Cut | Class::Superseded => "Failing",
+        Class::Unavailable | Class::OutcomeUnknown | Class::Superseded => "Failing",
     }
 }
 

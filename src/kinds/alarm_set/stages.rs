@@ -93,7 +93,7 @@ impl Alarms {
         let outcome = outcome.map_err(|error| writer.refusal(&error));
         match &outcome {
             Ok(()) => self.remember(name, to, from),
-            Err(error) if error.class.may_have_landed() => self.scope.alarms.doubt(name),
+            Err(error) if error.class.may_have_landed() => self.scope.alarms.invalidate(name),
             Err(_) => {}
         }
         outcome

@@ -103,7 +103,7 @@ impl Mirrored for AlarmTags {
 
 impl Value for AlarmTags {
     /// One that is not wanted does no harm and stays.
-    fn covers(&self, seen: &Self) -> bool {
+    fn is_satisfied_by(&self, seen: &Self) -> bool {
         self.over(seen) == *seen
     }
 
@@ -267,7 +267,7 @@ mod tests {
             for change in &changes {
                 assert!(matches!(change, Change::Update { .. }), "{change:?}");
             }
-            assert!(wanted.covers(&wanted.over(&value)), "{value:?}");
+            assert!(wanted.is_satisfied_by(&wanted.over(&value)), "{value:?}");
         }
         let (wanted, stray) = (wanted(None), AlarmTags::among([environment]));
         let now = wanted.over(&stray);
@@ -291,7 +291,7 @@ mod tests {
         ] {
             let presumed = presumed(description, travels, &mark());
             assert_eq!(presumed, expected, "{description:?}, {travels:?}");
-            assert!(presumed.is_none_or(|tags| !wanted(None).covers(&tags)));
+            assert!(presumed.is_none_or(|tags| !wanted(None).is_satisfied_by(&tags)));
         }
     }
 

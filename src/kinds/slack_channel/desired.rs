@@ -35,7 +35,7 @@ impl Configuration {
 }
 
 impl Value for Configuration {
-    fn covers(&self, seen: &Self) -> bool {
+    fn is_satisfied_by(&self, seen: &Self) -> bool {
         self == seen
     }
 
@@ -51,7 +51,7 @@ impl Value for Configuration {
 pub struct Membership(pub bool);
 
 impl Value for Membership {
-    fn covers(&self, seen: &Self) -> bool {
+    fn is_satisfied_by(&self, seen: &Self) -> bool {
         self == seen
     }
 
@@ -101,7 +101,7 @@ fn words(text: &str) -> String {
 }
 
 impl Value for Text {
-    fn covers(&self, seen: &Self) -> bool {
+    fn is_satisfied_by(&self, seen: &Self) -> bool {
         // Slack takes what looks like an address for one, and answers with markup.
         let (wanted, seen) = (words(&plain(&self.0)), words(&plain(&seen.0)));
         let spoken = |text: &str| words(&EMOJI.replace_all(text, " "));
@@ -118,7 +118,7 @@ impl Value for Text {
 pub struct Invited;
 
 impl Value for Invited {
-    fn covers(&self, _: &Self) -> bool {
+    fn is_satisfied_by(&self, _: &Self) -> bool {
         true
     }
 
@@ -132,7 +132,7 @@ impl Value for Invited {
 pub struct Posting(pub Result<(), String>);
 
 impl Value for Posting {
-    fn covers(&self, seen: &Self) -> bool {
+    fn is_satisfied_by(&self, seen: &Self) -> bool {
         self.0.is_ok() == seen.0.is_ok()
     }
 
@@ -274,7 +274,7 @@ impl Selector {
 }
 
 /// Why nobody but a person can bring a channel from one configuration to the other, if so.
-pub fn objection(name: &str, from: &Configuration, to: &Configuration) -> Option<Error> {
+pub fn unsupported_change(name: &str, from: &Configuration, to: &Configuration) -> Option<Error> {
     let message = if from.archived {
         format!(
             "channel {name} is archived, and a bot cannot undo that: unarchive it in Slack and invite the bot, or give spec.channel another name"
@@ -510,7 +510,7 @@ mod tests {
             ("a 🔥", "b :fire:", false),
         ] {
             let (wanted, seen) = (Text(wanted.into()), Text(seen.into()));
-            assert_eq!(wanted.covers(&seen), same, "{wanted:?} {seen:?}");
+            assert_eq!(wanted.is_satisfied_by(&seen), same, "{wanted:?} {seen:?}");
         }
     }
 
@@ -521,7 +521,7 @@ mod tests {
             archived,
         };
         let wanted = channel(Visibility::Public, false);
-        let told = |from| objection("alerts", &from, &wanted).map(|error| error.message);
+        let told = |from| unsupported_change("alerts", &from, &wanted).map(|error| error.message);
         assert_eq!(told(wanted.clone()), None);
         let archived = told(channel(Visibility::Public, true)).unwrap();
         assert!(archived.contains("unarchive it in Slack"), "{archived}");

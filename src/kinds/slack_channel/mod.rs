@@ -18,7 +18,7 @@ use crate::{
         slack::{bot_token, webhook_url},
     },
     engine::{
-        error::{Class, Error, On, Result},
+        error::{Class, Error, Result, WaitingOn},
         informer::{Subscriber, Subscription},
         plan::Desired,
         scope_pool::ScopePool,
@@ -526,7 +526,7 @@ fn token_in(text: &str, place: &str) -> Result<Secret> {
 
 /// What is in a Secret and no good.
 fn unfit(place: &str, why: &str) -> Error {
-    Error::new(Class::Waiting(On::Secret), format!("{place}: {why}"))
+    Error::new(Class::Waiting(WaitingOn::Secret), format!("{place}: {why}"))
 }
 
 /// An object, for people of a namespace: what others are called is none of their concern.

@@ -25,7 +25,7 @@ use crate::{
         slack::{Post, Posted, Refusal, Slack, api},
     },
     engine::{
-        error::{Class, Error, On, Result},
+        error::{Class, Error, Result, WaitingOn},
         gate::{Gate, Operation},
         jitter,
         plan::Verb,
@@ -195,7 +195,7 @@ impl Transport for Sender {
 }
 
 /// The transport into the channel of the SlackChannel of that name: by the bot that looks after the channel, or else
-/// by the webhook. Where neither is ready, the error is of class `Waiting(On::Channel)`; the SlackChannel's own
+/// by the webhook. Where neither is ready, the error is of class `Waiting(WaitingOn::Channel)`; the SlackChannel's own
 /// conditions say the same, so a caller may leave it at that.
 pub async fn sender(
     name: &str,
@@ -206,7 +206,7 @@ pub async fn sender(
     let found = cluster.get::<SlackChannel>(namespace, name).await?;
     let channel = existing(found.as_ref(), name, namespace)?;
     let (bot, webhook, wanting) = ready(channel);
-    let waiting = |message| Error::new(Class::Waiting(On::Channel), message);
+    let waiting = |message| Error::new(Class::Waiting(WaitingOn::Channel), message);
     let mut found = Err(waiting(wanting.to_owned()));
     if let Some((declared, id)) = bot {
         let token = channel.token(declared, namespace, cluster).await;
@@ -477,7 +477,7 @@ impl Notifier {
             Ok(_) => Ok(()),
             Err(refusal) => Err(refusal.error.clone()),
         };
-        gate.leave(operation, &step, outcome.as_ref().map(drop));
+        gate.record_outcome(operation, &step, outcome.as_ref().map(drop));
         let mut error = match (call, sent) {
             (Call::Reply, Ok(_)) => return Ok(()),
             (_, Ok(at)) => {
@@ -501,7 +501,7 @@ impl Notifier {
             (_, Err(Refusal { error, .. })) => error,
         };
         match error.class {
-            Class::Cut => {
+            Class::OutcomeUnknown => {
                 error.message += ": the message may be there or not, and is not posted again";
             }
             // A thread that takes no answers will not take the next time either, and keeps the others waiting.

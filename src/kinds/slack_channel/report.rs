@@ -9,7 +9,7 @@ use super::{
 use crate::{
     api::{SlackChannel, SlackChannelStatus, Workspace},
     engine::{
-        error::{Class, Error, On},
+        error::{Class, Error, WaitingOn},
         plan::Owner,
         stage::{Report, Stage as _},
     },
@@ -67,7 +67,7 @@ impl<'a> View<'a> {
             (Some(error), _) => {
                 let reason = match error.class {
                     Class::Denied => "AccessDenied",
-                    Class::Waiting(On::Secret) => "WaitingForSecret",
+                    Class::Waiting(WaitingOn::Secret) => "WaitingForSecret",
                     Class::Conflict => "NameTaken",
                     _ => "NotAsDeclared",
                 };
@@ -115,7 +115,7 @@ fn condition(
 pub fn unread(error: &Error) -> Option<ConditionUpdate> {
     let reason = match error.class {
         class if class.passes() => return None,
-        Class::Waiting(On::Secret) => "WaitingForSecret",
+        Class::Waiting(WaitingOn::Secret) => "WaitingForSecret",
         _ => "AccessDenied",
     };
     condition(CHANNEL_READY, false, reason, &error.message)
@@ -189,7 +189,7 @@ mod tests {
             key: None,
             error: error(*class),
             deletes: false,
-            held: false,
+            blocked: false,
         });
         Report {
             failed: failed.collect(),
@@ -216,8 +216,8 @@ mod tests {
         let not = |reason| is(reason, false, WHY);
         let (channel, member) = (Channel::NAME, Member::NAME);
         let missing = "the channel is not there";
-        let prerequisite = Class::Waiting(On::Prerequisite);
-        let two = vec![(channel, Class::Conflict), (member, Class::Failing)];
+        let prerequisite = Class::Waiting(WaitingOn::Prerequisite);
+        let two = vec![(channel, Class::Conflict), (member, Class::Unavailable)];
         for (unreachable, failed, seen, cannot_post, expected) in [
             (None, vec![], &open, false, is("Available", true, "")),
             // Its texts and who is invited keep no message from it.
@@ -275,12 +275,12 @@ mod tests {
             ),
             (
                 None,
-                at(channel, Class::Failing),
+                at(channel, Class::Unavailable),
                 &archived,
                 false,
                 not("Archived"),
             ),
-            (None, at(channel, Class::Failing), &open, true, None),
+            (None, at(channel, Class::Unavailable), &open, true, None),
             (None, at(channel, Class::Throttled), &None, false, None),
             // The first that failed decides.
             (None, two, &open, false, not("NameTaken")),
@@ -291,7 +291,7 @@ mod tests {
                 false,
                 not("AccessDenied"),
             ),
-            (Some(Class::Cut), vec![], &None, false, None),
+            (Some(Class::OutcomeUnknown), vec![], &None, false, None),
         ] {
             let unreachable = unreachable.map(error);
             let view = View {
@@ -321,12 +321,12 @@ mod tests {
             (vec![(HOOK, Class::Rejected)], true, not("Revoked")),
             (vec![(HOOK, Class::Denied)], false, not("Revoked")),
             (
-                vec![(HOOK, Class::Waiting(On::Secret))],
+                vec![(HOOK, Class::Waiting(WaitingOn::Secret))],
                 true,
                 not("WaitingForSecret"),
             ),
             (vec![(HOOK, Class::Throttled)], true, None),
-            (vec![(HOOK, Class::Failing)], false, None),
+            (vec![(HOOK, Class::Unavailable)], false, None),
         ] {
             let view = View {
                 unreachable: None,
@@ -343,9 +343,9 @@ mod tests {
     #[test]
     fn what_could_not_be_read_is_told_unless_it_passes() {
         for (class, reason) in [
-            (Class::Waiting(On::Secret), Some("WaitingForSecret")),
+            (Class::Waiting(WaitingOn::Secret), Some("WaitingForSecret")),
             (Class::Denied, Some("AccessDenied")),
-            (Class::Failing, None),
+            (Class::Unavailable, None),
             (Class::Throttled, None),
         ] {
             let found = told(unread(&error(class)), CHANNEL_READY);

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     api::{KeyRef, SlackChannel},
     clients::secret::Secret,
-    engine::error::{Class, Error, On, Result},
+    engine::error::{Class, Error, Result, WaitingOn},
     kinds::{
         cluster_view::{ClusterView, Purpose},
         installation::Installation,
@@ -100,7 +100,7 @@ pub(super) fn condition<'a>(channel: &'a SlackChannel, type_: &str) -> Option<&'
 }
 
 fn waiting(message: String) -> Error {
-    Error::new(Class::Waiting(On::Channel), message)
+    Error::new(Class::Waiting(WaitingOn::Channel), message)
 }
 
 /// A SlackChannel, which must be there.
@@ -248,7 +248,7 @@ mod tests {
             match (found, expected) {
                 (Ok(found), expected) => assert_eq!(Ok(found), expected, "{spec}"),
                 (Err(error), Err(says)) => {
-                    assert_eq!(error.class, Class::Waiting(On::Channel), "{spec}");
+                    assert_eq!(error.class, Class::Waiting(WaitingOn::Channel), "{spec}");
                     assert!(error.message.contains(says), "{error}");
                     assert!(error.message.contains("ns/alerts"), "{error}");
                 }
@@ -256,7 +256,7 @@ mod tests {
             }
         }
         let missing = existing(None, "alerts", "ns").unwrap_err();
-        assert_eq!(missing.class, Class::Waiting(On::Channel));
+        assert_eq!(missing.class, Class::Waiting(WaitingOn::Channel));
     }
 
     #[test]
@@ -323,7 +323,7 @@ mod tests {
         installation.slack_token = Some(Secret::new(TOKEN.into()));
         for (route, text) in wrong {
             let error = open(route, text, &installation).unwrap_err();
-            assert_eq!(error.class, Class::Waiting(On::Secret));
+            assert_eq!(error.class, Class::Waiting(WaitingOn::Secret));
             assert!(!error.message.contains("canary"), "{error}");
             assert!(
                 error.message.starts_with("key k of Secret ns/s: "),

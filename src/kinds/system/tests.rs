@@ -110,7 +110,7 @@ fn registry() -> Arc<Registry> {
 struct Text(String);
 
 impl Value for Text {
-    fn covers(&self, seen: &Self) -> bool {
+    fn is_satisfied_by(&self, seen: &Self) -> bool {
         self == seen
     }
 
@@ -494,7 +494,7 @@ impl Gate for Open {
 
     fn answered(&self, _: Operation<'_>, _: bool) {}
 
-    fn leave(&self, _: Operation<'_>, _: &Step, _: Result<(), &Error>) {}
+    fn record_outcome(&self, _: Operation<'_>, _: &Step, _: Result<(), &Error>) {}
 
     fn refused(&self, _: &str, _: &Step) -> Option<Error> {
         None

@@ -90,7 +90,7 @@ pub struct Topic {
 }
 
 impl Value for Topic {
-    fn covers(&self, seen: &Self) -> bool {
+    fn is_satisfied_by(&self, seen: &Self) -> bool {
         self == seen
     }
 
@@ -147,7 +147,7 @@ pub fn topics(
         });
     Desired {
         wanted: wanted.collect(),
-        held: BTreeMap::new(),
+        blocked: BTreeMap::new(),
         adoption: tenant.spec.adoption_policy.into(),
         ..Desired::default()
     }
@@ -251,7 +251,7 @@ pub struct Subscription {
 
 impl Value for Subscription {
     /// There is nothing about a subscription that we set beyond its key.
-    fn covers(&self, _: &Self) -> bool {
+    fn is_satisfied_by(&self, _: &Self) -> bool {
         true
     }
 
@@ -307,7 +307,7 @@ pub fn subscriptions(
                         protocol: "https".into(),
                         endpoint: recipient,
                     };
-                    desired.held.insert(key, error.clone());
+                    desired.blocked.insert(key, error.clone());
                 }
                 None => {}
             }
@@ -330,7 +330,7 @@ pub fn integration_key(text: &str) -> Option<Secret> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::error::{Class, Error, On};
+    use crate::engine::error::{Class, Error, WaitingOn};
 
     fn installation() -> Installation {
         Installation::sample()
@@ -395,11 +395,11 @@ mod tests {
 
     #[test]
     fn a_missing_secret_holds_its_own_subscription_only() {
-        let error = Error::new(Class::Waiting(On::Secret), "no Secret");
+        let error = Error::new(Class::Waiting(WaitingOn::Secret), "no Secret");
         let keys = [(("s".to_owned(), "k".to_owned()), Err(error.clone()))].into();
         let desired = subscriptions(&tenant(), &keys, &installation());
         assert!(desired.wanted.is_empty());
-        assert_eq!(desired.held.values().collect::<Vec<_>>(), [&error]);
+        assert_eq!(desired.blocked.values().collect::<Vec<_>>(), [&error]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::{
     },
     clients::aws::Identity,
     engine::{
-        error::{Class, Error, On, Result},
+        error::{Class, Error, Result, WaitingOn},
         informer::{Subscriber, Subscription},
         plan::{Desired, Owner},
         scope_pool::ScopePool,
@@ -493,7 +493,9 @@ impl TenantObservability {
         let Some(seen) = &row.subscriptions.seen else {
             return Delivery::Unknown;
         };
-        let Desired { wanted, held, .. } = &subscriptions.desired;
+        let Desired {
+            wanted, blocked, ..
+        } = &subscriptions.desired;
         let made = subscriptions.made();
         let state = |key: &SubscriptionKey| match seen.get(key) {
             Some(found) => found.live,
@@ -520,10 +522,13 @@ impl TenantObservability {
             let late = late.map(|(key, to)| format!("{} ({})", to.recipient, key.severity));
             late.collect::<Vec<_>>().join(", ")
         };
-        let held: Vec<_> = held.values().map(|error| error.message.clone()).collect();
+        let blocked: Vec<_> = blocked
+            .values()
+            .map(|error| error.message.clone())
+            .collect();
         if missing.is_empty()
             && taken.is_empty()
-            && held.is_empty()
+            && blocked.is_empty()
             && wanted.is_empty()
             && !topics.has_named()
         {
@@ -541,8 +546,8 @@ impl TenantObservability {
             let missing = missing.join(", ");
             troubles.push(("TopicMissing", format!("topic {missing} is not there")));
         }
-        if !held.is_empty() {
-            troubles.push(("WaitingForSecret", held.join("; ")));
+        if !blocked.is_empty() {
+            troubles.push(("WaitingForSecret", blocked.join("; ")));
         }
         for (reason, state, says) in [
             (
@@ -642,7 +647,7 @@ async fn integration_key(
         let message = format!(
             "key {key} of Secret {namespace}/{name} is not a PagerDuty integration key (letters and digits, at most 64)"
         );
-        Error::new(Class::Waiting(On::Secret), message)
+        Error::new(Class::Waiting(WaitingOn::Secret), message)
     })
 }
 

@@ -148,7 +148,7 @@ impl Topics {
         let outcome = set.send().await.map(drop);
         let outcome = outcome.map_err(|error| writer.refusal(&error));
         let topics = &self.scope.topics;
-        topics.amend(arn.clone(), outcome.as_ref(), |it| it.topic = to.clone());
+        topics.update(arn.clone(), outcome.as_ref(), |it| it.topic = to.clone());
         outcome
     }
 
@@ -354,7 +354,7 @@ impl Stage for TopicTags {
         let request = writer.sns().tag_resource().resource_arn(&arn.0);
         let outcome = request.tags(tag(&self.mark)?).send().await.map(drop);
         let outcome = outcome.map_err(|error| writer.refusal(&error));
-        topics.amend(arn.clone(), outcome.as_ref(), |it| {
+        topics.update(arn.clone(), outcome.as_ref(), |it| {
             it.owner = OwnerTag(Some(self.mark.to_string()));
         });
         outcome.map(|()| None)
@@ -548,8 +548,10 @@ impl Subscriptions {
         });
         match &outcome {
             // What it is now, pending or not, only a look can tell.
-            Ok(_) => self.scope.topics.doubt(topic.clone()),
-            Err(error) if error.class.may_have_landed() => self.scope.topics.doubt(topic.clone()),
+            Ok(_) => self.scope.topics.invalidate(topic.clone()),
+            Err(error) if error.class.may_have_landed() => {
+                self.scope.topics.invalidate(topic.clone())
+            }
             // It was certainly not made: one that somebody makes by hand later is not ours.
             Err(_) if before.is_none() => drop(self.memory.lock().ledger.remove(key)),
             Err(_) => {}
@@ -566,7 +568,7 @@ impl Subscriptions {
         let unsubscribe = writer.sns().unsubscribe().subscription_arn(arn);
         let outcome = unsubscribe.send().await;
         if let Some(topic) = self.arn(key.severity) {
-            self.scope.topics.doubt(topic.clone());
+            self.scope.topics.invalidate(topic.clone());
         }
         outcome.map(drop).map_err(|error| writer.refusal(&error))
     }
@@ -625,7 +627,12 @@ impl Stage for Subscriptions {
     }
 
     fn decide(&self, seen: &Seen<Self>) -> PlanOf<Self> {
-        let held: BTreeSet<_> = self.desired.held.keys().map(|key| key.severity).collect();
+        let held: BTreeSet<_> = self
+            .desired
+            .blocked
+            .keys()
+            .map(|key| key.severity)
+            .collect();
         let mut plan = plan::diff(&self.desired, seen);
         // One that somebody else made for the same endpoint does as well.
         plan.conflicts.clear();
@@ -644,7 +651,7 @@ impl Stage for Subscriptions {
     }
 
     /// A pager is heard until the one that replaces it is: a new key may be mistyped, and nobody would know.
-    fn stays(&self, key: &SubscriptionKey, seen: &Seen<Self>) -> bool {
+    fn defers_deletion(&self, key: &SubscriptionKey, seen: &Seen<Self>) -> bool {
         let waits = |wanted: &SubscriptionKey| {
             wanted.protocol != EMAIL
                 && wanted.severity == key.severity

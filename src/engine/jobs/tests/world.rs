@@ -372,7 +372,9 @@ impl TestJob {
                     world.with(|outside| outside.remove(object, claim));
                     return Err(Error::new(Class::Rejected, "refused"));
                 }
-                Some(Trouble::Cut) => return Err(Error::new(Class::Cut, "the connection broke")),
+                Some(Trouble::Cut) => {
+                    return Err(Error::new(Class::OutcomeUnknown, "the connection broke"));
+                }
                 Some(Trouble::Panics) => panic!("a job of a test"),
                 Some(Trouble::PanicsAlone) => {
                     world.with(|outside| outside.remove(object, claim));
@@ -453,7 +455,9 @@ impl JobOwner<TestJob> for TestOwner {
         match fault {
             None | Some(WriteFault::Late | WriteFault::Slow) => Ok(()),
             Some(WriteFault::Refused) => Err(Error::failing("the API server fails")),
-            Some(WriteFault::Unanswered) => Err(Error::new(Class::Cut, "the answer was lost")),
+            Some(WriteFault::Unanswered) => {
+                Err(Error::new(Class::OutcomeUnknown, "the answer was lost"))
+            }
         }
     }
 }

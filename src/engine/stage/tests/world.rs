@@ -40,7 +40,7 @@ pub struct Setting {
 }
 
 impl Value for Setting {
-    fn covers(&self, seen: &Self) -> bool {
+    fn is_satisfied_by(&self, seen: &Self) -> bool {
         self == seen
     }
     fn fields(&self) -> Vec<(&'static str, String)> {
@@ -437,7 +437,7 @@ impl World {
             targets.seen.is_some(),
         ];
         let held = held.iter().zip(spec).filter(|(looked, _)| **looked);
-        let held = held.map(|(_, desired)| desired.held.len()).sum();
+        let held = held.map(|(_, desired)| desired.blocked.len()).sum();
         Some((run.report, held))
     }
 
@@ -653,7 +653,7 @@ impl Gate for World {
         self.state().answered += 1;
     }
 
-    fn leave(&self, _: Operation<'_>, step: &Step, outcome: Result<(), &Error>) {
+    fn record_outcome(&self, _: Operation<'_>, step: &Step, outcome: Result<(), &Error>) {
         let mut state = self.state();
         let at = state.admitted.iter().position(|admitted| admitted == step);
         state

@@ -88,7 +88,7 @@ impl Channel {
                 })
             }
             Err(refusal) => {
-                sight.channels.doubt(ChannelKey::name(name));
+                sight.channels.invalidate(ChannelKey::name(name));
                 Err(refusal.into())
             }
         }
@@ -179,9 +179,9 @@ impl Stage for Channel {
         }
     }
 
-    fn objection(&self, change: &ChangeOf<Self>) -> Option<Error> {
+    fn unsupported_change(&self, change: &ChangeOf<Self>) -> Option<Error> {
         match change {
-            Change::Update { key, from, to, .. } => desired::objection(key, from, to),
+            Change::Update { key, from, to, .. } => desired::unsupported_change(key, from, to),
             Change::Create { .. } | Change::Delete { .. } => None,
         }
     }

@@ -44,7 +44,7 @@ impl IncomingWebhook {
                     desired.wanted.insert(name, Posting(Ok(())));
                     webhook = Some((key, url.clone()));
                 }
-                Err(error) => drop(desired.held.insert(name, error.clone())),
+                Err(error) => drop(desired.blocked.insert(name, error.clone())),
             }
         }
         Self {
@@ -58,7 +58,7 @@ impl IncomingWebhook {
     async fn ask(&self, key: &WebhookKey, url: &Secret) -> Result<Posting> {
         let webhooks = &self.shared.scope.webhooks;
         if webhooks.source.name(key, url) {
-            webhooks.doubt(key.clone());
+            webhooks.invalidate(key.clone());
         }
         let asked = [key.clone()].into();
         let seen = webhooks.snapshot(&asked, &self.shared.options).await?;
@@ -102,7 +102,7 @@ impl Stage for IncomingWebhook {
     }
 
     /// Nobody but a person makes a webhook.
-    fn objection(&self, change: &ChangeOf<Self>) -> Option<Error> {
+    fn unsupported_change(&self, change: &ChangeOf<Self>) -> Option<Error> {
         let Change::Update { key, from, .. } = change else {
             return None;
         };

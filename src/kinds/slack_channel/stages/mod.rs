@@ -20,7 +20,7 @@ use super::{
 use crate::{
     clients::slack::{self as client, Refusal, add_scopes, missing_scopes},
     engine::{
-        error::{Class, Error, On, Result},
+        error::{Class, Error, Result, WaitingOn},
         gate::Operation,
         informer::{ReadOptions, Snapshot},
         plan::{Found, Owner},
@@ -263,7 +263,7 @@ impl ChannelContext {
     fn within(&self, id: &str) -> Result<()> {
         match self.sight()?.channels.get(&ChannelKey::id(id)) {
             Some(channel) if !channel.is_member => Err(Error::new(
-                Class::Waiting(On::Prerequisite),
+                Class::Waiting(WaitingOn::Prerequisite),
                 format!("waiting for the bot to be in channel {}", channel.name),
             )),
             _ => Ok(()),
@@ -289,7 +289,7 @@ impl ChannelContext {
         let (id, name) = (ChannelKey::id(&channel.id), ChannelKey::name(&channel.name));
         let before = sight.channels.get(&id);
         if let Some(before) = before.filter(|before| before.name != channel.name) {
-            sight.channels.doubt(ChannelKey::name(&before.name));
+            sight.channels.invalidate(ChannelKey::name(&before.name));
         }
         sight.channels.wrote(name, Some(channel.clone()));
         sight.channels.wrote(id, Some(channel));
@@ -317,14 +317,14 @@ impl ChannelContext {
                 Ok(())
             }
             (Ok(_), None) => {
-                channels.doubt(key);
+                channels.invalidate(key);
                 Ok(())
             }
             (Err(refusal), known) => {
                 // What is refused was not as we thought.
-                channels.doubt(key);
+                channels.invalidate(key);
                 if let Some(known) = known {
-                    channels.doubt(ChannelKey::name(&known.name));
+                    channels.invalidate(ChannelKey::name(&known.name));
                 }
                 let stale = matches!(
                     refusal.code.as_str(),

@@ -168,7 +168,7 @@ pub const CHANNEL: &str = "channel";
 pub const HEADER: &str = "header";
 
 impl Value for Connection {
-    fn covers(&self, seen: &Self) -> bool {
+    fn is_satisfied_by(&self, seen: &Self) -> bool {
         (&self.header, &self.secret, &self.state, &self.description)
             == (&seen.header, &seen.secret, &seen.state, &seen.description)
     }
@@ -204,7 +204,7 @@ pub struct ApiDestination {
 }
 
 impl Value for ApiDestination {
-    fn covers(&self, seen: &Self) -> bool {
+    fn is_satisfied_by(&self, seen: &Self) -> bool {
         let compared = |it: &Self| Self {
             channel: String::new(),
             url: None,
@@ -239,7 +239,7 @@ pub struct Rule {
 }
 
 impl Value for Rule {
-    fn covers(&self, seen: &Self) -> bool {
+    fn is_satisfied_by(&self, seen: &Self) -> bool {
         self == seen
     }
 
@@ -288,7 +288,7 @@ pub struct RuleTarget {
 }
 
 impl Value for RuleTarget {
-    fn covers(&self, seen: &Self) -> bool {
+    fn is_satisfied_by(&self, seen: &Self) -> bool {
         let compared = |it: &Self| Self {
             message: Transformer::default(),
             ..it.clone()
@@ -414,8 +414,11 @@ pub fn wanted(
             // By what it is asked for nobody can say now: whatever there is stays.
             Err(error) => {
                 for (path, _) in both {
-                    wanted.connections.held.insert(path.clone(), error.clone());
-                    wanted.destinations.held.insert(path, error.clone());
+                    wanted
+                        .connections
+                        .blocked
+                        .insert(path.clone(), error.clone());
+                    wanted.destinations.blocked.insert(path, error.clone());
                 }
             }
         }
@@ -439,7 +442,7 @@ pub fn wanted(
                 let way = match (way, &tenant.spec.event_bridge) {
                     (Ok(way), Some(event_bridge)) => (way, event_bridge),
                     (Err(error), _) => {
-                        wanted.targets.held.insert(key, error.clone());
+                        wanted.targets.blocked.insert(key, error.clone());
                         continue;
                     }
                     (Ok(_), None) => continue,
@@ -478,7 +481,7 @@ pub fn wanted(
             match blocked {
                 // It would tell nobody.
                 Some(error) if !wanted.feeds.contains_key(&rule) => {
-                    wanted.rules.held.insert(rule, error.clone());
+                    wanted.rules.blocked.insert(rule, error.clone());
                 }
                 _ => {
                     let prefix = format!("{}{severity}/", names::alarm_prefix(cluster, &name));
@@ -500,7 +503,7 @@ pub fn wanted(
 fn desired<K, V>(adoption: AdoptionPolicy) -> Desired<K, V> {
     Desired {
         wanted: BTreeMap::new(),
-        held: BTreeMap::new(),
+        blocked: BTreeMap::new(),
         adoption: adoption.into(),
         ..Desired::default()
     }
@@ -683,7 +686,7 @@ mod tests {
     use crate::{
         api::Severity,
         engine::{
-            error::{Class, On},
+            error::{Class, WaitingOn},
             plan::{Change, Found, Observed, diff},
             rendering::Step,
         },
@@ -820,26 +823,29 @@ mod tests {
     #[test]
     fn a_channel_without_a_way_in_holds_nothing_else_up() {
         let notify = json!({"critical": slack(&["a", "b"]), "info": slack(&["b"])});
-        let waiting = Error::new(Class::Waiting(On::Channel), "no such channel");
+        let waiting = Error::new(Class::Waiting(WaitingOn::Channel), "no such channel");
         let ways = ways(&[("a", Ok(hook())), ("b", Err(waiting.clone()))]);
         let wanted = of(&tenant(notify), &ways);
         assert_eq!(wanted.connections.wanted.len(), 1);
         // Whichever it was.
         assert_eq!(
-            wanted.connections.held.values().collect::<Vec<_>>(),
+            wanted.connections.blocked.values().collect::<Vec<_>>(),
             [&waiting, &waiting]
         );
         assert!(
             wanted
                 .destinations
-                .held
+                .blocked
                 .keys()
-                .eq(wanted.connections.held.keys())
+                .eq(wanted.connections.blocked.keys())
         );
         // Those of `info` would tell nobody; what is there already stays.
-        assert_eq!((wanted.rules.wanted.len(), wanted.rules.held.len()), (3, 3));
         assert_eq!(
-            (wanted.targets.wanted.len(), wanted.targets.held.len()),
+            (wanted.rules.wanted.len(), wanted.rules.blocked.len()),
+            (3, 3)
+        );
+        assert_eq!(
+            (wanted.targets.wanted.len(), wanted.targets.blocked.len()),
             (3, 6)
         );
     }
@@ -850,11 +856,11 @@ mod tests {
         lost.spec.event_bridge = None;
         let wanted = of(&lost, &ways(&[("a", Ok(hook()))]));
         assert!(wanted.connections.wanted.is_empty() && wanted.rules.wanted.is_empty());
-        let classes = wanted.targets.held.values().map(|error| error.class);
+        let classes = wanted.targets.blocked.values().map(|error| error.class);
         assert_eq!(classes.collect::<Vec<_>>(), [Class::Invalid; 3]);
         let none = of(&tenant(json!({"critical": {}})), &Ways::new());
         assert!(
-            none.paths.is_empty() && none.rules.wanted.is_empty() && none.rules.held.is_empty()
+            none.paths.is_empty() && none.rules.wanted.is_empty() && none.rules.blocked.is_empty()
         );
     }
 
@@ -971,7 +977,7 @@ mod tests {
             channel: String::new(),
             ..connection.clone()
         };
-        assert!(connection.covers(&seen));
+        assert!(connection.is_satisfied_by(&seen));
         for other in [
             Connection {
                 header: "X".into(),
@@ -990,7 +996,7 @@ mod tests {
                 ..seen.clone()
             },
         ] {
-            assert!(!connection.covers(&other));
+            assert!(!connection.is_satisfied_by(&other));
         }
         let destination = wanted.destinations.wanted.values().next().unwrap();
         let seen = ApiDestination {
@@ -998,7 +1004,7 @@ mod tests {
             channel: String::new(),
             ..destination.clone()
         };
-        assert!(destination.covers(&seen));
+        assert!(destination.is_satisfied_by(&seen));
         for other in [
             ApiDestination {
                 endpoint: "hmac:1".into(),
@@ -1017,12 +1023,12 @@ mod tests {
                 ..seen.clone()
             },
         ] {
-            assert!(!destination.covers(&other));
+            assert!(!destination.is_satisfied_by(&other));
         }
         let to = wanted.targets.wanted.values().next().unwrap();
         let mut seen = to.clone();
         seen.message.template = seen.message.template.replace("\":", "\": ");
-        assert!(to.covers(&seen), "the same however it is written");
+        assert!(to.is_satisfied_by(&seen), "the same however it is written");
         for other in [
             RuleTarget {
                 role: String::new(),
@@ -1041,7 +1047,7 @@ mod tests {
                 ..seen.clone()
             },
         ] {
-            assert!(!to.covers(&other));
+            assert!(!to.is_satisfied_by(&other));
         }
     }
 

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     api::TenantObservabilityStatus,
     engine::{
-        error::{Class, Error, On},
+        error::{Class, Error, WaitingOn},
         plan::{Desired, Owner},
         stage::{Failure, Seen, Stage as _},
     },
@@ -91,8 +91,10 @@ impl View<'_> {
     }
 
     fn is_asked(&self) -> bool {
-        let Desired { wanted, held, .. } = self.wanted.connections;
-        !wanted.is_empty() || !held.is_empty()
+        let Desired {
+            wanted, blocked, ..
+        } = self.wanted.connections;
+        !wanted.is_empty() || !blocked.is_empty()
     }
 
     /// The ways into status: those that are wanted, and those of which something is left. What could not be
@@ -105,19 +107,23 @@ impl View<'_> {
         if let (Some(connections), Some(destinations), Some(rules)) =
             (self.connections, self.destinations, self.rules)
         {
-            let Desired { wanted, held, .. } = self.wanted.connections;
+            let Desired {
+                wanted, blocked, ..
+            } = self.wanted.connections;
             let connections = connections.iter();
             let connections = connections.map(|(name, found)| (name, &found.owner));
             let destinations = destinations.iter();
             let destinations = destinations.map(|(name, found)| (name, &found.owner));
             let ours = connections.chain(destinations);
             let ours = ours.filter(|(_, owner)| **owner == Owner::Us);
-            let kept = wanted.keys().chain(held.keys());
+            let kept = wanted.keys().chain(blocked.keys());
             let kept = kept.chain(ours.map(|(name, _)| name));
             let kept: BTreeSet<_> = kept.map(|name| self.path(name)).collect();
-            let Desired { wanted, held, .. } = self.wanted.rules;
+            let Desired {
+                wanted, blocked, ..
+            } = self.wanted.rules;
             let left = rules.iter().find(|(name, found)| {
-                let stays = wanted.contains_key(*name) || held.contains_key(*name);
+                let stays = wanted.contains_key(*name) || blocked.contains_key(*name);
                 found.owner == Owner::Us && !stays
             });
             if let Some((rule, _)) = left {
@@ -216,7 +222,7 @@ impl View<'_> {
             let says = format!("{taken} does not carry our mark (see Ready)");
             troubles.push(("SlackConflict", says));
         }
-        troubles.extend(held(self.wanted.connections.held.values()));
+        troubles.extend(held(self.wanted.connections.blocked.values()));
         if !missing.is_empty() {
             let missing = missing.iter().map(|(channel, what)| {
                 let what: Vec<_> = what.iter().copied().collect();
@@ -272,8 +278,10 @@ fn held<'a>(errors: impl Iterator<Item = &'a Error>) -> Vec<(&'static str, Strin
     let mut all: BTreeMap<&'static str, BTreeSet<&str>> = BTreeMap::new();
     for error in errors {
         let reason = match error.class {
-            Class::Waiting(On::Secret) => "WaitingForSecret",
-            Class::Waiting(On::Channel | On::Tenant | On::Prerequisite) => "WaitingForChannel",
+            Class::Waiting(WaitingOn::Secret) => "WaitingForSecret",
+            Class::Waiting(WaitingOn::Channel | WaitingOn::Tenant | WaitingOn::Prerequisite) => {
+                "WaitingForChannel"
+            }
             Class::Invalid => "InvalidSpec",
             _ => "SystemUnavailable",
         };
@@ -503,8 +511,12 @@ mod tests {
             ),
             (
                 |it| {
-                    let held = &mut it.wanted.connections.held;
-                    for (name, on) in [("a", On::Channel), ("b", On::Secret), ("c", On::Secret)] {
+                    let held = &mut it.wanted.connections.blocked;
+                    for (name, on) in [
+                        ("a", WaitingOn::Channel),
+                        ("b", WaitingOn::Secret),
+                        ("c", WaitingOn::Secret),
+                    ] {
                         let error = Error::new(Class::Waiting(on), "it is not there");
                         held.insert(name.into(), error);
                     }
@@ -549,9 +561,9 @@ mod tests {
             key: None,
             error: Error::new(class, "no"),
             deletes: false,
-            held: false,
+            blocked: false,
         };
-        assert_eq!(view.way(&[failure(Class::Failing)]), Way::Unknown);
+        assert_eq!(view.way(&[failure(Class::Unavailable)]), Way::Unknown);
         assert_eq!(view.way(&[]), Way::Unknown);
         let denied = Way::Known(vec![("SlackAccessDenied", "no".into())]);
         assert_eq!(view.way(&[failure(Class::Denied)]), denied);

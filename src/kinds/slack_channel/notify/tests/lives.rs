@@ -50,25 +50,29 @@ fn check(memory: &Memory) {
         ..
     } = &*world;
     let story = format!("{log:#?}\n{messages:#?}\n{doubts:?}");
-    let doubtful = |part: &str| doubts.iter().any(|doubt| doubt == part);
+    let invalidated = |part: &str| doubts.iter().any(|doubt| doubt == part);
     let (replies, top): (Vec<_>, Vec<_>) = messages.iter().partition(|it| it.thread_ts.is_some());
     let says = |text: Option<&String>| text.unwrap().contains("Failed");
     let ends = top.iter().filter(|it| says(it.texts.first())).count();
     let over = top.iter().filter(|it| says(it.texts.last())).count();
     let starts = top.len() - ends;
     assert!(starts <= 1 && ends <= 1, "{story}");
-    assert!(over == 1 || over == 0 && doubtful("end"), "{story}");
-    assert!(starts + over >= 1 || doubtful("start"), "{story}");
+    assert!(over == 1 || over == 0 && invalidated("end"), "{story}");
+    assert!(starts + over >= 1 || invalidated("start"), "{story}");
     if memory.channel_id.is_none() {
         assert!(replies.is_empty(), "{story}");
-        assert!(starts == 1 || doubtful("start"), "{story}");
+        assert!(starts == 1 || invalidated("start"), "{story}");
         return;
     }
-    let alone = if doubtful("start") { starts + over } else { 1 };
+    let alone = if invalidated("start") {
+        starts + over
+    } else {
+        1
+    };
     assert_eq!(top.len(), alone, "{story}");
     for detail in ["a", "b"] {
         let told: Vec<_> = replies.iter().filter(|it| it.texts[0] == detail).collect();
-        let missing = doubtful("detail") || doubtful("end");
+        let missing = invalidated("detail") || invalidated("end");
         assert!(told.len() == 1 || told.is_empty() && missing, "{story}");
         for reply in told {
             let mut threads = top

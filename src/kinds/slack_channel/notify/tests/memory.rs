@@ -156,7 +156,7 @@ impl Memory {
             (Mood::Undone, _) => refusal("", Error::failing("refuses connections")),
             (Mood::Rejected, _) => refusal("", Error::new(Class::Rejected, "not_in_channel")),
             (Mood::Denied, _) => refusal("", Error::new(Class::Denied, "token_revoked")),
-            _ => refusal("", Error::new(Class::Cut, "no answer")),
+            _ => refusal("", Error::new(Class::OutcomeUnknown, "no answer")),
         }
     }
 }
@@ -265,7 +265,7 @@ impl Gate for Memory {
 
     fn answered(&self, _: Operation<'_>, _: bool) {}
 
-    fn leave(&self, operation: Operation<'_>, step: &Step, outcome: Result<(), &Error>) {
+    fn record_outcome(&self, operation: Operation<'_>, step: &Step, outcome: Result<(), &Error>) {
         let outcome = outcome.map_or_else(|error| error.class.label(), |_| "ok");
         let line = format!("leave {} {}: {outcome}", operation.api, step.key);
         self.world().log.push(line);

@@ -44,7 +44,7 @@ async fn a_start_in_doubt_is_not_posted_again_and_its_end_is_posted_once() {
         memory.meets([Mood::Fine, Mood::Fine, mood]);
         let mut notifier = memory.notifier();
         let error = tell_in_vain(&memory, &mut notifier, &started()).await;
-        assert_eq!(error.class, Class::Cut);
+        assert_eq!(error.class, Class::OutcomeUnknown);
         assert!(error.message.contains("not posted again"), "{error}");
         let left = seen(&memory);
         assert_eq!(left.len(), usize::from(there));

@@ -257,7 +257,7 @@ impl Stage for Connections {
     }
 
     /// As long as it leads somewhere.
-    fn stays(&self, name: &String, _: &Seen<Self>) -> bool {
+    fn defers_deletion(&self, name: &String, _: &Seen<Self>) -> bool {
         let events = &self.events;
         let known = events.scope.paths.get(name);
         let leads = known.and_then(|path| {

@@ -214,7 +214,7 @@ impl Stage for Destinations {
     }
 
     /// Until what is on its way there has arrived.
-    fn stays(&self, name: &String, _: &Seen<Self>) -> bool {
+    fn defers_deletion(&self, name: &String, _: &Seen<Self>) -> bool {
         self.events.drains(name)
     }
 

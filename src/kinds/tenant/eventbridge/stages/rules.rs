@@ -78,7 +78,7 @@ impl Rules {
         });
         match (&outcome, now) {
             // Its targets were no concern of ours until now.
-            (Ok(()), None) => events.scope.rules.doubt(name),
+            (Ok(()), None) => events.scope.rules.invalidate(name),
             (outcome, now) => events.scope.rules.note(name, outcome.as_ref(), || now),
         }
         outcome

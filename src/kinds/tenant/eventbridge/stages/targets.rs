@@ -75,9 +75,9 @@ impl RuleTargets {
         let rules = &self.events.scope.rules;
         let known = rules.get(rule);
         if outcome.is_ok() && known.is_none_or(|known| known.targets.is_none()) {
-            return rules.doubt(rule);
+            return rules.invalidate(rule);
         }
-        rules.amend(rule.to_owned(), outcome, |now| {
+        rules.update(rule.to_owned(), outcome, |now| {
             now.targets.as_mut().map(change);
         });
     }
@@ -106,7 +106,7 @@ impl RuleTargets {
                 let mut codes = entries.iter().filter_map(|entry| entry.error_code());
                 if codes.any(|code| code.contains("ResourceNotFound")) {
                     // Where it was to go went meanwhile: the next look tells, and makes it again first.
-                    self.events.scope.paths.doubt(&to.destination);
+                    self.events.scope.paths.invalidate(&to.destination);
                     outcome.map_err(|error| Error::failing(error.message))
                 } else {
                     outcome
@@ -138,7 +138,7 @@ impl RuleTargets {
             ),
             // With the rule its targets went.
             Err(error) if is_missing(&error) => {
-                self.events.scope.rules.doubt(&key.rule);
+                self.events.scope.rules.invalidate(&key.rule);
                 return Ok(());
             }
             Err(error) => Err(writer.refusal(&error)),

@@ -6,7 +6,7 @@ use crate::{
     clients::{aws::Account, secret::Secret},
     engine::{
         applied::Applied,
-        error::{Class, On},
+        error::{Class, WaitingOn},
         gate::{Gate, Operation, StatusEdit},
         informer::{Consistency, Polling, Subscriber, Subscription},
         limits::Priority,
@@ -279,7 +279,7 @@ impl Gate for Open {
 
     fn answered(&self, _: Operation<'_>, _: bool) {}
 
-    fn leave(&self, _: Operation<'_>, _: &Step, _: Result<(), &Error>) {}
+    fn record_outcome(&self, _: Operation<'_>, _: &Step, _: Result<(), &Error>) {}
 
     fn refused(&self, _: &str, _: &Step) -> Option<Error> {
         None
@@ -924,7 +924,7 @@ async fn whichever_way_there_is_stays_while_nobody_knows_which() {
         world.settles().await;
         let both = world.there();
         let known = world.ways["a"].clone();
-        let waiting = Error::new(Class::Waiting(On::Channel), "it is not there");
+        let waiting = Error::new(Class::Waiting(WaitingOn::Channel), "it is not there");
         world.ways.insert("a".into(), Err(waiting.clone()));
         world.drain();
         if lost {
@@ -1232,7 +1232,7 @@ async fn a_target_that_failed_is_an_error_of_its_own() {
     let ran = world.run(Consistency::Now).await;
     assert_eq!(ran.failed.len(), 1);
     // It went while we were at it: nobody remembers that against the target, which heals with the next look.
-    assert_eq!(ran.failed[0].class, Class::Failing);
+    assert_eq!(ran.failed[0].class, Class::Unavailable);
     let says = &ran.failed[0].message;
     assert!(
         says.contains("ResourceNotFoundException: target a: no such destination"),
@@ -1284,11 +1284,15 @@ async fn what_came_to_be_meanwhile_is_looked_at_first() {
     );
     let ran = world.run(Consistency::Now).await;
     // Without its connection the rest waits.
-    assert!(ran.failed.iter().any(|error| error.class == Class::Failing));
     assert!(
         ran.failed
             .iter()
-            .all(|error| matches!(error.class, Class::Failing | Class::Waiting(_)))
+            .any(|error| error.class == Class::Unavailable)
+    );
+    assert!(
+        ran.failed
+            .iter()
+            .all(|error| matches!(error.class, Class::Unavailable | Class::Waiting(_)))
     );
     assert_eq!(world.eventbridge.writes(), ["CreateConnection"]);
     assert_eq!(
