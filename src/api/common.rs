@@ -70,6 +70,11 @@ pub struct CommonStatus {
     pub conditions: Vec<Condition>,
 }
 
+/// The condition of a type; its types differ.
+pub fn condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|condition| condition.type_ == type_)
+}
+
 /// What stands for the generation that was attempted last before any was.
 pub(super) const UNSEEN: i64 = -1;
 

@@ -12,6 +12,7 @@ pub use alarm_set::{
 };
 pub use common::{
     AppliedEntry, AwsTarget, CommonStatus, DriftChange, DriftEntry, KeyRef, NameRef, Severity,
+    condition,
 };
 pub use slack_channel::{
     Creating, SlackChannel, SlackChannelSpec, SlackChannelStatus, SlackTarget, Visibility,

@@ -6,7 +6,7 @@ use super::{
     status::{Before, Keep, Phase, Sum, conditions, decisive},
 };
 use crate::{
-    api::AppliedEntry,
+    api::{self, AppliedEntry},
     engine::{
         error::{Class, WaitingOn},
         rendering::Step,
@@ -17,7 +17,6 @@ use crate::{
     },
 };
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use std::{collections::HashSet, time::Duration};
 
 /// What came of an object, and what this process remembers of it.
@@ -193,8 +192,8 @@ pub fn conclude<K: Kind>(end: &RunEnd<'_, K>) -> Conclusion<K> {
     common.last_handled_reconcile_at = end.requested.clone();
 
     let mut previous = object.status().cloned().unwrap_or_default();
-    let was = ready(previous.conditions());
-    let is = ready(status.conditions());
+    let was = api::condition(previous.conditions(), "Ready");
+    let is = api::condition(status.conditions(), "Ready");
     let reported = found.as_ref().map_or(&[][..], |found| &found.new);
     let note = events::note(&Happened {
         ready_before: was.map(|ready| (ready.status.as_str(), ready.reason.as_str())),
@@ -325,13 +324,6 @@ fn remember_applied<K: Kind>(end: &RunEnd<'_, K>, status: &mut K::Status, well: 
         let things = outcome.applied.clone();
         common.applied = Some(AppliedEntry { spec, things });
     }
-}
-
-/// The condition `Ready`.
-pub fn ready(conditions: &[Condition]) -> Option<&Condition> {
-    conditions
-        .iter()
-        .find(|condition| condition.type_ == "Ready")
 }
 
 /// Places, for people.

@@ -84,13 +84,8 @@ fn of(step: &Step) -> Vec<DriftEntry> {
 
 /// The condition `Drifted`; `None` where it stays as it is. `stands`: it says already that nothing differs.
 pub fn verdict(drift: &Drift<'_>, stands: bool, now: Timestamp) -> Option<ConditionUpdate> {
-    let say = |holds, reason, message| {
-        Some(ConditionUpdate {
-            type_: "Drifted",
-            holds: Some(holds),
-            reason,
-            message,
-        })
+    let say = |holds: bool, reason, message: String| {
+        Some(ConditionUpdate::new("Drifted", holds, reason, message))
     };
     if !drift.left.is_empty() {
         let message = format!(

@@ -2,6 +2,7 @@
 //! can read", so that `kubectl wait`, Flux and Argo CD see what a person sees.
 
 use crate::{
+    api,
     engine::{
         error::{Class, Error, WaitingOn},
         rendering::shorten,
@@ -140,9 +141,7 @@ impl Before<'_> {
     }
 
     fn ready(&self) -> Option<&Condition> {
-        self.conditions
-            .iter()
-            .find(|condition| condition.type_ == "Ready")
+        api::condition(self.conditions, "Ready")
     }
 
     /// Without a change nothing moves, so that an unchanged outcome is an unchanged status.
@@ -152,10 +151,8 @@ impl Before<'_> {
             Some(false) => "False",
             None => "Unknown",
         };
-        let since = self
-            .conditions
-            .iter()
-            .find(|before| before.type_ == verdict.type_ && before.status == status)
+        let since = api::condition(self.conditions, verdict.type_)
+            .filter(|before| before.status == status)
             .map_or(Time(self.now), |before| before.last_transition_time.clone());
         Condition {
             type_: verdict.type_.to_owned(),
@@ -175,23 +172,17 @@ pub fn conditions(
     own: Vec<ConditionUpdate>,
     keep: &Keep,
 ) -> Vec<Condition> {
-    let verdict = |type_, holds, reason, message: &str| ConditionUpdate {
-        type_,
-        holds,
-        reason,
-        message: message.to_owned(),
-    };
     let mut all = Vec::new();
     let mut kept_ready = None;
     match phase {
         Phase::Applying => {
-            all.push(verdict(
+            all.push(ConditionUpdate::new(
                 "Ready",
                 None,
                 "Applying",
                 "applying for the first time",
             ));
-            all.push(verdict(
+            all.push(ConditionUpdate::new(
                 "Reconciling",
                 Some(true),
                 "Applying",
@@ -199,8 +190,18 @@ pub fn conditions(
             ));
         }
         Phase::Deleting(waits) => {
-            all.push(verdict("Ready", Some(false), "Deleting", waits));
-            all.push(verdict("Reconciling", Some(true), "Deleting", waits));
+            all.push(ConditionUpdate::new(
+                "Ready",
+                Some(false),
+                "Deleting",
+                waits,
+            ));
+            all.push(ConditionUpdate::new(
+                "Reconciling",
+                Some(true),
+                "Deleting",
+                waits,
+            ));
         }
         Phase::Suspended(applied) => {
             let message = if *applied {
@@ -208,14 +209,24 @@ pub fn conditions(
             } else {
                 "suspended (spec.suspend): this spec has not been applied"
             };
-            all.push(verdict("Ready", Some(*applied), "Suspended", message));
+            all.push(ConditionUpdate::new(
+                "Ready",
+                Some(*applied),
+                "Suspended",
+                message,
+            ));
         }
         Phase::Ran(Sum {
             failure: None,
             summary,
             ..
         }) => {
-            all.push(verdict("Ready", Some(true), "Applied", summary));
+            all.push(ConditionUpdate::new(
+                "Ready",
+                Some(true),
+                "Applied",
+                summary,
+            ));
         }
         Phase::Ran(Sum {
             failure: Some((class, message)),
@@ -232,14 +243,14 @@ pub fn conditions(
             if passing && applied && *failing_for < GRACE {
                 kept_ready = before.ready().cloned();
             } else {
-                all.push(verdict("Ready", Some(false), reason, message));
+                all.push(ConditionUpdate::new("Ready", Some(false), reason, message));
                 // A person must act: Flux and Argo CD stop waiting. (Conflict and denial are still retried.)
                 let stalled = matches!(
                     class,
                     Class::Denied | Class::Conflict | Class::Invalid | Class::Rejected
                 );
                 let type_ = if stalled { "Stalled" } else { "Reconciling" };
-                all.push(verdict(type_, Some(true), reason, message));
+                all.push(ConditionUpdate::new(type_, Some(true), reason, message));
             }
         }
     }

@@ -28,10 +28,12 @@ impl InformerKey for String {
 impl InformerKey for () {}
 
 /// What a mirror holds.
-pub trait Mirrored: Send + Sync + 'static {
-    /// Whether nobody would want to know of the difference. What is so alike keeps its older form, so
-    /// that a text which moves all the time moves nothing.
-    fn is_equivalent(&self, other: &Self) -> bool;
+pub trait Mirrored: PartialEq + Send + Sync + 'static {
+    /// Whether nobody would want to know of the difference: then the older value stays, so that a text which
+    /// changes all the time wakes nobody.
+    fn is_equivalent(&self, other: &Self) -> bool {
+        self == other
+    }
 }
 
 /// When a read began, on the mirror's own clock.
@@ -212,11 +214,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    impl Mirrored for u8 {
-        fn is_equivalent(&self, other: &Self) -> bool {
-            self == other
-        }
-    }
+    impl Mirrored for u8 {}
 
     fn map(entries: &[(&str, u8)]) -> BTreeMap<String, u8> {
         let owned = entries.iter().map(|(key, value)| (key.to_string(), *value));

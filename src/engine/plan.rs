@@ -70,11 +70,14 @@ impl<V, I: Clone, L> Found<V, I, L> {
     }
 }
 
-/// A configuration. What the spec leaves unset is not managed, so desired *covers* observed where
-/// all that is set is as it should be.
-pub trait Value: Clone + Send + Sync {
-    /// Whether `seen` is as we want it.
-    fn is_satisfied_by(&self, seen: &Self) -> bool;
+/// A configuration.
+pub trait Value: Clone + PartialEq + Send + Sync {
+    /// Whether `seen` is as we want it. What the spec leaves unset is not managed, so that a value which can
+    /// leave something unset compares only what is set.
+    fn is_satisfied_by(&self, seen: &Self) -> bool {
+        self == seen
+    }
+
     /// Its fields for people, in a fixed order. Secrets appear as digests. They are the audit line's, and by
     /// their digest it is known whether something else is wanted than before: a field that is called
     /// otherwise in another release makes the first run of every object an edit.
@@ -295,9 +298,6 @@ mod tests {
     struct Size(u8);
 
     impl Value for Size {
-        fn is_satisfied_by(&self, seen: &Self) -> bool {
-            self == seen
-        }
         fn fields(&self) -> Vec<(&'static str, String)> {
             vec![("size", self.0.to_string())]
         }

@@ -469,13 +469,10 @@ pub(crate) mod tests {
     use super::*;
     use crate::engine::plan::Found;
 
-    #[derive(Clone)]
+    #[derive(Clone, PartialEq)]
     struct Size(u8);
 
     impl Value for Size {
-        fn is_satisfied_by(&self, seen: &Self) -> bool {
-            self.0 == seen.0
-        }
         fn fields(&self) -> Vec<(&'static str, String)> {
             vec![("size", self.0.to_string())]
         }

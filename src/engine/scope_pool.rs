@@ -258,11 +258,7 @@ mod tests {
         }
     }
 
-    impl Mirrored for () {
-        fn is_equivalent(&self, _: &Self) -> bool {
-            true
-        }
-    }
+    impl Mirrored for () {}
 
     impl Source for Counts {
         type Key = String;

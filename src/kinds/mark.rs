@@ -78,10 +78,6 @@ impl fmt::Display for Mark {
 pub struct OwnerTag(pub Option<String>);
 
 impl Value for OwnerTag {
-    fn is_satisfied_by(&self, seen: &Self) -> bool {
-        self == seen
-    }
-
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![(TAG, self.0.clone().unwrap_or_default())]
     }

@@ -86,6 +86,24 @@ pub struct ConditionUpdate {
     pub message: String,
 }
 
+impl ConditionUpdate {
+    /// `holds`: a bool, or `None` for Unknown.
+    pub fn new(
+        type_: &'static str,
+        holds: impl Into<Option<bool>>,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        let (holds, message) = (holds.into(), message.into());
+        Self {
+            type_,
+            holds,
+            reason,
+            message,
+        }
+    }
+}
+
 /// When an object is reported on.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {

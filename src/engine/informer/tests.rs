@@ -16,11 +16,7 @@ use tokio::runtime;
 /// A thing outside: its size, and who holds it.
 type Thing = (u8, Owner);
 
-impl Mirrored for Thing {
-    fn is_equivalent(&self, other: &Self) -> bool {
-        self == other
-    }
-}
+impl Mirrored for Thing {}
 
 /// What somebody does while a read is under way.
 type Deed = Box<dyn FnOnce(&mut BTreeMap<String, Thing>) + Send>;
@@ -568,10 +564,6 @@ enum Fate {
 struct Size(u8);
 
 impl Value for Size {
-    fn is_satisfied_by(&self, seen: &Self) -> bool {
-        self == seen
-    }
-
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![("size", self.0.to_string())]
     }

@@ -90,10 +90,6 @@ impl fmt::Display for Statistic {
 
 impl Value for Configuration {
     /// A put replaces an alarm whole, so all of it is managed.
-    fn is_satisfied_by(&self, seen: &Self) -> bool {
-        self == seen
-    }
-
     fn fields(&self) -> Vec<(&'static str, String)> {
         // Without `..`, so that a new field cannot be forgotten in what people see.
         let Self {

@@ -8,8 +8,8 @@ pub mod tags;
 
 use crate::{
     api::{
-        ACCOUNT_REACHABLE, AlarmSet, AlarmSetStatus, AlarmState, AwsTarget, CommonStatus, Severity,
-        TenantObservability,
+        self, ACCOUNT_REACHABLE, AlarmSet, AlarmSetStatus, AlarmState, AwsTarget, CommonStatus,
+        Severity, TenantObservability,
     },
     clients::aws::Identity,
     engine::{
@@ -47,8 +47,8 @@ pub struct Inputs {
 pub fn offered(tenant: &TenantObservability) -> (Option<i64>, Option<&str>, Vec<(Severity, &str)>) {
     let status = tenant.status.as_ref();
     let topics = status.iter().flat_map(|status| &status.topics);
-    let mut conditions = status.iter().flat_map(|status| &status.common.conditions);
-    let reachable = conditions.find(|condition| condition.type_ == ACCOUNT_REACHABLE);
+    let reachable =
+        status.and_then(|status| api::condition(&status.common.conditions, ACCOUNT_REACHABLE));
     (
         status.and_then(|status| status.common.observed_generation),
         reachable.map(|reachable| reachable.status.as_str()),

@@ -95,11 +95,7 @@ impl AlarmTags {
     }
 }
 
-impl Mirrored for AlarmTags {
-    fn is_equivalent(&self, other: &Self) -> bool {
-        self == other
-    }
-}
+impl Mirrored for AlarmTags {}
 
 impl Value for AlarmTags {
     /// One that is not wanted does no harm and stays.

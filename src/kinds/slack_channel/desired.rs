@@ -35,10 +35,6 @@ impl Configuration {
 }
 
 impl Value for Configuration {
-    fn is_satisfied_by(&self, seen: &Self) -> bool {
-        self == seen
-    }
-
     fn fields(&self) -> Vec<(&'static str, String)> {
         let archived = if self.archived { "yes" } else { "" };
         let visibility = format!("{:?}", self.visibility);
@@ -51,10 +47,6 @@ impl Value for Configuration {
 pub struct Membership(pub bool);
 
 impl Value for Membership {
-    fn is_satisfied_by(&self, seen: &Self) -> bool {
-        self == seen
-    }
-
     fn fields(&self) -> Vec<(&'static str, String)> {
         let member = if self.0 { "yes" } else { "no" };
         vec![("member", member.into())]

@@ -103,12 +103,7 @@ fn condition(
     reason: &'static str,
     message: &str,
 ) -> Option<ConditionUpdate> {
-    Some(ConditionUpdate {
-        type_,
-        holds: Some(holds),
-        reason,
-        message: message.to_owned(),
-    })
+    Some(ConditionUpdate::new(type_, holds, reason, message))
 }
 
 /// What it says of the channel that what the spec refers to could not be read; `None` where that passes by itself.

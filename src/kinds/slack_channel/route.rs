@@ -6,7 +6,7 @@ use super::{
     token_in, unfit, webhook_in,
 };
 use crate::{
-    api::{KeyRef, SlackChannel},
+    api::{self, KeyRef, SlackChannel},
     clients::secret::Secret,
     engine::error::{Class, Error, Result, WaitingOn},
     kinds::{
@@ -95,8 +95,7 @@ fn blocked(channel: &SlackChannel, route: &SlackRoute<KeyRef>) -> Option<String>
 
 /// What a SlackChannel says of itself by a condition of this type.
 pub(super) fn condition<'a>(channel: &'a SlackChannel, type_: &str) -> Option<&'a Condition> {
-    let mut conditions = channel.status.as_ref()?.common.conditions.iter();
-    conditions.find(|one| one.type_ == type_)
+    api::condition(&channel.status.as_ref()?.common.conditions, type_)
 }
 
 fn waiting(message: String) -> Error {

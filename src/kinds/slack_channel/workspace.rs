@@ -214,11 +214,7 @@ pub struct Team {
     pauses: Pauses<&'static str>,
 }
 
-impl Mirrored for Workspace {
-    fn is_equivalent(&self, other: &Self) -> bool {
-        self == other
-    }
-}
+impl Mirrored for Workspace {}
 
 impl Source for Team {
     /// There is one.
@@ -277,11 +273,7 @@ impl ChannelKey {
 
 impl InformerKey for ChannelKey {}
 
-impl Mirrored for Channel {
-    fn is_equivalent(&self, other: &Self) -> bool {
-        self == other
-    }
-}
+impl Mirrored for Channel {}
 
 impl Source for Channels {
     type Key = ChannelKey;

@@ -110,10 +110,6 @@ fn registry() -> Arc<Registry> {
 struct Text(String);
 
 impl Value for Text {
-    fn is_satisfied_by(&self, seen: &Self) -> bool {
-        self == seen
-    }
-
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![("text", self.0.clone())]
     }

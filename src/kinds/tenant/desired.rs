@@ -90,10 +90,6 @@ pub struct Topic {
 }
 
 impl Value for Topic {
-    fn is_satisfied_by(&self, seen: &Self) -> bool {
-        self == seen
-    }
-
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![("policy", self.policy.to_string())]
     }
@@ -121,11 +117,7 @@ pub struct ObservedSubscription {
     pub arn: Option<String>,
 }
 
-impl Mirrored for ObservedTopic {
-    fn is_equivalent(&self, other: &Self) -> bool {
-        self == other
-    }
-}
+impl Mirrored for ObservedTopic {}
 
 /// The topics of a tenant, by name.
 pub fn topics(
@@ -241,7 +233,7 @@ impl From<&SubscriptionEntry> for SubscriptionKey {
 }
 
 /// A subscription's configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Subscription {
     /// What the spec calls the recipient; empty on what was only seen.
     pub recipient: String,

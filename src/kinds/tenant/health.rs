@@ -1,7 +1,7 @@
 //! The roll-up: is the tenant well? Pure. First match wins (the table of the kind's documentation).
 
 use crate::{
-    api::{AlarmCounts, AlarmSet, AlarmState, Health, Severity, TreatMissingData},
+    api::{self, AlarmCounts, AlarmSet, AlarmState, Health, Severity, TreatMissingData},
     engine::rendering::few,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -47,11 +47,7 @@ pub fn roll_up(sets: &[AlarmSet], problems: &[String], stale: bool, now: Timesta
             continue;
         };
         counts += sums;
-        let ready = status
-            .common
-            .conditions
-            .iter()
-            .find(|condition| condition.type_ == "Ready");
+        let ready = api::condition(&status.common.conditions, "Ready");
         if let Some(ready) = ready.filter(|ready| ready.status == "False") {
             problems.push(format!("AlarmSet {}: {}", set.name_any(), ready.reason));
         }

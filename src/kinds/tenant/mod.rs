@@ -9,7 +9,7 @@ pub mod stages;
 
 use crate::{
     api::{
-        ACCOUNT_REACHABLE, AlarmSet, AwsTarget, CommonStatus, DELIVERY_READY, Health, Links,
+        self, ACCOUNT_REACHABLE, AlarmSet, AwsTarget, CommonStatus, DELIVERY_READY, Health, Links,
         Severity, SubscriptionEntry, SubscriptionState, TenantObservability,
         TenantObservabilityStatus, TopicEntry,
     },
@@ -207,10 +207,7 @@ impl Kind for TenantObservability {
                 Delivery::Unknown => {
                     findings.unknown.push(DELIVERY_READY);
                     // What was wrong when it was read last still is, for all we know.
-                    let last = status
-                        .conditions()
-                        .iter()
-                        .find(|last| last.type_ == DELIVERY_READY);
+                    let last = api::condition(status.conditions(), DELIVERY_READY);
                     let wrong = last.filter(|last| last.status == "False");
                     problems.extend(wrong.map(|last| last.message.clone()));
                 }
@@ -249,21 +246,14 @@ impl Kind for TenantObservability {
             status.counts = Some(rolled.counts);
             let again = rolled.again.map(|again| again.unsigned_abs() + MOMENT);
             findings.requeue_after = findings.requeue_after.into_iter().chain(again).min();
-            findings.conditions.push(ConditionUpdate {
-                type_: "Healthy",
-                holds: match rolled.health {
-                    Health::Healthy => Some(true),
-                    Health::Degraded | Health::Alarming => Some(false),
-                    Health::Unknown => None,
-                },
-                reason: match rolled.health {
-                    Health::Healthy => "Healthy",
-                    Health::Degraded => "Degraded",
-                    Health::Alarming => "Alarming",
-                    Health::Unknown => "Unknown",
-                },
-                message: rolled.message,
-            });
+            let (holds, reason) = match rolled.health {
+                Health::Healthy => (Some(true), "Healthy"),
+                Health::Degraded => (Some(false), "Degraded"),
+                Health::Alarming => (Some(false), "Alarming"),
+                Health::Unknown => (None, "Unknown"),
+            };
+            let healthy = ConditionUpdate::new("Healthy", holds, reason, rolled.message);
+            findings.conditions.push(healthy);
         }
         findings
     }
@@ -628,12 +618,8 @@ fn delivering(troubles: &[(&'static str, String)]) -> ConditionUpdate {
     let mut troubles: Vec<_> = troubles.iter().collect();
     troubles.sort_by_key(|(reason, _)| *reason == "PendingConfirmation");
     let told: Vec<_> = troubles.iter().map(|(_, text)| text.as_str()).collect();
-    ConditionUpdate {
-        type_: DELIVERY_READY,
-        holds: Some(troubles.is_empty()),
-        reason: troubles.first().map_or("Delivering", |(reason, _)| reason),
-        message: told.join("; "),
-    }
+    let reason = troubles.first().map_or("Delivering", |(reason, _)| reason);
+    ConditionUpdate::new(DELIVERY_READY, troubles.is_empty(), reason, told.join("; "))
 }
 
 async fn integration_key(
@@ -658,16 +644,14 @@ fn reachable(unreachable: Option<&Error>, failed: &[Failure]) -> Option<Conditio
     let mut others = others.filter(|failure| failure.key.is_none());
     let blind = others.next();
     let (holds, reason, message) = match unreachable.or(blind.map(|failure| &failure.error)) {
-        None => (true, "Reachable", String::new()),
-        Some(error) if error.class == Class::Denied => {
-            (false, "AccessDenied", error.message.clone())
-        }
+        None => (true, "Reachable", ""),
+        Some(error) if error.class == Class::Denied => (false, "AccessDenied", &*error.message),
         Some(_) => return None,
     };
-    Some(ConditionUpdate {
-        type_: ACCOUNT_REACHABLE,
-        holds: Some(holds),
+    Some(ConditionUpdate::new(
+        ACCOUNT_REACHABLE,
+        holds,
         reason,
         message,
-    })
+    ))
 }

@@ -40,9 +40,6 @@ pub struct Setting {
 }
 
 impl Value for Setting {
-    fn is_satisfied_by(&self, seen: &Self) -> bool {
-        self == seen
-    }
     fn fields(&self) -> Vec<(&'static str, String)> {
         let on = self.on.clone().unwrap_or_default();
         vec![("size", self.size.to_string()), ("on", on)]

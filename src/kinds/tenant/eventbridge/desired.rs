@@ -239,10 +239,6 @@ pub struct Rule {
 }
 
 impl Value for Rule {
-    fn is_satisfied_by(&self, seen: &Self) -> bool {
-        self == seen
-    }
-
     fn fields(&self) -> Vec<(&'static str, String)> {
         vec![
             ("pattern", self.pattern.to_string()),
@@ -653,11 +649,7 @@ pub struct ObservedPath {
     pub destination: Option<ObservedDestination>,
 }
 
-impl Mirrored for ObservedPath {
-    fn is_equivalent(&self, other: &Self) -> bool {
-        self == other
-    }
-}
+impl Mirrored for ObservedPath {}
 
 /// A rule as EventBridge has it.
 #[derive(Clone, Debug, PartialEq)]
@@ -671,11 +663,7 @@ pub struct ObservedRule {
     pub targets: Option<BTreeMap<String, RuleTarget>>,
 }
 
-impl Mirrored for ObservedRule {
-    fn is_equivalent(&self, other: &Self) -> bool {
-        self == other
-    }
-}
+impl Mirrored for ObservedRule {}
 
 #[cfg(test)]
 mod tests {
