@@ -1,4 +1,4 @@
-//! What went wrong, for the person who reads it on the resource, and what is done about it.
+//! Errors as people read them on the resource, their classes, and how soon each class is retried.
 
 use derive_more::Display;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The outside as a source of events: what is observed of one scope is read in bulk on a timer, and
-//! only objects whose part of it changed are woken. Whoever looks meanwhile looks at the mirror.
+//! Polls an external API in bulk, keeps a cache (the mirror), and wakes the objects whose resources changed.
+//! Between two polls reads are answered from the cache.
 
 use crate::engine::{
     error::{Class, Error, Result},
@@ -21,25 +21,24 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// Everything that a read found, by key.
+/// The result of a read, by key.
 pub type ReadOf<S> = BTreeMap<<S as Source>::Key, <S as Source>::Value>;
 
-/// What is there under the prefixes that were asked for, by key.
+/// The cached values under the prefixes that were asked for, by key.
 pub type Snapshot<V, K = String> = BTreeMap<K, Arc<V>>;
 
-/// How what is in a mirror is read.
+/// An external API as an informer reads it.
 pub trait Source: Send + Sync + 'static {
-    /// What tells the things apart.
+    /// Identifies a thing.
     type Key: InformerKey;
-    /// What is mirrored.
+    /// A thing as it is cached.
     type Value: Mirrored;
-    /// Whether a read of everything finds whatever is there. Where there is no such bulk read, it reads
-    /// what somebody has asked for.
+    /// Whether a read lists everything. Where the API has no list, it reads the keys that were asked for.
     const ENUMERATES: bool;
     /// How often it is read.
     const POLL_RATE: PollRate;
 
-    /// Reads everything, or all of `asked`. Partial is an error, and an error is never absence.
+    /// Reads everything, or all of `asked`. A partial answer is an error: absence follows from a complete one only.
     fn read(
         &self,
         asked: &BTreeSet<Self::Key>,
@@ -47,7 +46,7 @@ pub trait Source: Send + Sync + 'static {
     ) -> impl Future<Output = Result<ReadOf<Self>>> + Send
     where
         Self: Sized;
-    /// Reads these, by name. What is not in the answer is not there.
+    /// Reads these by name. A key that is not in the answer does not exist.
     fn read_some(
         &self,
         keys: &BTreeSet<Self::Key>,
@@ -58,11 +57,11 @@ pub trait Source: Send + Sync + 'static {
     {
         self.read(keys, priority)
     }
-    /// Whether something there is about to change by itself, so that it is worth looking more often.
+    /// Whether the thing changes by itself soon, so that it is polled more often.
     fn is_unsettled(_: &Self::Value) -> bool {
         false
     }
-    /// Ends when it is worth reading again at once.
+    /// Ends when everything is to be read again at once.
     fn invalidated(&self) -> impl Future<Output = ()> + Send {
         future::pending()
     }
@@ -77,38 +76,38 @@ pub enum PollRate {
     Slow,
 }
 
-/// How long the intervals between two reads are.
+/// The intervals between two reads.
 #[derive(Clone, Copy, Debug)]
 pub struct PollIntervals {
-    /// Of [`PollRate::Poll`], and of what is unsettled.
+    /// Of [`PollRate::Poll`], and while something is unsettled.
     pub poll: Duration,
     /// Of [`PollRate::Slow`].
     pub slow: Duration,
 }
 
-/// After a write of ours something may settle within seconds (PagerDuty confirms by itself), so for a
-/// while we look this often.
-const SOON: Duration = Duration::from_secs(10);
-/// For how long.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// The interval for [`UNSETTLED_FOR`] after a write of ours, while something is unsettled: PagerDuty confirms a
+/// subscription within seconds.
+const UNSETTLED_POLL: Duration = Duration::from_secs(10);
+/// See [`UNSETTLED_POLL`].
+const UNSETTLED_FOR: Duration = Duration::from_secs(300);
 
-/// Who asks, and how fresh the answer must be.
+/// Who reads, and how fresh the answer must be.
 #[derive(Clone, Debug)]
 pub struct ReadOptions {
-    /// The object's UID; it is not woken by what it finds itself.
+    /// The UID of the object that reads; it is not woken by its own read.
     pub uid: String,
-    /// Whether somebody waits for it.
+    /// Its place in the queue of API calls.
     pub priority: Priority,
     /// How fresh the answer must be.
     pub consistency: Consistency,
-    /// When the question came up.
+    /// When the run began that reads: a read that began later is fresh.
     pub since: Instant,
-    /// Cancelled when nobody wants the answer any more: whatever waits for it ends at once.
+    /// Cancelled when the answer is not needed any more: waiting for it ends at once.
     pub superseded: CancellationToken,
 }
 
 impl ReadOptions {
-    /// What `answer` ends with, unless nobody wants it any more.
+    /// The answer, or an error of class `Superseded` once it is not needed any more.
     pub fn unless_superseded<T>(
         &self,
         answer: impl Future<Output = Result<T>>,
@@ -127,15 +126,15 @@ impl ReadOptions {
 /// How fresh an answer must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Consistency {
-    /// As it was read last.
+    /// As it was read last, whether that failed or not.
     Known,
-    /// As it was read last, but if that failed it is tried anew: somebody has edited something.
+    /// As it was read last; if that failed it is read again, for an edit may have mended the cause.
     Retried,
     /// Read now.
     Now,
 }
 
-/// An object that wants to know of changes.
+/// An object that is woken by changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscriber {
     /// Its kind.
@@ -148,20 +147,20 @@ pub struct Subscriber {
     pub uid: String,
 }
 
-/// Is told of every object that is to look again.
+/// Queues a reconcile of an object.
 pub type Waker = Arc<dyn Fn(&Subscriber) + Send + Sync>;
 
-/// How informers are kept up to date, and who is told.
+/// How informers poll, and how they wake objects.
 #[derive(Clone)]
 pub struct Polling {
-    /// `None` where nobody polls: a plan looks once.
+    /// `None` where nothing is polled: `plan` reads once.
     pub intervals: Option<PollIntervals>,
-    /// Is told of every object that is to look again.
+    /// Queues a reconcile of an object.
     pub waker: Waker,
 }
 
 impl Polling {
-    /// Nobody polls, and nobody is told.
+    /// Polls nothing and wakes nobody.
     pub fn none() -> Self {
         Self {
             intervals: None,
@@ -170,13 +169,13 @@ impl Polling {
     }
 }
 
-/// The wish of an object to know of changes under some keys of one informer. Ends when it is dropped.
+/// The subscription of an object to some keys of one informer. It ends when it is dropped.
 pub struct Subscription(#[expect(dead_code)] Arc<dyn Any + Send + Sync>);
 
 struct Interest<K> {
     subscriber: Subscriber,
     keys: BTreeSet<K>,
-    /// Ends the polling with the last of them.
+    /// Polling ends when the last one is dropped.
     polling: Option<Arc<DropGuard>>,
 }
 
@@ -186,27 +185,27 @@ struct Failure {
     times: u32,
 }
 
-/// The answer to a question, or what has to be read before.
+/// The answer to a read, or what has to be read first.
 enum Answer<S: Source> {
     Known(Result<Snapshot<S::Value, S::Key>>),
     ReadAll,
-    /// What a write of ours has left in doubt.
+    /// These were invalidated.
     Read(BTreeSet<S::Key>),
 }
 
 struct State<S: Source> {
     mirror: Mirror<S::Key, S::Value>,
     interests: Vec<Weak<Interest<S::Key>>>,
-    /// Since when somebody subscribes.
+    /// When the first of the present subscribers came.
     opened: Instant,
-    /// What was asked for when everything was read last.
+    /// The keys of the last read of everything.
     covered: BTreeSet<S::Key>,
-    /// When the read of everything began that is under way.
+    /// When the read of everything began that is in flight.
     reading: Option<Instant>,
-    /// When the last one began that has ended, if any has, and the last that went well.
+    /// When the last one began that has ended, and the last that succeeded.
     finished: Option<Instant>,
     succeeded: Option<Instant>,
-    /// Of the last one that has ended.
+    /// The failure of the last one that has ended.
     failure: Option<Failure>,
     wrote: Option<Instant>,
 }
@@ -217,19 +216,19 @@ impl<S: Source> State<S> {
     }
 }
 
-/// A scope's mirror, how it is filled, and who is woken. Polled as long as anybody subscribes.
+/// The cache of one scope. It is polled as long as anybody subscribes.
 pub struct Informer<S: Source> {
-    /// How it is read.
+    /// Reads it.
     pub source: S,
     polling: Polling,
     state: Mutex<State<S>>,
-    /// One read at a time: whoever waits for it finds what it has read.
+    /// One read at a time: those who wait for it share its result.
     turn: tokio::sync::Mutex<()>,
     moved: Notify,
 }
 
 impl<S: Source> Informer<S> {
-    /// Nothing is known yet.
+    /// Empty.
     pub fn new(source: S, polling: &Polling) -> Arc<Self> {
         let state = State {
             mirror: Mirror::default(),
@@ -251,7 +250,7 @@ impl<S: Source> Informer<S> {
         })
     }
 
-    /// An object wants to know of changes under these keys.
+    /// Subscribes an object to the things under these keys.
     pub fn subscribe(
         self: &Arc<Self>,
         subscriber: &Subscriber,
@@ -262,7 +261,7 @@ impl<S: Source> Informer<S> {
         let polling = match &other {
             Some(other) => other.polling.clone(),
             None => {
-                // Nobody has kept it up to date until now.
+                // It was not polled until now.
                 state.mirror.expire();
                 state.covered.clear();
                 (state.finished, state.succeeded, state.failure) = (None, None, None);
@@ -285,14 +284,14 @@ impl<S: Source> Informer<S> {
         Subscription(interest)
     }
 
-    /// Whether this object wants to know of changes.
+    /// Whether this object subscribes.
     pub fn is_subscribed(&self, uid: &str) -> bool {
         let state = self.state.lock();
         state.interests().any(|it| it.subscriber.uid == uid)
     }
 
-    /// What is there under these prefixes. Reads everything first if it was never read, if what a write
-    /// of ours did is in doubt, or if the answer must be fresher than what is known.
+    /// The things under these prefixes. Reads first if nothing was read yet, if a write of ours invalidated them, or
+    /// if the answer must be fresher than the cache.
     pub async fn snapshot(
         &self,
         prefixes: &BTreeSet<S::Key>,
@@ -304,7 +303,7 @@ impl<S: Source> Informer<S> {
         let read = async {
             let _turn = self.turn.lock().await;
             loop {
-                // Whoever had the turn before may have read it.
+                // The previous holder of the lock may have read it.
                 match self.answer(prefixes, options) {
                     Answer::Known(answer) => return answer,
                     Answer::Read(invalidated) => self.read_some(&invalidated, options).await?,
@@ -320,10 +319,10 @@ impl<S: Source> Informer<S> {
 
     fn answer(&self, prefixes: &BTreeSet<S::Key>, options: &ReadOptions) -> Answer<S> {
         let state = self.state.lock();
-        // One that is still under way says nothing yet.
+        // A read in flight does not count yet.
         let tried = state.finished.is_some_and(|at| at >= options.since);
         let anew = match options.consistency {
-            // What nobody subscribes to is not kept up to date.
+            // Without a subscriber nothing is polled.
             _ if state.interests().next().is_none() => true,
             Consistency::Known => false,
             Consistency::Retried => state.failure.is_some(),
@@ -346,8 +345,8 @@ impl<S: Source> Informer<S> {
         }
     }
 
-    /// What is there of these keys now, so that nothing is done for the sake of something that is long past;
-    /// `None` where what is known was read for this very question.
+    /// Reads these keys by name before something is written because of them; `None` where the cache is as new as the
+    /// run itself.
     pub async fn confirm(
         &self,
         keys: &BTreeSet<S::Key>,
@@ -372,8 +371,7 @@ impl<S: Source> Informer<S> {
         Ok(keys.iter().filter_map(known).collect())
     }
 
-    /// What changed wakes even whoever asks: it looks at these keys for one reason, and may have looked
-    /// past them for another.
+    /// A change wakes even the reader: it may have read an older value for another stage in the same run.
     async fn read_some(&self, keys: &BTreeSet<S::Key>, options: &ReadOptions) -> Result<()> {
         let ticket = self.state.lock().mirror.begin();
         let read = self.source.read_some(keys, options.priority).await?;
@@ -390,12 +388,12 @@ impl<S: Source> Informer<S> {
         state.failure.is_none() && state.succeeded.is_some_and(|at| at >= since)
     }
 
-    /// What is known under these prefixes, however old; nothing if it was never read.
+    /// The cached things under these prefixes, however old.
     pub fn known(&self, prefixes: &BTreeSet<S::Key>) -> Snapshot<S::Value, S::Key> {
         self.state.lock().mirror.under(prefixes)
     }
 
-    /// What is known by this very key, however old.
+    /// The cached thing of this key, however old.
     pub fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<Arc<S::Value>>
     where
         S::Key: Borrow<Q>,
@@ -403,7 +401,7 @@ impl<S: Source> Informer<S> {
         self.state.lock().mirror.get(key).cloned()
     }
 
-    /// A write of ours went well: what is there now.
+    /// Records a write of ours that succeeded: the value that is there now, if any.
     pub fn wrote(&self, key: impl Into<S::Key>, value: Option<S::Value>) {
         let mut state = self.state.lock();
         state.mirror.wrote(key.into(), value);
@@ -411,7 +409,7 @@ impl<S: Source> Informer<S> {
         self.moved.notify_one();
     }
 
-    /// A write of ours may have gone well, or says nothing of what is there now.
+    /// Records that a write may have succeeded, or that its answer does not say what is there now.
     pub fn invalidate(&self, key: impl Into<S::Key>) {
         let mut state = self.state.lock();
         state.mirror.invalidate(key.into());
@@ -419,7 +417,7 @@ impl<S: Source> Informer<S> {
         self.moved.notify_one();
     }
 
-    /// What a write of ours came to: what is there `now` where it went well, doubt where nobody knows.
+    /// Records the outcome of a write: the value that is there `now` if it succeeded; unknown outcomes invalidate.
     pub fn note<T>(
         &self,
         key: impl Into<S::Key>,
@@ -433,7 +431,7 @@ impl<S: Source> Informer<S> {
         }
     }
 
-    /// The same of a write that changes a part of what is there. Where that is not known, it is in doubt.
+    /// The same of a write that changes a part of the thing. If the thing is not cached, it is invalidated.
     pub fn update<T>(
         &self,
         key: S::Key,
@@ -460,7 +458,7 @@ impl<S: Source> Informer<S> {
             };
             if AssertUnwindSafe(turn).catch_unwind().await.is_err() {
                 tracing::error!("a poll panicked: this is a bug");
-                // Whatever it was, it may be again.
+                // The next poll may panic for the same reason.
                 tokio::time::sleep(intervals.poll).await;
             }
         }
@@ -469,7 +467,7 @@ impl<S: Source> Informer<S> {
     async fn poll(&self) {
         let began = Instant::now();
         let _turn = self.turn.lock().await;
-        // Somebody who could not wait has just done it.
+        // A reconcile has read everything meanwhile.
         let done = self.state.lock().finished.is_some_and(|at| at >= began);
         if !done {
             self.read(None, &BTreeSet::new(), Priority::Background)
@@ -477,19 +475,19 @@ impl<S: Source> Informer<S> {
         }
     }
 
-    /// Ends when it is time to read everything again.
+    /// Ends when the next poll is due.
     async fn due(&self, intervals: PollIntervals) {
-        // Once, so that looking again does not roll it again.
-        let dice = fastrand::f64();
+        // Jitter is drawn once per poll.
+        let random = fastrand::f64();
         let timer = async {
             loop {
-                let due = self.next(intervals, dice);
+                let due = self.next(intervals, random);
                 if due <= Instant::now() {
                     return;
                 }
                 tokio::select! {
                     () = tokio::time::sleep_until(due) => {}
-                    // A write of ours may settle soon.
+                    // A write of ours may shorten the interval.
                     () = self.moved.notified() => {}
                 }
             }
@@ -500,8 +498,8 @@ impl<S: Source> Informer<S> {
         }
     }
 
-    /// When to read everything again.
-    fn next(&self, intervals: PollIntervals, dice: f64) -> Instant {
+    /// When the next poll is due.
+    fn next(&self, intervals: PollIntervals, random: f64) -> Instant {
         let state = self.state.lock();
         let last = state.reading.or(state.finished).unwrap_or(state.opened);
         let usual = match S::POLL_RATE {
@@ -510,7 +508,7 @@ impl<S: Source> Informer<S> {
         };
         let wait = match &state.failure {
             Some(Failure { error, times }) => {
-                // A refused read is not a refused item: nobody is going to edit anything for its sake.
+                // No edit of an object mends a read that is rejected: it is retried.
                 let class = if error.class.stops_scope() {
                     error.class
                 } else {
@@ -520,24 +518,24 @@ impl<S: Source> Informer<S> {
                     class,
                     ..error.clone()
                 };
-                after_by(dice, &error, *times).unwrap_or(usual)
+                after_by(random, &error, *times).unwrap_or(usual)
             }
             None => {
                 let unsettled = state.mirror.values().any(|value| S::is_unsettled(value));
-                let soon = state.wrote.is_some_and(|at| at.elapsed() < PATIENCE);
+                let soon = state.wrote.is_some_and(|at| at.elapsed() < UNSETTLED_FOR);
                 let period = match (unsettled, soon) {
-                    (true, true) => SOON.min(intervals.poll),
+                    (true, true) => UNSETTLED_POLL.min(intervals.poll),
                     (true, false) => intervals.poll.min(usual),
                     (false, _) => usual,
                 };
-                spread_by(dice, period)
+                spread_by(random, period)
             }
         };
         last + wait
     }
 
-    /// Reads everything and wakes whom it concerns. Only by whoever has the turn. Where this is dropped half
-    /// way, nothing was read.
+    /// Reads everything and wakes the objects whose things changed. The caller holds `turn`. If this is dropped
+    /// before its end, the cache stays as it was.
     async fn read(&self, asker: Option<&str>, prefixes: &BTreeSet<S::Key>, priority: Priority) {
         let _reading = Reading(self);
         let began = Instant::now();
@@ -563,7 +561,7 @@ impl<S: Source> Informer<S> {
                 state.covered = asked;
                 self.wake(&state, Some(&changed).filter(|_| !recovered), asker);
             }
-            // What was read last stays: a failed read is never an empty one.
+            // The last good read stays in the cache.
             Err(error) => {
                 let last = state.failure.take();
                 let known = last
@@ -578,7 +576,7 @@ impl<S: Source> Informer<S> {
         }
     }
 
-    /// Wakes whomever it concerns that these have changed, or all, but not whoever asked.
+    /// Wakes the subscribers of the changed keys, or all subscribers, except the reader.
     fn wake(&self, state: &State<S>, changed: Option<&BTreeSet<S::Key>>, asker: Option<&str>) {
         let concerns = |keys: &BTreeSet<S::Key>| {
             let has = |changed: &BTreeSet<S::Key>, prefix: &S::Key| {
@@ -595,21 +593,21 @@ impl<S: Source> Informer<S> {
     }
 }
 
-/// A read of everything that is under way, until this is dropped.
+/// Marks a read of everything as in flight, until this is dropped.
 struct Reading<'a, S: Source>(&'a Informer<S>);
 
 impl<S: Source> Drop for Reading<'_, S> {
     fn drop(&mut self) {
         self.0.state.lock().reading = None;
-        // Whoever polls may have to look sooner than it thought.
+        // The poll may be due sooner now.
         self.0.moved.notify_one();
     }
 }
 
-/// How an informer stands, for metrics.
+/// The health of an informer, for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// How old the last good read is; if there was none, for how long there has been none.
+pub struct InformerHealth {
+    /// The age of the last good read; before the first, the time since somebody subscribed.
     pub age: Duration,
     /// Whether the last read failed.
     pub is_failing: bool,
@@ -617,21 +615,22 @@ pub struct Standing {
     pub poll_rate: PollRate,
 }
 
-/// The face of an [`Informer`] that is the same for all.
+/// An [`Informer`] of any source.
 pub trait DynInformer: Send + Sync {
-    /// How it stands; `None` where no object of this kind subscribes.
-    fn standing(&self, kind: &str) -> Option<Standing>;
+    /// Its health; `None` if no object of this kind subscribes.
+    fn health(&self, kind: &str) -> Option<InformerHealth>;
 }
 
 impl<S: Source> DynInformer for Informer<S> {
-    fn standing(&self, kind: &str) -> Option<Standing> {
+    fn health(&self, kind: &str) -> Option<InformerHealth> {
         let state = self.state.lock();
         let mut all = state.interests();
-        all.any(|it| it.subscriber.kind == kind).then(|| Standing {
-            age: state.succeeded.unwrap_or(state.opened).elapsed(),
-            is_failing: state.failure.is_some(),
-            poll_rate: S::POLL_RATE,
-        })
+        all.any(|it| it.subscriber.kind == kind)
+            .then(|| InformerHealth {
+                age: state.succeeded.unwrap_or(state.opened).elapsed(),
+                is_failing: state.failure.is_some(),
+                poll_rate: S::POLL_RATE,
+            })
     }
 }
 

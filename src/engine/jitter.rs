@@ -1,10 +1,10 @@
-//! Delays, spread so that what happened together does not happen together again.
+//! Requeue and poll delays with random jitter, so that objects which failed together are not retried together.
 
 use crate::engine::error::{Class, Error};
 use std::time::Duration;
 
-/// The delay before the next try: fully spread where it doubles, by a tenth where it is fixed.
-/// `failures` counts the failures in a row, from 1; `None` waits for an edit.
+/// The delay before the next try, with jitter: from zero to the whole delay where it doubles, 10 % more or less
+/// where it is fixed. `failures` counts the failures in a row, from 1; `None` waits for an edit.
 pub fn jittered(class: Class, failures: u32) -> Option<Duration> {
     jittered_by(fastrand::f64(), class, failures)
 }
@@ -14,41 +14,41 @@ pub fn after(error: &Error, failures: u32) -> Option<Duration> {
     after_by(fastrand::f64(), error, failures)
 }
 
-/// The same, for whoever has rolled the dice (from 0 to 1) before.
-pub fn after_by(dice: f64, error: &Error, failures: u32) -> Option<Duration> {
+/// The same with a random number (0 to 1) that the caller keeps.
+pub fn after_by(random: f64, error: &Error, failures: u32) -> Option<Duration> {
     match error.wait {
-        // Never sooner, and those who were told the same not all at once.
-        Some(wait) => Some(wait.mul_f64(1.0 + 0.2 * dice)),
-        None => jittered_by(dice, error.class, failures),
+        // Never before Retry-After, and up to 20 % later.
+        Some(wait) => Some(wait.mul_f64(1.0 + 0.2 * random)),
+        None => jittered_by(random, error.class, failures),
     }
 }
 
-/// As [`jittered`], for whoever has rolled the dice (from 0 to 1) before.
-pub fn jittered_by(dice: f64, class: Class, failures: u32) -> Option<Duration> {
+/// As [`jittered`], with a random number (0 to 1) that the caller keeps.
+pub fn jittered_by(random: f64, class: Class, failures: u32) -> Option<Duration> {
     const SHORTEST: Duration = Duration::from_secs(1);
-    // A status that says how far it is must not be rewritten more often.
+    // A throttled object writes its progress into status at each try, which must not come more often.
     const THROTTLED: Duration = Duration::from_secs(10);
     let delay = class.delay(failures)?;
     Some(match class {
         Class::Superseded => delay,
-        Class::Throttled => delay.mul_f64(dice).max(THROTTLED),
-        Class::Unavailable | Class::OutcomeUnknown => delay.mul_f64(dice).max(SHORTEST),
-        // Asking at once whether a person has granted something since would be no use.
-        Class::Denied => delay.mul_f64(0.5 + 0.5 * dice),
+        Class::Throttled => delay.mul_f64(random).max(THROTTLED),
+        Class::Unavailable | Class::OutcomeUnknown => delay.mul_f64(random).max(SHORTEST),
+        // A person has to grant something first, which takes minutes.
+        Class::Denied => delay.mul_f64(0.5 + 0.5 * random),
         Class::Invalid | Class::Rejected | Class::Waiting(_) | Class::Conflict => {
-            spread_by(dice, delay)
+            spread_by(random, delay)
         }
     })
 }
 
-/// A period, give or take a tenth.
+/// The period, 10 % more or less.
 pub fn spread(period: Duration) -> Duration {
     spread_by(fastrand::f64(), period)
 }
 
-/// The same, for whoever has rolled the dice (from 0 to 1) before.
-pub fn spread_by(dice: f64, period: Duration) -> Duration {
-    period.mul_f64(0.9 + 0.2 * dice)
+/// The same with a random number (0 to 1) that the caller keeps.
+pub fn spread_by(random: f64, period: Duration) -> Duration {
+    period.mul_f64(0.9 + 0.2 * random)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What is observed of one scope: whole snapshots, stamped so that our own later writes win over a
-//! read that began before them. Pure state; who reads and who is woken is [`crate::engine::informer`]'s.
+//! The cache of an informer: the last bulk read, overlaid with our own later writes, which win over a read that
+//! began before them. Pure state; [`crate::engine::informer`] reads and wakes.
 
 use std::{
     borrow::Borrow,
@@ -8,35 +8,35 @@ use std::{
     sync::Arc,
 };
 
-/// What tells things apart that are mirrored, and what is asked for and subscribed to.
+/// The key of a cached thing; also the prefix by which things are read and subscribed to.
 pub trait InformerKey: Clone + Debug + Ord + Send + Sync + 'static {
-    /// Whether whoever asks for `prefix` asks for this too. In the order of keys, those under a prefix follow
-    /// it without a gap.
+    /// Whether a read of `prefix` includes this key. In the order of keys, those under a prefix follow it without
+    /// a gap.
     fn is_under(&self, prefix: &Self) -> bool {
         self == prefix
     }
 }
 
-/// A name. It is under whatever it begins with.
+/// A name; it is under each of its prefixes.
 impl InformerKey for String {
     fn is_under(&self, prefix: &Self) -> bool {
         self.starts_with(prefix.as_str())
     }
 }
 
-/// Of what there is only one.
+/// The key of a thing that is there once.
 impl InformerKey for () {}
 
-/// What a mirror holds.
+/// A value in the cache.
 pub trait Mirrored: PartialEq + Send + Sync + 'static {
-    /// Whether nobody would want to know of the difference: then the older value stays, so that a text which
+    /// Whether nobody is to be woken for the difference: then the older value stays, so that a text which
     /// changes all the time wakes nobody.
     fn is_equivalent(&self, other: &Self) -> bool {
         self == other
     }
 }
 
-/// When a read began, on the mirror's own clock.
+/// When a read began, on the clock of the mirror.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(u64);
 
@@ -44,8 +44,8 @@ pub struct Ticket(u64);
 enum Known<V> {
     There(Arc<V>),
     Gone,
-    /// After a write whose outcome never came, or a time in which nobody read it.
-    Doubtful,
+    /// A write had no answer, or nobody subscribed for a while.
+    Invalidated,
 }
 
 #[derive(Debug)]
@@ -58,12 +58,12 @@ impl<V> Entry<V> {
     fn value(&self) -> Option<&Arc<V>> {
         match &self.known {
             Known::There(value) => Some(value),
-            Known::Gone | Known::Doubtful => None,
+            Known::Gone | Known::Invalidated => None,
         }
     }
 }
 
-/// The state of one scope as it was read last, corrected by what we have written since.
+/// One scope as it was read last, with what we wrote since.
 #[derive(Debug)]
 pub struct Mirror<K, V> {
     clock: u64,
@@ -93,20 +93,19 @@ impl<K: InformerKey, V: Mirrored> Mirror<K, V> {
         Ticket(self.tick())
     }
 
-    /// A read of everything that began at `ticket`, and that came whole. Says what changed by it.
+    /// Takes a complete read of everything that began at `ticket`, and returns the keys that changed.
     pub fn publish(&mut self, ticket: Ticket, read: BTreeMap<K, V>) -> BTreeSet<K> {
         let keys: BTreeSet<_> = self.entries.keys().chain(read.keys()).cloned().collect();
         let changed = self.publish_some(ticket, &keys, read);
-        // What went before the last read of everything began needs no memory any more. A read by name
-        // that is older than this one may still be under way.
+        // A read by name that began before this one may still be under way: what is gone is forgotten only at the
+        // next complete read.
         let before = std::mem::replace(&mut self.published, ticket.0);
         self.entries
             .retain(|_, entry| entry.stamp > before || !matches!(entry.known, Known::Gone));
         changed
     }
 
-    /// A read of all that is under these prefixes, and of nothing else: of the rest nothing is known any more,
-    /// which is not to say that it is not there.
+    /// The same of a read of these prefixes. Whatever is outside of them becomes unknown, not absent.
     pub fn publish_under(
         &mut self,
         ticket: Ticket,
@@ -119,7 +118,8 @@ impl<K: InformerKey, V: Mirrored> Mirror<K, V> {
         self.publish(ticket, read)
     }
 
-    /// A read of `keys` alone: what is not in `read` is not there. Says what changed by it.
+    /// Takes a read of `keys` alone, of which those that are not in `read` do not exist, and returns the keys that
+    /// changed.
     pub fn publish_some(
         &mut self,
         ticket: Ticket,
@@ -129,7 +129,7 @@ impl<K: InformerKey, V: Mirrored> Mirror<K, V> {
         let mut changed = BTreeSet::new();
         for key in keys {
             let old = self.entries.get(key);
-            // We have written since, or a later read has come before this one.
+            // We wrote since, or a read that began later ended earlier.
             if old.is_some_and(|old| old.stamp > ticket.0) {
                 continue;
             }
@@ -141,11 +141,11 @@ impl<K: InformerKey, V: Mirrored> Mirror<K, V> {
                     changed.insert(key.clone());
                     Known::There(Arc::new(new))
                 }
-                (Some(Known::There(_) | Known::Doubtful), None) => {
+                (Some(Known::There(_) | Known::Invalidated), None) => {
                     changed.insert(key.clone());
                     Known::Gone
                 }
-                // As it was: it is not kept in mind for ever.
+                // Unchanged; the old stamp stays, so that the entry is forgotten in time.
                 (Some(Known::Gone), None) => continue,
                 (None, None) => Known::Gone,
             };
@@ -155,42 +155,41 @@ impl<K: InformerKey, V: Mirrored> Mirror<K, V> {
         changed
     }
 
-    /// The end of a write of our own that went well: what is there now, `None` if nothing is.
+    /// Records a write of ours that succeeded: the value that is there now, if any.
     pub fn wrote(&mut self, key: K, value: Option<V>) {
         let known = value.map_or(Known::Gone, |value| Known::There(Arc::new(value)));
         let stamp = self.tick();
         self.entries.insert(key, Entry { known, stamp });
     }
 
-    /// The end of a write whose outcome nobody knows, or which says nothing of what is there now.
+    /// Records a write whose outcome is unknown, or whose answer does not say what is there now.
     pub fn invalidate(&mut self, key: K) {
-        let (known, stamp) = (Known::Doubtful, self.tick());
+        let (known, stamp) = (Known::Invalidated, self.tick());
         self.entries.insert(key, Entry { known, stamp });
     }
 
-    /// Nobody has read it for a while: what was there must be read before anything is done. A read that is under
-    /// way still counts, and so do our writes.
+    /// Invalidates whatever was there. A read that is under way still counts, and so do our writes.
     pub fn expire(&mut self) {
         let there = self.entries.values_mut();
         let there = there.filter(|entry| entry.value().is_some());
-        there.for_each(|entry| entry.known = Known::Doubtful);
+        there.for_each(|entry| entry.known = Known::Invalidated);
     }
 
-    /// What under these prefixes must be read before anything is done.
+    /// The keys under these prefixes that must be read before anything is decided.
     pub fn invalidated<'a>(&self, prefixes: impl IntoIterator<Item = &'a K>) -> BTreeSet<K> {
         let all = prefixes.into_iter().flat_map(|prefix| self.range(prefix));
-        let invalidated = all.filter(|(_, entry)| matches!(entry.known, Known::Doubtful));
+        let invalidated = all.filter(|(_, entry)| matches!(entry.known, Known::Invalidated));
         invalidated.map(|(key, _)| key.clone()).collect()
     }
 
-    /// What is there under these prefixes.
+    /// All values under these prefixes.
     pub fn under<'a>(&self, prefixes: impl IntoIterator<Item = &'a K>) -> BTreeMap<K, Arc<V>> {
         let all = prefixes.into_iter().flat_map(|prefix| self.range(prefix));
         let there = all.filter_map(|(key, entry)| Some((key.clone(), entry.value()?.clone())));
         there.collect()
     }
 
-    /// What is there by this very key.
+    /// The value of a key.
     pub fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&Arc<V>>
     where
         K: Borrow<Q>,
@@ -198,7 +197,7 @@ impl<K: InformerKey, V: Mirrored> Mirror<K, V> {
         self.entries.get(key)?.value()
     }
 
-    /// All that is there.
+    /// All values.
     pub fn values(&self) -> impl Iterator<Item = &Arc<V>> {
         self.entries.values().filter_map(Entry::value)
     }

@@ -1,4 +1,5 @@
-//! What an object's spec says of how it is carried out.
+//! The policies of a spec: drift, deletion, adoption. They are applied in [`crate::engine::stage`] and
+//! [`crate::engine::plan`].
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

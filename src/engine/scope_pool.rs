@@ -210,13 +210,13 @@ impl<S: Scope> ScopePool<S> {
                 ..Ages::default()
             };
             let informers = scope.informers().into_iter();
-            for standing in informers.filter_map(|informer| informer.standing(kind)) {
-                ages.failing |= usize::from(standing.is_failing);
-                let oldest = match standing.poll_rate {
+            for health in informers.filter_map(|informer| informer.health(kind)) {
+                ages.failing |= usize::from(health.is_failing);
+                let oldest = match health.poll_rate {
                     PollRate::Poll => &mut ages.polled,
                     PollRate::Slow => &mut ages.slow,
                 };
-                *oldest = standing.age.max(*oldest);
+                *oldest = health.age.max(*oldest);
             }
             ages
         });

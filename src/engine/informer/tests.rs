@@ -346,7 +346,7 @@ async fn it_is_read_in_its_rhythm_and_more_often_while_something_is_to_settle() 
     outside.wrote("a", Some((99, Owner::Us)));
     let soon = waits().await;
     assert!((9..=11).contains(&soon), "{soon}");
-    tokio::time::advance(PATIENCE).await;
+    tokio::time::advance(UNSETTLED_FOR).await;
     let later = waits().await;
     assert!((54..=66).contains(&later), "not for ever: {later}");
 
@@ -528,16 +528,16 @@ async fn what_nobody_subscribes_to_is_neither_polled_nor_believed() {
     let second = subscribe(&outside, "b", &["b"]);
     drop(first);
     assert!((4..=6).contains(&minutes(5).await));
-    assert_eq!(outside.standing("other"), None);
-    let standing = outside.standing("kind").unwrap();
-    assert!(!standing.is_failing && standing.age <= Duration::from_secs(66));
+    assert_eq!(outside.health("other"), None);
+    let health = outside.health("kind").unwrap();
+    assert!(!health.is_failing && health.age <= Duration::from_secs(66));
     drop(second);
-    assert_eq!((minutes(5).await, outside.standing("kind")), (0, None));
+    assert_eq!((minutes(5).await, outside.health("kind")), (0, None));
     world.put("b", 1);
     assert_eq!(look("x").await, (2, 2, 1));
     world.put("c", 1);
     let _again = subscribe(&outside, "a", &["a"]);
-    assert_eq!(outside.standing("kind").unwrap().age, Duration::ZERO);
+    assert_eq!(outside.health("kind").unwrap().age, Duration::ZERO);
     assert_eq!(look("a").await, (3, 3, 1));
 }
 
