@@ -19,15 +19,15 @@ use super::{
 };
 use crate::{
     clients::secret::Secret,
-    engine::limits::{Limiter, Priority},
+    engine::{
+        gate::{Operation, WritePermit},
+        limits::{Limiter, Priority},
+    },
 };
 use refusal::Call;
 use reqwest::{Client, RequestBuilder};
 use schemars::JsonSchema;
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{DeserializeOwned, IgnoredAny},
-};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{
@@ -37,37 +37,12 @@ use std::{
     time::Instant,
 };
 
-/// The methods, as the limiter, the gate and the audit line call them: `slack:` and Slack's own name.
-pub mod api {
-    /// Whose token it is, and what it may do.
-    pub const AUTH_TEST: &str = "slack:auth.test";
-    /// Archives a channel, which takes the bot out of it.
-    pub const ARCHIVE: &str = "slack:conversations.archive";
-    /// Makes a channel.
-    pub const CREATE: &str = "slack:conversations.create";
-    /// One channel.
-    pub const INFO: &str = "slack:conversations.info";
-    /// Takes a user into a channel.
-    pub const INVITE: &str = "slack:conversations.invite";
-    /// Takes the bot into a public channel.
-    pub const JOIN: &str = "slack:conversations.join";
-    /// All channels that the bot can see.
-    pub const LIST: &str = "slack:conversations.list";
-    /// Gives a channel another name.
-    pub const RENAME: &str = "slack:conversations.rename";
-    /// Says what a channel is for.
-    pub const SET_PURPOSE: &str = "slack:conversations.setPurpose";
-    /// Says what a channel is about.
-    pub const SET_TOPIC: &str = "slack:conversations.setTopic";
-    /// Posts a message.
-    pub const POST: &str = "slack:chat.postMessage";
-    /// Edits a message.
-    pub const UPDATE: &str = "slack:chat.update";
-    /// The user of an e-mail address.
-    pub const USER_BY_EMAIL: &str = "slack:users.lookupByEmail";
-    /// A message by an incoming webhook, or a look whether it lives.
-    pub const WEBHOOK: &str = "slack:webhook";
-}
+/// A message by an incoming webhook, or a look whether it lives, as the limiter, the gate and the audit line call it.
+/// Methods of the Web API are called `slack:` and Slack's own name.
+pub const WEBHOOK: &str = "slack:webhook";
+
+/// All channels that a bot sees.
+const LIST: &str = "slack:conversations.list";
 
 /// The most of a list that one page may hold.
 const PAGE: &str = "1000";
@@ -116,7 +91,7 @@ impl Slack {
     }
 
     /// Posts a message by an incoming webhook, which takes no thread.
-    pub async fn post_webhook(&self, url: &Secret, post: &Post) -> Result<()> {
+    pub async fn post_webhook(&self, _: &WritePermit<'_>, url: &Secret, post: &Post) -> Result<()> {
         let message = json!({
             "text": post.text,
             "blocks": post.blocks,
@@ -132,9 +107,9 @@ impl Slack {
         let digest = Sha256::digest(url.reveal());
         let account: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         let limiter = &self.limiter;
-        limiter.take(&account, "", api::WEBHOOK, priority).await;
+        limiter.take(&account, "", WEBHOOK, priority).await;
         let said = self.call_webhook(url, &json!({}), false).await;
-        limiter.request_finished(&account, "", api::WEBHOOK, said.is_ok());
+        limiter.request_finished(&account, "", WEBHOOK, said.is_ok());
         match said {
             Ok(()) => Ok(Webhook::Alive),
             Err(refusal) if refusal::is_dead(&refusal.code) => {
@@ -147,7 +122,7 @@ impl Slack {
     /// A probe does not write, and is answered by a refusal.
     async fn call_webhook(&self, url: &Secret, message: &Value, writes: bool) -> Result<()> {
         let call = Call {
-            api: api::WEBHOOK,
+            api: WEBHOOK,
             about: "",
             writes,
         };
@@ -296,15 +271,16 @@ pub struct Posted {
 }
 
 /// What an answer says of one channel.
-#[derive(Deserialize)]
-struct One {
-    channel: Channel,
+#[derive(Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct OneChannel {
+    /// The channel.
+    pub channel: Channel,
 }
 
 impl Bot {
     /// Whose the token is, and what it may do.
     pub async fn auth_test(&self, priority: Priority) -> Result<Workspace> {
-        let (workspace, answer) = self.read(api::AUTH_TEST, "", &[], priority).await?;
+        let (workspace, answer) = self.read("slack:auth.test", "", &[], priority).await?;
         let scopes = answer.headers.get("x-oauth-scopes");
         let scopes = scopes.and_then(|scopes| scopes.to_str().ok());
         Ok(Workspace {
@@ -341,7 +317,7 @@ impl Bot {
             if !cursor.is_empty() {
                 form.push(("cursor", &cursor));
             }
-            let (page, _): (Page, _) = self.read(api::LIST, types, &form, priority).await?;
+            let (page, _): (Page, _) = self.read(LIST, types, &form, priority).await?;
             channels.extend(page.channels);
             let metadata = page.response_metadata;
             cursor = metadata
@@ -351,15 +327,17 @@ impl Bot {
                 return Ok(channels);
             }
         }
-        Err(call(api::LIST, types, false).endless())
+        Err(call(LIST, types, false).endless())
     }
 
     /// The channel with this id; `None` where there is none, or none that the bot can see.
     pub async fn channel(&self, id: &str, priority: Priority) -> Result<Option<Channel>> {
         let form = [("channel", id), ("include_num_members", "true")];
-        let said = self.read(api::INFO, id, &form, priority).await;
-        let found = found(said, "channel_not_found")?;
-        Ok(found.map(|(One { channel }, _)| channel))
+        let said = self
+            .read("slack:conversations.info", id, &form, priority)
+            .await;
+        let found = unless(said, "channel_not_found")?;
+        Ok(found.map(|(OneChannel { channel }, _)| channel))
     }
 
     /// The id of the user with this address; `None` where nobody has it, or has it no longer.
@@ -374,63 +352,21 @@ impl Bot {
             deleted: Option<bool>,
         }
         let form = [("email", email)];
-        let said = self.read(api::USER_BY_EMAIL, email, &form, priority).await;
-        let user = found(said, "users_not_found")?.map(|(Answered { user }, _)| user);
+        let said = self
+            .read("slack:users.lookupByEmail", email, &form, priority)
+            .await;
+        let user = unless(said, "users_not_found")?.map(|(Answered { user }, _)| user);
         let user = user.filter(|user| user.deleted != Some(true));
         Ok(user.map(|user| user.id))
     }
 
-    /// Makes a channel; the bot is in it from the beginning. Making it twice is refused: `name_taken`.
-    pub async fn create(&self, name: &str, private: bool) -> Result<Channel> {
-        let form = [("name", name), ("is_private", &private.to_string())];
-        let One { channel } = self.write(api::CREATE, name, &form).await?;
-        Ok(channel)
-    }
-
-    /// Takes the bot into a public channel. It may be there already.
-    pub async fn join(&self, channel: &str) -> Result<Channel> {
-        let form = [("channel", channel)];
-        let One { channel } = self.write(api::JOIN, channel, &form).await?;
-        Ok(channel)
-    }
-
-    /// Gives a channel another name. Slack lets only its creator or an admin do so.
-    pub async fn rename(&self, channel: &str, name: &str) -> Result<Channel> {
-        let form = [("channel", channel), ("name", name)];
-        let One { channel } = self.write(api::RENAME, channel, &form).await?;
-        Ok(channel)
-    }
-
-    /// Sets a channel's topic, at most 250 characters.
-    pub async fn set_topic(&self, channel: &str, topic: &str) -> Result<()> {
-        let form = [("channel", channel), ("topic", topic)];
-        let said = self.write(api::SET_TOPIC, channel, &form).await;
-        said.map(|_: IgnoredAny| ())
-    }
-
-    /// Sets a channel's purpose, at most 250 characters.
-    pub async fn set_purpose(&self, channel: &str, purpose: &str) -> Result<()> {
-        let form = [("channel", channel), ("purpose", purpose)];
-        let said = self.write(api::SET_PURPOSE, channel, &form).await;
-        said.map(|_: IgnoredAny| ())
-    }
-
-    /// Takes a user into a channel, by id. Done as well if they are in it.
-    pub async fn invite(&self, channel: &str, user: &str) -> Result<()> {
-        let form = [("channel", channel), ("users", user)];
-        let said = self.write(api::INVITE, channel, &form).await;
-        found(said, "already_in_channel").map(|_: Option<IgnoredAny>| ())
-    }
-
-    /// Archives a channel. The bot is out of it then, and cannot bring it back. Done as well if it is archived.
-    pub async fn archive(&self, channel: &str) -> Result<()> {
-        let form = [("channel", channel)];
-        let said = self.write(api::ARCHIVE, channel, &form).await;
-        found(said, "already_archived").map(|_: Option<IgnoredAny>| ())
-    }
-
     /// Posts a message, links in it not unfolded. Posting it twice makes two.
-    pub async fn post(&self, channel: &str, post: &Post) -> Result<Posted> {
+    pub async fn post(
+        &self,
+        permit: &WritePermit<'_>,
+        channel: &str,
+        post: &Post,
+    ) -> Result<Posted> {
         let blocks = post.blocks.to_string();
         let mut form = vec![
             ("channel", channel),
@@ -440,18 +376,24 @@ impl Bot {
             ("unfurl_media", "false"),
         ];
         form.extend(post.thread_ts.iter().map(|ts| ("thread_ts", ts.as_str())));
-        self.write(api::POST, channel, &form).await
+        self.write(permit, channel, &form).await
     }
 
     /// Makes a message of the bot's own into this one.
-    pub async fn update(&self, channel: &str, ts: &str, post: &Post) -> Result<Posted> {
+    pub async fn update(
+        &self,
+        permit: &WritePermit<'_>,
+        channel: &str,
+        ts: &str,
+        post: &Post,
+    ) -> Result<Posted> {
         let form = [
             ("channel", channel),
             ("ts", ts),
             ("text", &post.text),
             ("blocks", &post.blocks.to_string()),
         ];
-        self.write(api::UPDATE, channel, &form).await
+        self.write(permit, channel, &form).await
     }
 
     /// A call that changes nothing, once the quota allows it.
@@ -467,13 +409,15 @@ impl Bot {
         self.call(call(api, about, false), form).await
     }
 
-    /// A call that changes something in, or makes, the channel `about`. It has passed the gate.
-    async fn write<T: DeserializeOwned>(
+    /// Makes the call that was admitted, which changes, or makes, the channel `about`.
+    pub async fn write<T: DeserializeOwned>(
         &self,
-        api: &'static str,
+        permit: &WritePermit<'_>,
         about: &str,
         form: &[(&str, &str)],
     ) -> Result<T> {
+        let Operation { account, api, .. } = permit.operation();
+        debug_assert_eq!(*account, self.key, "the permit is for another token");
         let (said, _) = self.call(call(api, about, true), form).await?;
         Ok(said)
     }
@@ -498,8 +442,8 @@ fn call<'a>(api: &'static str, about: &'a str, writes: bool) -> Call<'a> {
     Call { api, about, writes }
 }
 
-/// What was found; a refusal by this code says that there is nothing, or nothing to do.
-fn found<T>(said: Result<T>, code: &str) -> Result<Option<T>> {
+/// What was answered; `None` where a refusal by this code says that there is nothing, or nothing to do.
+fn unless<T>(said: Result<T>, code: &str) -> Result<Option<T>> {
     match said {
         Err(refusal) if refusal.code == code => Ok(None),
         said => said.map(Some),

@@ -92,7 +92,7 @@ pub trait Gate: Send + Sync {
 }
 
 /// Asks the gate for a permit, after what is intended was written into status.
-pub(super) async fn admit<'a>(
+pub async fn admit<'a>(
     gate: &'a dyn Gate,
     operation: Operation<'a>,
     steps: &'a [Step],

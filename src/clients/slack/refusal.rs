@@ -1,6 +1,6 @@
 //! What Slack's answers mean, and what to do about them. Pure.
 
-use super::{Result, api};
+use super::{Result, WEBHOOK};
 use crate::{
     clients::{
         http::{Answer, Lost},
@@ -78,7 +78,7 @@ impl From<Refusal> for Error {
 /// One call, for the person who reads what became of it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call<'a> {
-    /// The method, as in [`api`].
+    /// The method, such as `slack:auth.test`.
     pub api: &'static str,
     /// What it is about: a channel, an address; may be empty.
     pub about: &'a str,
@@ -89,7 +89,7 @@ pub(super) struct Call<'a> {
 impl fmt::Display for Call<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.api, self.about) {
-            (api::WEBHOOK, _) => f.write_str("the incoming webhook"),
+            (WEBHOOK, _) => f.write_str("the incoming webhook"),
             (_, "") => f.write_str(self.method()),
             (_, about) => write!(f, "{} of {about}", self.method()),
         }

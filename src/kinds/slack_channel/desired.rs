@@ -64,6 +64,7 @@ pub enum Detail {
     Purpose,
 }
 
+/// As Slack's methods call it.
 impl fmt::Display for Detail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -22,11 +22,11 @@ use crate::{
     api::{KeyRef, SlackChannel},
     clients::{
         secret::{Digester, Secret},
-        slack::{Post, Posted, Refusal, Slack, api},
+        slack::{Post, Posted, Refusal, Slack, WEBHOOK},
     },
     engine::{
         error::{Class, Error, Result, WaitingOn},
-        gate::{Gate, Operation},
+        gate::{Gate, Operation, WritePermit, admit},
         jitter,
         plan::Verb,
         rendering::{FieldChange, Step},
@@ -112,6 +112,7 @@ pub trait Transport: Sync {
     /// known.
     fn send(
         &self,
+        permit: &WritePermit<'_>,
         channel: &str,
         edits: Option<&str>,
         post: &Post,
@@ -159,10 +160,10 @@ impl Transport for Sender {
 
     fn operation<'a>(&'a self, edits: bool, channel: &'a str) -> Operation<'a> {
         let (api, region) = match &self.route {
-            SlackRoute::Webhook(_) => (api::WEBHOOK, ""),
-            SlackRoute::BotToken { .. } if edits => (api::UPDATE, ""),
+            SlackRoute::Webhook(_) => (WEBHOOK, ""),
+            SlackRoute::BotToken { .. } if edits => ("slack:chat.update", ""),
             // Slack counts what is posted by channel as well.
-            SlackRoute::BotToken { .. } => (api::POST, channel),
+            SlackRoute::BotToken { .. } => ("slack:chat.postMessage", channel),
         };
         Operation {
             endpoint: &self.scope,
@@ -175,20 +176,25 @@ impl Transport for Sender {
 
     async fn send(
         &self,
+        permit: &WritePermit<'_>,
         channel: &str,
         edits: Option<&str>,
         post: &Post,
     ) -> Result<Option<Posted>, Refusal> {
         let token = match &self.route {
             SlackRoute::Webhook(url) => {
-                return self.slack.post_webhook(url, post).await.map(|()| None);
+                return self
+                    .slack
+                    .post_webhook(permit, url, post)
+                    .await
+                    .map(|()| None);
             }
             SlackRoute::BotToken { token, .. } => token.clone(),
         };
         let bot = self.slack.bot(token, self.key.clone());
         let sent = match edits {
-            Some(ts) => bot.update(channel, ts, post).await,
-            None => bot.post(channel, post).await,
+            Some(ts) => bot.update(permit, channel, ts, post).await,
+            None => bot.post(permit, channel, post).await,
         };
         sent.map(Some)
     }
@@ -462,16 +468,18 @@ impl Notifier {
             Call::Reply => self.record.details += 1,
             Call::Edit => {}
         }
-        let mut admitted = self.save(records).await;
-        if admitted.is_ok() {
-            // Last, so that what it says holds when the call is sent.
-            admitted = gate.enter(operation, slice::from_ref(&step)).await;
-        }
-        if let Err(refused) = admitted {
-            self.withdraw(before, records).await;
-            return Err(refused);
-        }
-        let sent = transport.send(channel, edits, &post).await;
+        let admitted = match self.save(records).await {
+            Ok(()) => admit(gate, operation, slice::from_ref(&step), &[]).await,
+            Err(error) => Err(error),
+        };
+        let permit = match admitted {
+            Ok(permit) => permit,
+            Err(refused) => {
+                self.withdraw(before, records).await;
+                return Err(refused);
+            }
+        };
+        let sent = transport.send(&permit, channel, edits, &post).await;
         gate.answered(operation, sent.is_ok());
         let outcome = match &sent {
             Ok(_) => Ok(()),

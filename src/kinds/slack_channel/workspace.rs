@@ -4,7 +4,7 @@
 use crate::{
     clients::{
         secret::{Digester, Secret},
-        slack::{Bot, Channel, Refusal, Slack, Webhook, Workspace, add_scopes, api},
+        slack::{Bot, Channel, Refusal, Slack, Webhook, Workspace, add_scopes},
     },
     engine::{
         error::{Class, Error, Result},
@@ -224,9 +224,9 @@ impl Source for Team {
     const POLL_RATE: PollRate = PollRate::Slow;
 
     async fn read(&self, _: &BTreeSet<()>, priority: Priority) -> Result<ReadOf<Self>> {
-        self.pauses.over(&api::AUTH_TEST)?;
+        self.pauses.over(&"slack:auth.test")?;
         let team = self.bot.auth_test(priority).await;
-        let team = self.pauses.heed(&api::AUTH_TEST, team)?;
+        let team = self.pauses.heed(&"slack:auth.test", team)?;
         let listable = Listable::by(team.scopes.as_ref());
         self.granted.send_replace(Some(listable));
         Ok([((), team)].into())
@@ -244,9 +244,9 @@ pub struct Channels {
 
 impl Channels {
     async fn list(&self, private: bool, priority: Priority) -> Result<Vec<Channel>> {
-        self.pauses.over(&api::LIST)?;
+        self.pauses.over(&"slack:conversations.list")?;
         let listed = self.bot.list_channels(private, priority).await;
-        Ok(self.pauses.heed(&api::LIST, listed)?)
+        Ok(self.pauses.heed(&"slack:conversations.list", listed)?)
     }
 }
 
@@ -325,9 +325,9 @@ impl Source for Channels {
                 by_name = true;
                 continue;
             };
-            self.pauses.over(&api::INFO)?;
+            self.pauses.over(&"slack:conversations.info")?;
             let channel = self.bot.channel(id, priority).await;
-            if let Some(channel) = self.pauses.heed(&api::INFO, channel)? {
+            if let Some(channel) = self.pauses.heed(&"slack:conversations.info", channel)? {
                 found.insert(key.clone(), channel);
             }
         }
@@ -490,17 +490,20 @@ mod tests {
             Err::<(), _>(Refusal { code, error })
         };
         let wait = Duration::from_secs(30);
-        assert_eq!(pauses.heed(&api::CREATE, Ok(1)), Ok(1));
+        assert_eq!(pauses.heed(&"slack:conversations.create", Ok(1)), Ok(1));
         // Where Slack names no time there is none to wait for.
-        drop(pauses.heed(&api::CREATE, refused(throttled("no time"))));
-        assert_eq!(pauses.over(&api::CREATE), Ok(()));
-        drop(pauses.heed(&api::CREATE, refused(throttled("later").after(wait))));
+        drop(pauses.heed(&"slack:conversations.create", refused(throttled("no time"))));
+        assert_eq!(pauses.over(&"slack:conversations.create"), Ok(()));
+        drop(pauses.heed(
+            &"slack:conversations.create",
+            refused(throttled("later").after(wait)),
+        ));
         tokio::time::advance(Duration::from_secs(10)).await;
-        let told = pauses.over(&api::CREATE).unwrap_err();
+        let told = pauses.over(&"slack:conversations.create").unwrap_err();
         assert_eq!(told, throttled("later").after(Duration::from_secs(20)));
-        assert_eq!(pauses.over(&api::JOIN), Ok(()));
+        assert_eq!(pauses.over(&"slack:conversations.join"), Ok(()));
         tokio::time::advance(Duration::from_secs(20)).await;
-        assert_eq!(pauses.over(&api::CREATE), Ok(()));
+        assert_eq!(pauses.over(&"slack:conversations.create"), Ok(()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{ChannelContext, Sighting};
 use crate::{
     api::{Creating, SlackChannelStatus, Visibility},
-    clients::slack::{self as client, api},
+    clients::slack::{self as client, OneChannel},
     engine::{
         error::{Class, Error, Result},
         gate::{Operation, StatusEdit, WritePermit},
@@ -50,12 +50,18 @@ impl Channel {
         wanted.cloned().unwrap_or_else(|| channel.name.clone())
     }
 
-    async fn create(&self, name: &str, to: &Configuration) -> Result<String> {
+    async fn create(
+        &self,
+        permit: &WritePermit<'_>,
+        name: &str,
+        to: &Configuration,
+    ) -> Result<String> {
         let shared = &self.shared;
         let (sight, private) = (shared.sight()?, to.visibility == Visibility::Private);
-        let made = sight.bot.create(name, private).await;
-        match sight.pauses.heed(&api::CREATE, made) {
-            Ok(channel) => {
+        let form = [("name", name), ("is_private", &private.to_string())];
+        let made = sight.bot.write(permit, name, &form).await;
+        match sight.pauses.heed(&permit.operation().api, made) {
+            Ok(OneChannel { channel }) => {
                 let id = channel.id.clone();
                 // Who makes a channel is in it.
                 shared.wrote(client::Channel {
@@ -94,13 +100,13 @@ impl Channel {
         }
     }
 
-    async fn archive(&self, id: &str) -> Result<()> {
+    async fn archive(&self, permit: &WritePermit<'_>, id: &str) -> Result<()> {
         let shared = &self.shared;
-        let archived = shared.sight()?.bot.archive(id).await;
-        let archived = shared.note(id, api::ARCHIVE, archived, |channel| {
+        let archived = shared.write(permit, id, &[], Some("already_archived"), |channel| {
             channel.is_archived = true;
             channel.is_member = false;
         });
+        let archived = archived.await;
         archived.map_err(|error| match error.class {
             // The workspace's own rules: a person's to change, or to let go.
             Class::Rejected => Error::new(
@@ -214,15 +220,20 @@ impl Stage for Channel {
 
     fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
         self.shared.operation(match change {
-            Change::Create { .. } | Change::Update { .. } => api::CREATE,
-            Change::Delete { .. } => api::ARCHIVE,
+            Change::Create { .. } | Change::Update { .. } => "slack:conversations.create",
+            Change::Delete { .. } => "slack:conversations.archive",
         })
     }
 
-    async fn apply(&self, _: &WritePermit<'_>, change: &ChangeOf<Self>, _: &Ids) -> ResultOf<Self> {
+    async fn apply(
+        &self,
+        permit: &WritePermit<'_>,
+        change: &ChangeOf<Self>,
+        _: &Ids,
+    ) -> ResultOf<Self> {
         match change {
-            Change::Create { key, to } => self.create(key, to).await.map(Some),
-            Change::Delete { ours, .. } => self.archive(ours.id()).await.map(|()| None),
+            Change::Create { key, to } => self.create(permit, key, to).await.map(Some),
+            Change::Delete { ours, .. } => self.archive(permit, ours.id()).await.map(|()| None),
             // Nobody but a person can do that.
             Change::Update { .. } => Ok(None),
         }

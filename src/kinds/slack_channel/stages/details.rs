@@ -2,7 +2,7 @@
 
 use super::{Channel, Declared, Member, ours};
 use crate::{
-    clients::slack::api,
+    clients::slack as client,
     engine::{
         error::Result,
         gate::{Operation, WritePermit},
@@ -21,9 +21,17 @@ pub struct Details {
 /// The method that changes it.
 fn method(detail: Detail) -> &'static str {
     match detail {
-        Detail::Name => api::RENAME,
-        Detail::Topic => api::SET_TOPIC,
-        Detail::Purpose => api::SET_PURPOSE,
+        Detail::Name => "slack:conversations.rename",
+        Detail::Topic => "slack:conversations.setTopic",
+        Detail::Purpose => "slack:conversations.setPurpose",
+    }
+}
+
+fn in_channel(detail: Detail, channel: &mut client::Channel) -> &mut String {
+    match detail {
+        Detail::Name => &mut channel.name,
+        Detail::Topic => &mut channel.topic,
+        Detail::Purpose => &mut channel.purpose,
     }
 }
 
@@ -33,22 +41,17 @@ impl Details {
         Self { desired, channel }
     }
 
-    async fn set(&self, id: &str, detail: Detail, text: &Text) -> Result<()> {
+    async fn set(
+        &self,
+        permit: &WritePermit<'_>,
+        id: &str,
+        detail: Detail,
+        text: &Text,
+    ) -> Result<()> {
         let (shared, Text(text)) = (&self.channel.shared, text);
-        let bot = &shared.sight()?.bot;
-        let set = match detail {
-            Detail::Name => bot.rename(id, text).await.map(drop),
-            Detail::Topic => bot.set_topic(id, text).await,
-            Detail::Purpose => bot.set_purpose(id, text).await,
-        };
-        shared.note(id, method(detail), set, |channel| {
-            let changed = match detail {
-                Detail::Name => &mut channel.name,
-                Detail::Topic => &mut channel.topic,
-                Detail::Purpose => &mut channel.purpose,
-            };
-            text.clone_into(changed);
-        })
+        let form = [(&*detail.to_string(), text.as_str())];
+        let now = |channel: &mut client::Channel| text.clone_into(in_channel(detail, channel));
+        shared.write(permit, id, &form, None, now).await
     }
 }
 
@@ -75,22 +78,16 @@ impl Stage for Details {
         }
         let sighting = self.channel.look(ids).await?;
         for detail in self.desired.wanted.keys().copied() {
-            let (channel, text) = match (sighting.ours(), detail) {
-                // It gets its name when it is made; what is archived, or somebody else's, is told already.
-                (None, Detail::Name) => (None, None),
-                (None, _) if sighting.is_anothers() => (None, None),
-                (None, _) => continue,
-                (Some(channel), _) if channel.is_archived => (None, None),
-                (Some(channel), Detail::Name) => (Some(channel), Some(&channel.name)),
-                (Some(channel), Detail::Topic) => (Some(channel), Some(&channel.topic)),
-                (Some(channel), Detail::Purpose) => (Some(channel), Some(&channel.purpose)),
-            };
-            match channel.zip(text) {
-                Some((channel, text)) => {
-                    let found = ours(channel.id.clone(), Text(text.clone()));
+            match sighting.ours() {
+                Some(channel) if !channel.is_archived => {
+                    let text = in_channel(detail, &mut channel.clone()).clone();
+                    let found = ours(channel.id.clone(), Text(text));
                     seen.found.insert(detail, found);
                 }
-                None => drop(seen.unknown.insert(detail)),
+                // It gets its name when it is made.
+                None if detail != Detail::Name && !sighting.is_anothers() => {}
+                // What is archived, or somebody else's, is told already.
+                _ => drop(seen.unknown.insert(detail)),
             }
         }
         Ok(seen)
@@ -114,13 +111,17 @@ impl Stage for Details {
 
     async fn apply(
         &self,
-        _: &WritePermit<'_>,
+        permit: &WritePermit<'_>,
         change: &ChangeOf<Self>,
         ids: &Ids,
     ) -> ResultOf<Self> {
         match change {
-            Change::Create { key, to } => self.set(self.channel.id(ids)?, *key, to).await?,
-            Change::Update { key, ours, to, .. } => self.set(ours.id(), *key, to).await?,
+            Change::Create { key, to } => {
+                self.set(permit, self.channel.id(ids)?, *key, to).await?;
+            }
+            Change::Update { key, ours, to, .. } => {
+                self.set(permit, ours.id(), *key, to).await?;
+            }
             Change::Delete { .. } => {}
         }
         Ok(None)

@@ -4,7 +4,7 @@ use super::{ChannelContext, ours};
 use crate::{
     clients::{
         secret::Secret,
-        slack::{Webhook, api},
+        slack::{WEBHOOK, Webhook},
     },
     engine::{
         error::{Class, Error, Result},
@@ -114,7 +114,7 @@ impl Stage for IncomingWebhook {
     }
 
     fn operation(&self, _: &ChangeOf<Self>) -> Operation<'_> {
-        self.shared.operation(api::WEBHOOK)
+        self.shared.operation(WEBHOOK)
     }
 
     async fn apply(&self, _: &WritePermit<'_>, _: &ChangeOf<Self>, _: &Ids) -> ResultOf<Self> {

@@ -2,7 +2,7 @@
 
 use super::{Channel, Declared, Member, ours};
 use crate::{
-    clients::slack::{self as client, api},
+    clients::slack as client,
     engine::{
         error::{Class, Error, Result},
         gate::{Operation, WritePermit},
@@ -67,12 +67,12 @@ impl Invitations {
             .collect()
     }
 
-    async fn invite(&self, entry: &str, ids: &Ids) -> Result<()> {
+    async fn invite(&self, permit: &WritePermit<'_>, entry: &str, ids: &Ids) -> Result<()> {
         let (id, shared) = (self.channel.id(ids)?, &self.channel.shared);
         let Sight { bot, pauses, .. } = shared.sight()?;
         let user = if entry.contains('@') {
             let user = bot.user_by_email(entry, shared.options.priority).await;
-            let user = pauses.heed(&api::USER_BY_EMAIL, user)?;
+            let user = pauses.heed(&"slack:users.lookupByEmail", user)?;
             user.ok_or_else(|| {
                 let message = format!(
                     "nobody in the workspace has the address {entry}: correct spec.invite, or invite that person to the workspace first"
@@ -82,9 +82,10 @@ impl Invitations {
         } else {
             entry.to_owned()
         };
-        let invited = bot.invite(id, &user).await;
+        let (form, done) = ([("users", &*user)], Some("already_in_channel"));
         // How many are in it then only Slack knows.
-        let invited = shared.note(id, api::INVITE, invited, |channel| channel.members = None);
+        let invited = |channel: &mut client::Channel| channel.members = None;
+        let invited = shared.write(permit, id, &form, done, invited).await;
         invited.map_err(|error| Error {
             message: format!("inviting {entry}: {}", error.message),
             ..error
@@ -135,22 +136,22 @@ impl Stage for Invitations {
         let shared = &self.channel.shared;
         if change.key().contains('@') {
             shared.may_now(&[&["users:read.email"]])?;
-            shared.not_before(api::USER_BY_EMAIL)?;
+            shared.not_before("slack:users.lookupByEmail")?;
         }
         shared.manages("channels:write.invites", "groups:write.invites")?;
         shared.not_before(self.operation(change).api)
     }
 
     fn operation(&self, _: &ChangeOf<Self>) -> Operation<'_> {
-        self.channel.shared.operation(api::INVITE)
+        self.channel.shared.operation("slack:conversations.invite")
     }
 
     async fn apply(
         &self,
-        _: &WritePermit<'_>,
+        permit: &WritePermit<'_>,
         change: &ChangeOf<Self>,
         ids: &Ids,
     ) -> ResultOf<Self> {
-        self.invite(change.key(), ids).await.map(|()| None)
+        self.invite(permit, change.key(), ids).await.map(|()| None)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Channel, Declared, ours};
 use crate::{
-    clients::slack::api,
+    clients::slack as client,
     engine::{
         error::Result,
         gate::{Operation, WritePermit},
@@ -31,12 +31,6 @@ impl Member {
             },
             channel,
         }
-    }
-
-    async fn join(&self, id: &str) -> Result<()> {
-        let shared = &self.channel.shared;
-        let joined = shared.sight()?.bot.join(id).await;
-        shared.note(id, api::JOIN, joined, |channel| channel.is_member = true)
     }
 }
 
@@ -78,12 +72,19 @@ impl Stage for Member {
     }
 
     fn operation(&self, _: &ChangeOf<Self>) -> Operation<'_> {
-        self.channel.shared.operation(api::JOIN)
+        self.channel.shared.operation("slack:conversations.join")
     }
 
-    async fn apply(&self, _: &WritePermit<'_>, change: &ChangeOf<Self>, _: &Ids) -> ResultOf<Self> {
+    async fn apply(
+        &self,
+        permit: &WritePermit<'_>,
+        change: &ChangeOf<Self>,
+        _: &Ids,
+    ) -> ResultOf<Self> {
         if let Change::Update { ours, .. } = change {
-            self.join(ours.id()).await?;
+            let shared = &self.channel.shared;
+            let joined = |channel: &mut client::Channel| channel.is_member = true;
+            shared.write(permit, ours.id(), &[], None, joined).await?;
         }
         Ok(None)
     }

@@ -18,15 +18,16 @@ use super::{
     workspace::{ChannelKey, Sight, SlackScope},
 };
 use crate::{
-    clients::slack::{self as client, Refusal, add_scopes, missing_scopes},
+    clients::slack::{self as client, add_scopes, missing_scopes},
     engine::{
         error::{Class, Error, Result, WaitingOn},
-        gate::Operation,
+        gate::{Operation, WritePermit},
         informer::{ReadOptions, Snapshot},
         plan::{Found, Owner},
         stage::Ids,
     },
 };
+use serde::de::IgnoredAny;
 use std::sync::Arc;
 
 /// What all stages of one channel go by.
@@ -295,19 +296,28 @@ impl ChannelContext {
         sight.channels.wrote(id, Some(channel));
     }
 
-    /// What a write by this method came to; where nobody can know what is there now, it is read before it is
-    /// used.
-    fn note<T>(
+    /// Writes to the channel: `done` is the code by which Slack refuses what is so already, `now` what the channel
+    /// is then. Where nobody can know what is there now, it is read before it is used.
+    async fn write(
         &self,
+        permit: &WritePermit<'_>,
         id: &str,
-        api: &'static str,
-        outcome: Result<T, Refusal>,
-        now: impl FnOnce(&mut client::Channel),
+        form: &[(&str, &str)],
+        done: Option<&str>,
+        now: impl FnOnce(&mut client::Channel) + Send,
     ) -> Result<()> {
         let Sight {
-            channels, pauses, ..
+            bot,
+            channels,
+            pauses,
+            ..
         } = self.sight()?;
-        let outcome = pauses.heed(&api, outcome);
+        let form: Vec<_> = [("channel", id)].iter().chain(form).copied().collect();
+        let outcome = bot.write::<IgnoredAny>(permit, id, &form).await;
+        let outcome = match pauses.heed(&permit.operation().api, outcome) {
+            Err(refusal) if done == Some(&*refusal.code) => Ok(()),
+            outcome => outcome.map(drop),
+        };
         let key = ChannelKey::id(id);
         match (outcome, channels.get(&key)) {
             (Ok(_), Some(known)) => {

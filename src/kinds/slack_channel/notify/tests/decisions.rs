@@ -167,9 +167,9 @@ fn what_is_posted_counts_by_channel_and_no_secret_is_shown() {
         channel_id: "C1".into(),
     };
     for (route, edits, api, region) in [
-        (bot.clone(), false, api::POST, "C1"),
-        (bot, true, api::UPDATE, ""),
-        (SlackRoute::Webhook(canary()), false, api::WEBHOOK, ""),
+        (bot.clone(), false, "slack:chat.postMessage", "C1"),
+        (bot, true, "slack:chat.update", ""),
+        (SlackRoute::Webhook(canary()), false, WEBHOOK, ""),
     ] {
         let sender = Sender::new(
             slack.clone(),

@@ -4,11 +4,11 @@ use super::ALL;
 use crate::{
     clients::{
         secret::Secret,
-        slack::{Post, Posted, Refusal, api},
+        slack::{Post, Posted, Refusal},
     },
     engine::{
         error::{Class, Error, Result},
-        gate::{Gate, Operation, StatusEdit},
+        gate::{Gate, Operation, StatusEdit, WritePermit},
         rendering::Step,
     },
     kinds::slack_channel::notify::{Notifier, Record, Records, Transport},
@@ -176,12 +176,17 @@ impl Transport for Memory {
             account: "key",
             region: channel,
             identity: "a test",
-            api: if edits { api::UPDATE } else { api::POST },
+            api: if edits {
+                "slack:chat.update"
+            } else {
+                "slack:chat.postMessage"
+            },
         }
     }
 
     async fn send(
         &self,
+        _: &WritePermit<'_>,
         channel: &str,
         edits: Option<&str>,
         post: &Post,
