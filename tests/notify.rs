@@ -90,30 +90,24 @@ impl Gate for Open {
         })
     }
 
-    fn intend<'a>(&'a self, _: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
+    fn edit<'a>(&'a self, _: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
         Box::pin(async { Ok(()) })
     }
 
-    fn record<'a>(&'a self, _: &'a Step, _: &'a StatusEdit) -> BoxFuture<'a, ()> {
-        Box::pin(async {})
-    }
-
-    fn answered(&self, operation: Operation<'_>, done: bool) {
+    fn answered(&self, operation: Operation<'_>, outcomes: &[(&Step, Result<(), &Error>)]) {
         let Operation {
             account,
             region,
             api,
             ..
         } = operation;
+        let done = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
         self.limiter.request_finished(account, region, api, done);
-    }
-
-    fn record_outcome(&self, operation: Operation<'_>, step: &Step, outcome: Result<(), &Error>) {
-        let said = format!("{operation:?} {step:?} {outcome:?}");
+        let said = format!("{operation:?} {outcomes:?}");
         self.said.lock().unwrap().push(said);
     }
 
-    fn refused(&self, _: &str, _: &Step) -> Option<Error> {
+    fn refused(&self, _: Operation<'_>, _: &Step) -> Option<Error> {
         None
     }
 }

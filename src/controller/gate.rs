@@ -17,7 +17,7 @@ use crate::{
         plan::Verb,
         rendering::Step,
     },
-    kinds::{Kind, Status, system::TargetGate},
+    kinds::{Kind, Status},
 };
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -107,14 +107,17 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
         );
     }
 
-    /// Writes a change of the status at once. Where that fails, the status is as it was.
-    async fn edit(&self, edit: impl FnOnce(&mut K::Status) + Send) -> Result<()> {
-        let mut status = self.status.lock().await;
-        let mut edited = status.clone();
-        edit(&mut edited);
-        write_status(self.object, &status, &edited, self.context).await?;
-        *status = edited;
-        Ok(())
+    /// Sets the status of an object that is applied for the first time.
+    fn begin(&self, status: &mut K::Status) {
+        K::set_initial_status(status);
+        let installation = &self.context.installation;
+        self.object.set_spec_status(status, installation);
+        let before = Before {
+            conditions: &[],
+            generation: self.object.meta().generation,
+            now: Timestamp::now(),
+        };
+        *status.conditions() = conditions(&before, &Phase::Applying, Vec::new(), &Keep::All);
     }
 
     fn admits(&self) -> Result<()> {
@@ -161,28 +164,6 @@ fn admits(
     Ok(())
 }
 
-impl<K: Kind> TargetGate for ObjectGate<'_, K> {
-    fn record_target<'a>(&'a self, target: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.edit(|status| {
-            if status.conditions().is_empty() {
-                K::set_initial_status(status);
-                let now = Timestamp::now();
-                self.object
-                    .set_spec_status(status, &self.context.installation);
-                let generation = self.object.meta().generation;
-                let before = Before {
-                    conditions: &[],
-                    generation,
-                    now,
-                };
-                let applying = conditions(&before, &Phase::Applying, Vec::new(), &Keep::All);
-                *status.conditions() = applying;
-            }
-            target.apply(status);
-        }))
-    }
-}
-
 impl<K: Kind> Gate for ObjectGate<'_, K> {
     fn enter<'a>(&'a self, operation: Operation<'a>, _: &'a [Step]) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
@@ -204,51 +185,53 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
         })
     }
 
-    fn intend<'a>(&'a self, intent: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.edit(|status| intent.apply(status)))
-    }
-
-    fn record<'a>(&'a self, step: &'a Step, edit: &'a StatusEdit) -> BoxFuture<'a, ()> {
+    fn edit<'a>(&'a self, edit: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            if let Err(error) = self.edit(|status| edit.apply(status)).await {
-                tracing::warn!(stage = step.stage, key = step.key, %error, "what was made could not be recorded at once");
+            let mut status = self.status.lock().await;
+            let mut edited = status.clone();
+            if edited.conditions().is_empty() {
+                self.begin(&mut edited);
             }
+            edit.apply(&mut edited);
+            write_status(self.object, &status, &edited, self.context).await?;
+            *status = edited;
+            Ok(())
         })
     }
 
-    fn answered(&self, operation: Operation<'_>, done: bool) {
+    fn answered(&self, operation: Operation<'_>, outcomes: &[(&Step, Result<(), &Error>)]) {
         let Operation {
             account,
             region,
             api,
+            endpoint,
             ..
         } = operation;
-        let limiter = &self.context.clients.limiter;
+        let (limiter, backoff) = (&self.context.clients.limiter, &self.context.backoff);
+        let done = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
         limiter.request_finished(account, region, api, done);
-    }
-
-    fn record_outcome(&self, operation: Operation<'_>, step: &Step, outcome: Result<(), &Error>) {
-        self.audit(operation, step, outcome);
-        let backoff = &self.context.backoff;
-        let Err(error) = outcome else {
-            backoff.allowed(&self.uid, operation.endpoint);
-            return;
-        };
-        tracing::warn!(verb = ?step.verb, stage = step.stage, key = step.key, %error, class = error.class.label(), "not changed");
-        match error.class {
-            Class::Denied => backoff.deny(&self.uid, operation.endpoint, error),
-            // Why a deletion is refused is seldom the thing's own fault.
-            Class::Rejected | Class::Conflict if step.verb != Verb::Delete => {
-                backoff.refuse(&self.uid, step, error);
+        for (step, outcome) in outcomes {
+            self.audit(operation, step, *outcome);
+            let Err(error) = outcome else {
+                backoff.allowed(&self.uid, endpoint);
+                continue;
+            };
+            tracing::warn!(verb = ?step.verb, stage = step.stage, key = step.key, %error, class = error.class.label(), "not changed");
+            match error.class {
+                Class::Denied => backoff.deny(&self.uid, endpoint, error),
+                // Why a deletion is refused is seldom the thing's own fault.
+                Class::Rejected | Class::Conflict if step.verb != Verb::Delete => {
+                    backoff.refuse(&self.uid, step, error);
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
 
-    fn refused(&self, endpoint: &str, step: &Step) -> Option<Error> {
+    fn refused(&self, operation: Operation<'_>, step: &Step) -> Option<Error> {
         let backoff = &self.context.backoff;
         let refused = backoff.refused(&self.uid, step);
-        refused.or_else(|| backoff.denied(&self.uid, endpoint))
+        refused.or_else(|| backoff.denied(&self.uid, operation.endpoint))
     }
 }
 

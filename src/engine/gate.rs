@@ -77,18 +77,14 @@ pub trait Gate: Send + Sync {
         operation: Operation<'a>,
         steps: &'a [Step],
     ) -> BoxFuture<'a, Result<()>>;
-    /// Writes into status, before a thing is made that would be made twice if we forgot.
-    fn intend<'a>(&'a self, intent: &'a StatusEdit) -> BoxFuture<'a, Result<()>>;
-    /// Writes into status what the outside calls the thing that was made. Where that fails, what was
-    /// intended still stands there.
-    fn record<'a>(&'a self, step: &'a Step, edit: &'a StatusEdit) -> BoxFuture<'a, ()>;
-    /// A call that was entered has been answered, once for all that was in it; whether anything of it was done.
-    fn answered(&self, operation: Operation<'_>, done: bool);
-    /// A change's outcome. The step of a deletion has what is lost by it.
-    fn record_outcome(&self, operation: Operation<'_>, step: &Step, outcome: Result<(), &Error>);
+    /// Changes the status of the object at once.
+    fn edit<'a>(&'a self, edit: &'a StatusEdit) -> BoxFuture<'a, Result<()>>;
+    /// A call that was entered has been answered, with an outcome for each change that was in it; none where it
+    /// was refused as a whole and the changes are tried one by one. The step of a deletion has what is lost by it.
+    fn answered(&self, operation: Operation<'_>, outcomes: &[(&Step, Result<(), &Error>)]);
     /// The refusal, where this very change, or any at this endpoint, was refused so lately that it is not
     /// worth asking again.
-    fn refused(&self, endpoint: &str, step: &Step) -> Option<Error>;
+    fn refused(&self, operation: Operation<'_>, step: &Step) -> Option<Error>;
 }
 
 /// Asks the gate for a permit, after what is intended was written into status.
@@ -99,7 +95,7 @@ pub async fn admit<'a>(
     intents: &[StatusEdit],
 ) -> Result<WritePermit<'a>> {
     for intent in intents {
-        gate.intend(intent).await?;
+        gate.edit(intent).await?;
     }
     // Last, so that what it says holds when the call is sent.
     gate.enter(operation, steps).await?;

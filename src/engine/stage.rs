@@ -272,6 +272,8 @@ pub struct AppliedBefore<'a> {
 #[derive(Default)]
 pub struct Run<'a> {
     pub(super) gate: Option<&'a dyn Gate>,
+    /// Why nothing is written in this system for now.
+    held_back: Option<Error>,
     /// What tells the place from others.
     place: &'a str,
     /// What was applied before; `None` where all of it is applied anew, because the spec was edited.
@@ -295,6 +297,12 @@ impl<'a> Run<'a> {
             place,
             ..Self::default()
         }
+    }
+
+    /// The same, where nothing is written because the system failed lately, in these words.
+    #[must_use]
+    pub fn held_back(self, held_back: Option<Error>) -> Self {
+        Self { held_back, ..self }
     }
 
     /// The same, where what was applied before is told from what the spec changes.
@@ -467,7 +475,8 @@ impl<S: Stage> StageRun<S> {
         let Some(gate) = run.gate else { return };
         let mut fresh = Vec::with_capacity(changes.len());
         for change in changes {
-            let ready = match gate.refused(self.stage.endpoint(), &self.entered(&change)) {
+            let refused = || gate.refused(self.stage.operation(&change), &self.entered(&change));
+            let ready = match run.held_back.clone().or_else(refused) {
                 Some(refusal) => Err(refusal),
                 None => self.unmet(&change, &run.ids),
             };
@@ -518,18 +527,18 @@ impl<S: Stage> StageRun<S> {
                 // Whatever comes of it, the outside may have changed.
                 self.wrote = true;
                 let outcomes = self.stage.apply_batch(&permit, &batch, &run.ids).await;
-                gate.answered(operation, outcomes.iter().any(Result::is_ok));
                 let rejected =
                     |it: &ResultOf<S>| it.as_ref().is_err_and(|it| it.class == Class::Rejected);
                 if batch.len() > 1 && outcomes.iter().all(rejected) {
+                    gate.answered(operation, &[]);
                     return Some(batch);
                 }
                 let unknown = || Err(Error::new(Class::OutcomeUnknown, "there was no answer"));
                 let outcomes = outcomes.into_iter().chain(repeat_with(unknown));
                 let outcomes: Vec<_> = outcomes.take(batch.len()).collect();
-                for (step, outcome) in steps.iter().zip(&outcomes) {
-                    gate.record_outcome(operation, step, outcome.as_ref().map(drop));
-                }
+                let answers = outcomes.iter().map(|outcome| outcome.as_ref().map(drop));
+                let answers: Vec<_> = steps.iter().zip(answers).collect();
+                gate.answered(operation, &answers);
                 outcomes
             }
             Err(error) => vec![Err(error); batch.len()],
@@ -561,8 +570,11 @@ impl<S: Stage> StageRun<S> {
         let id = match change {
             Change::Create { .. } => {
                 let edit = id.as_ref().and_then(|id| self.stage.record(key, id));
-                if let Some(edit) = edit {
-                    gate.record(step, &edit).await;
+                if let Some(edit) = edit
+                    && let Err(error) = gate.edit(&edit).await
+                {
+                    // What was intended still stands there.
+                    tracing::warn!(stage = step.stage, key = step.key, %error, "what was made could not be recorded at once");
                 }
                 run.ids.change::<S>(|known| known.new.extend([key.clone()]));
                 id

@@ -15,14 +15,12 @@ use crate::{
     engine::{
         applied::Applied,
         error::{Class, Error, Result, WaitingOn},
-        gate::{Gate, Operation, StatusEdit},
+        gate::{Gate, StatusEdit},
         informer::{Polling, ReadOptions, Subscriber, Subscription},
-        rendering::Step,
         scope_pool::{Ages, Scope, ScopePool},
         stage::{AppliedBefore, DynStage, Failure, Report, Run, applied_after, drive},
     },
 };
-use futures::future::BoxFuture;
 use kube::ResourceExt;
 use std::{
     collections::BTreeMap,
@@ -175,13 +173,6 @@ pub struct StageContext<'a, K: Kind, S: System<K>> {
     pub status: &'a K::Status,
 }
 
-/// A gate that is told of a place before the first write there.
-pub trait TargetGate: Gate {
-    /// Records in status that this place is about to be written to. It has been reached, so what is
-    /// made there can be cleaned up by the same way.
-    fn record_target<'a>(&'a self, target: &'a StatusEdit) -> BoxFuture<'a, Result<()>>;
-}
-
 /// What an object is carried out with.
 pub struct RunContext<'a> {
     /// What is watched, and clients.
@@ -189,7 +180,7 @@ pub struct RunContext<'a> {
     /// The cluster.
     pub cluster: &'a ClusterView<'a>,
     /// What every write passes; without it nothing is written.
-    pub gate: Option<&'a dyn TargetGate>,
+    pub gate: Option<&'a dyn Gate>,
     /// Who asks, and how fresh the answers must be.
     pub options: ReadOptions,
     /// The systems that failed lately and whose time has not come, with what they said: nothing is written there.
@@ -313,31 +304,6 @@ struct Destination<K: Kind, S: System<K>> {
     current: bool,
 }
 
-/// Refuses every write in a system whose time has not come.
-struct HeldBack<'a>(&'a Error, &'a dyn TargetGate);
-
-impl Gate for HeldBack<'_> {
-    fn enter<'a>(&'a self, _: Operation<'a>, _: &'a [Step]) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async { Err(self.0.clone()) })
-    }
-
-    fn intend<'a>(&'a self, _: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async { Err(self.0.clone()) })
-    }
-
-    fn record<'a>(&'a self, step: &'a Step, edit: &'a StatusEdit) -> BoxFuture<'a, ()> {
-        self.1.record(step, edit)
-    }
-
-    fn answered(&self, _: Operation<'_>, _: bool) {}
-
-    fn record_outcome(&self, _: Operation<'_>, _: &Step, _: Result<(), &Error>) {}
-
-    fn refused(&self, _: &str, _: &Step) -> Option<Error> {
-        Some(self.0.clone())
-    }
-}
-
 impl<K: Kind> Visitor<'_, K> {
     /// Visits one system: every place there where the object acts or has acted.
     pub async fn visit<S: System<K>>(&self) -> SystemVisits<K, S> {
@@ -395,23 +361,19 @@ impl<K: Kind> Visitor<'_, K> {
         let current = destination.current;
         let (target, reached) = self.reach::<S>(destination).await;
         let place = target.place();
-        let held = held_back.get(S::NAME).zip(*gate);
-        let held = held.map(|(error, gate)| HeldBack(error, gate));
-        let passes = match &held {
-            Some(held) => Some(held as &dyn Gate),
-            None => gate.map(|gate| gate as &dyn Gate),
-        };
         let before = AppliedBefore {
             applied: &self.applied,
             drift: self.object.policies().drift,
         };
         let before = Some(before).filter(|_| current && !self.edited);
-        let mut run = Run::new(passes, &place).since(before);
+        let run = Run::new(*gate, &place).since(before);
+        let mut run = run.held_back(held_back.get(S::NAME).cloned());
         let mut applied = None;
         let stages = async {
             let (credentials, scope) = reached?;
             if let Some(gate) = gate {
-                gate.record_target(&record_target::<K, S>(&target)).await?;
+                // It has been reached, so what is made there can be cleaned up by the same way.
+                gate.edit(&record_target::<K, S>(&target)).await?;
             }
             let context = StageContext {
                 target: &target,

@@ -667,19 +667,14 @@ impl Stage for Things {
 struct Open;
 
 impl Gate for Open {
-    fn record<'a>(&'a self, _: &'a Step, _: &'a StatusEdit) -> BoxFuture<'a, ()> {
-        Box::pin(async {})
-    }
     fn enter<'a>(&'a self, _: Operation<'a>, _: &'a [Step]) -> BoxFuture<'a, Result<()>> {
         Box::pin(future::ready(Ok(())))
     }
-    fn intend<'a>(&'a self, _: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
+    fn edit<'a>(&'a self, _: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
         Box::pin(future::ready(Ok(())))
     }
-    fn answered(&self, _: Operation<'_>, _: bool) {}
-
-    fn record_outcome(&self, _: Operation<'_>, _: &Step, _: Result<(), &Error>) {}
-    fn refused(&self, _: &str, _: &Step) -> Option<Error> {
+    fn answered(&self, _: Operation<'_>, _: &[(&Step, Result<(), &Error>)]) {}
+    fn refused(&self, _: Operation<'_>, _: &Step) -> Option<Error> {
         None
     }
 }

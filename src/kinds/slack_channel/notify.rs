@@ -460,7 +460,7 @@ impl Notifier {
         };
         let operation = transport.operation(edits.is_some(), channel);
         let step = self.step(call, phase);
-        if let Some(refusal) = gate.refused(operation.endpoint, &step) {
+        if let Some(refusal) = gate.refused(operation, &step) {
             return Err(refusal);
         }
         match call {
@@ -480,12 +480,8 @@ impl Notifier {
             }
         };
         let sent = transport.send(&permit, channel, edits, &post).await;
-        gate.answered(operation, sent.is_ok());
-        let outcome = match &sent {
-            Ok(_) => Ok(()),
-            Err(refusal) => Err(refusal.error.clone()),
-        };
-        gate.record_outcome(operation, &step, outcome.as_ref().map(drop));
+        let outcome = sent.as_ref().map(drop).map_err(|refusal| &refusal.error);
+        gate.answered(operation, &[(&step, outcome)]);
         let mut error = match (call, sent) {
             (Call::Reply, Ok(_)) => return Ok(()),
             (_, Ok(at)) => {

@@ -5,18 +5,19 @@ use super::*;
 use crate::{
     api::CommonStatus,
     engine::{
-        gate::WritePermit,
+        gate::{Operation, WritePermit},
         informer::{Consistency, Polling},
         limits::Priority,
         plan::{Change, Desired, Found, Owner, Value},
         policy::{DeletionPolicy, DriftPolicy},
+        rendering::Step,
         scope_pool::ScopePool,
         stage::{ChangeOf, Ids, ResultOf, Seen, Stage, StageRun},
     },
     kinds::{self, Clock, Outcome, Policies, Status, StatusUpdate},
     testing::World,
 };
-use futures::future::pending;
+use futures::future::{BoxFuture, pending};
 use kube::CustomResource;
 use parking_lot::Mutex;
 use schemars::JsonSchema;
@@ -478,28 +479,15 @@ impl Gate for Open {
         Box::pin(async { Ok(()) })
     }
 
-    fn intend<'a>(&'a self, intent: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
-        intent.apply(&mut *self.0.lock());
+    fn edit<'a>(&'a self, edit: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
+        edit.apply(&mut *self.0.lock());
         Box::pin(async { Ok(()) })
     }
 
-    fn record<'a>(&'a self, _: &'a Step, edit: &'a StatusEdit) -> BoxFuture<'a, ()> {
-        edit.apply(&mut *self.0.lock());
-        Box::pin(async {})
-    }
+    fn answered(&self, _: Operation<'_>, _: &[(&Step, Result<(), &Error>)]) {}
 
-    fn answered(&self, _: Operation<'_>, _: bool) {}
-
-    fn record_outcome(&self, _: Operation<'_>, _: &Step, _: Result<(), &Error>) {}
-
-    fn refused(&self, _: &str, _: &Step) -> Option<Error> {
+    fn refused(&self, _: Operation<'_>, _: &Step) -> Option<Error> {
         None
-    }
-}
-
-impl TargetGate for Open {
-    fn record_target<'a>(&'a self, target: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
-        self.intend(target)
     }
 }
 

@@ -602,10 +602,6 @@ impl<const N: usize> Part<'_, N> {
 
 /// The gate writes intents to status, and remembers what was refused.
 impl Gate for World {
-    fn record<'a>(&'a self, _: &'a Step, _: &'a StatusEdit) -> BoxFuture<'a, ()> {
-        Box::pin(async {})
-    }
-
     fn enter<'a>(
         &'a self,
         operation: Operation<'a>,
@@ -623,7 +619,7 @@ impl Gate for World {
         })
     }
 
-    fn intend<'a>(&'a self, intent: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
+    fn edit<'a>(&'a self, intent: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let mut named = Vec::<String>::new();
             intent.apply(&mut named);
@@ -646,29 +642,28 @@ impl Gate for World {
         })
     }
 
-    fn answered(&self, _: Operation<'_>, _: bool) {
-        self.state().answered += 1;
-    }
-
-    fn record_outcome(&self, _: Operation<'_>, step: &Step, outcome: Result<(), &Error>) {
+    fn answered(&self, _: Operation<'_>, outcomes: &[(&Step, Result<(), &Error>)]) {
         let mut state = self.state();
-        let at = state.admitted.iter().position(|admitted| admitted == step);
-        state
-            .admitted
-            .remove(at.expect("only what was admitted has an outcome"));
-        let kept = step.fields.iter().any(|field| field.from.is_some());
-        assert!(
-            step.verb != Verb::Delete || kept,
-            "the record says what went"
-        );
-        if let Err(error) = outcome
-            && error.class == Class::Rejected
-        {
-            state.refused.push((step.clone(), error.clone()));
+        state.answered += 1;
+        for (step, outcome) in outcomes {
+            let at = state.admitted.iter().position(|admitted| admitted == *step);
+            state
+                .admitted
+                .remove(at.expect("only what was admitted has an outcome"));
+            let kept = step.fields.iter().any(|field| field.from.is_some());
+            assert!(
+                step.verb != Verb::Delete || kept,
+                "the record says what went"
+            );
+            if let Err(error) = outcome
+                && error.class == Class::Rejected
+            {
+                state.refused.push(((*step).clone(), (*error).clone()));
+            }
         }
     }
 
-    fn refused(&self, _: &str, step: &Step) -> Option<Error> {
+    fn refused(&self, _: Operation<'_>, step: &Step) -> Option<Error> {
         let state = self.state();
         let refused = state.refused.iter().find(|(refused, _)| refused == step);
         refused.map(|(_, error)| error.clone())

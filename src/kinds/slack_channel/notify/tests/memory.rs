@@ -260,23 +260,20 @@ impl Gate for Memory {
         })
     }
 
-    fn intend<'a>(&'a self, _: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
+    fn edit<'a>(&'a self, _: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
         unreachable!("the record does that")
     }
 
-    fn record<'a>(&'a self, _: &'a Step, _: &'a StatusEdit) -> BoxFuture<'a, ()> {
-        unreachable!("the record does that")
-    }
-
-    fn answered(&self, _: Operation<'_>, _: bool) {}
-
-    fn record_outcome(&self, operation: Operation<'_>, step: &Step, outcome: Result<(), &Error>) {
+    fn answered(&self, operation: Operation<'_>, outcomes: &[(&Step, Result<(), &Error>)]) {
+        let [(step, outcome)] = outcomes else {
+            panic!("{outcomes:?}");
+        };
         let outcome = outcome.map_or_else(|error| error.class.label(), |_| "ok");
         let line = format!("leave {} {}: {outcome}", operation.api, step.key);
         self.world().log.push(line);
     }
 
-    fn refused(&self, _: &str, _: &Step) -> Option<Error> {
+    fn refused(&self, _: Operation<'_>, _: &Step) -> Option<Error> {
         self.world().refused.clone()
     }
 }

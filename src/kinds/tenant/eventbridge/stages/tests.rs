@@ -268,20 +268,14 @@ impl Gate for Open {
         Box::pin(async move { left.map(drop).map_err(over) })
     }
 
-    fn intend<'a>(&'a self, intent: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
-        intent.apply(&mut *self.status.lock());
+    fn edit<'a>(&'a self, edit: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
+        edit.apply(&mut *self.status.lock());
         Box::pin(async { Ok(()) })
     }
 
-    fn record<'a>(&'a self, _: &'a Step, _: &'a StatusEdit) -> BoxFuture<'a, ()> {
-        Box::pin(async {})
-    }
+    fn answered(&self, _: Operation<'_>, _: &[(&Step, Result<(), &Error>)]) {}
 
-    fn answered(&self, _: Operation<'_>, _: bool) {}
-
-    fn record_outcome(&self, _: Operation<'_>, _: &Step, _: Result<(), &Error>) {}
-
-    fn refused(&self, _: &str, _: &Step) -> Option<Error> {
+    fn refused(&self, _: Operation<'_>, _: &Step) -> Option<Error> {
         None
     }
 }
