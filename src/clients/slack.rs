@@ -33,6 +33,7 @@ use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeSet, HashSet},
     fmt,
+    future::Future,
     sync::Arc,
     time::Instant,
 };
@@ -106,17 +107,37 @@ impl Slack {
     pub async fn probe_webhook(&self, url: &Secret, priority: Priority) -> Result<Webhook> {
         let digest = Sha256::digest(url.reveal());
         let account: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        let limiter = &self.limiter;
-        limiter.take(&account, "", WEBHOOK, priority).await;
-        let said = self.call_webhook(url, &json!({}), false).await;
-        limiter.request_finished(&account, "", WEBHOOK, said.is_ok());
-        match said {
+        let nothing = json!({});
+        let said = self.call_webhook(url, &nothing, false);
+        match self.read(&account, WEBHOOK, priority, said).await {
             Ok(()) => Ok(Webhook::Alive),
             Err(refusal) if refusal::is_dead(&refusal.code) => {
                 Ok(Webhook::Revoked(refusal.error.message))
             }
             Err(refusal) => Err(refusal),
         }
+    }
+
+    /// A call that changes nothing, once the quota allows it; an error where Slack asked to be left alone.
+    async fn read<T>(
+        &self,
+        account: &str,
+        api: &str,
+        priority: Priority,
+        call: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        let limiter = &self.limiter;
+        if let Some(error) = limiter.paused(account, "", api) {
+            let code = String::new();
+            return Err(Refusal { code, error });
+        }
+        limiter.take(account, "", api, priority).await;
+        let said = call.await;
+        limiter.request_finished(account, "", api, said.is_ok());
+        if let Err(refusal) = &said {
+            limiter.pause(account, "", api, &refusal.error);
+        }
+        said
     }
 
     /// A probe does not write, and is answered by a refusal.
@@ -396,7 +417,6 @@ impl Bot {
         self.write(permit, channel, &form).await
     }
 
-    /// A call that changes nothing, once the quota allows it.
     async fn read<T: DeserializeOwned>(
         &self,
         api: &'static str,
@@ -404,9 +424,8 @@ impl Bot {
         form: &[(&str, &str)],
         priority: Priority,
     ) -> Result<(T, Answer)> {
-        let limiter = &self.slack.limiter;
-        limiter.take(&self.key, "", api, priority).await;
-        self.call(call(api, about, false), form).await
+        let said = self.call(call(api, about, false), form);
+        self.slack.read(&self.key, api, priority, said).await
     }
 
     /// Makes the call that was admitted, which changes, or makes, the channel `about`.

@@ -216,6 +216,7 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
                 backoff.allowed(&self.uid, endpoint);
                 continue;
             };
+            limiter.pause(account, region, api, error);
             tracing::warn!(verb = ?step.verb, stage = step.stage, key = step.key, %error, class = error.class.label(), "not changed");
             match error.class {
                 Class::Denied => backoff.deny(&self.uid, endpoint, error),
@@ -229,9 +230,17 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
     }
 
     fn refused(&self, operation: Operation<'_>, step: &Step) -> Option<Error> {
-        let backoff = &self.context.backoff;
+        let Operation {
+            account,
+            region,
+            api,
+            endpoint,
+            ..
+        } = operation;
+        let (limiter, backoff) = (&self.context.clients.limiter, &self.context.backoff);
         let refused = backoff.refused(&self.uid, step);
-        refused.or_else(|| backoff.denied(&self.uid, operation.endpoint))
+        let refused = refused.or_else(|| backoff.denied(&self.uid, endpoint));
+        refused.or_else(|| limiter.paused(account, region, api))
     }
 }
 

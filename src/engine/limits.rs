@@ -6,6 +6,7 @@
 //! its turn, and a wait that is given up leaves the queue. As with any fair queue, one that waits
 //! must go on being polled, or those behind it wait too.
 
+use super::error::Error;
 use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -185,6 +186,23 @@ impl Limiter {
         bucket.state.lock().land(Instant::now(), done);
     }
 
+    /// The other side asks to be left alone for as long as this error says, if it says so. Whoever is about to ask
+    /// for the same meanwhile is given the error.
+    pub fn pause(&self, account: &str, region: &str, operation: &str, error: &Error) {
+        if let Some(wait) = error.wait {
+            let paused = Some((Instant::now() + wait, error.clone()));
+            self.bucket(account, region, operation).state.lock().paused = paused;
+        }
+    }
+
+    /// What it said then, with the rest of its time, where that is not over yet.
+    pub fn paused(&self, account: &str, region: &str, operation: &str) -> Option<Error> {
+        let bucket = self.bucket(account, region, operation);
+        let (until, error) = bucket.state.lock().paused.clone()?;
+        let rest = until.saturating_duration_since(Instant::now());
+        (!rest.is_zero()).then(|| error.after(rest))
+    }
+
     fn bucket(&self, account: &str, region: &str, operation: &str) -> Arc<Bucket> {
         let mut buckets = self.buckets.lock();
         let now = Instant::now();
@@ -284,6 +302,8 @@ struct State {
     fastest: Option<Duration>,
     /// How many answers that is the shortest of.
     answers: u32,
+    /// Until when the other side asked to be left alone, and in which words.
+    paused: Option<(Instant, Error)>,
     /// How many edits wait.
     edits: usize,
     /// How much background work waits.
@@ -316,8 +336,11 @@ impl Bucket {
 
     /// Whether a new bucket in its place would let more through, or it was used lately.
     fn is_remembering(&self, now: Instant) -> bool {
-        let last = self.state.lock().starts.back().copied();
-        last.is_some_and(|last| last + self.pace.window.max(IDLE) > now)
+        let state = self.state.lock();
+        let last = state.starts.back();
+        let last = last.map(|last| *last + self.pace.window.max(IDLE));
+        let paused = state.paused.as_ref().map(|(until, _)| *until);
+        last.max(paused).is_some_and(|until| until > now)
     }
 }
 
@@ -435,7 +458,7 @@ fn is_operation(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::error::Class, *};
     use Priority::{Background, Edit};
     use futures::future::join_all;
     use proptest::prelude::*;
@@ -548,6 +571,23 @@ mod tests {
                 assert!(took >= Duration::from_secs(60), "{api}: {took:?}");
             }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_holds_for_one_operation_and_passes() {
+        let limiter = at(3.0);
+        let throttled = |message: &str| Error::new(Class::Throttled, message);
+        let paused = |operation| limiter.paused("1", "eu", operation);
+        // Where no time is named there is none to wait for.
+        limiter.pause("1", "eu", PUT, &throttled("no time"));
+        assert_eq!(paused(PUT), None);
+        let wait = IDLE * 3;
+        limiter.pause("1", "eu", PUT, &throttled("later").after(wait));
+        advance(wait / 2).await;
+        assert_eq!(paused(PUT), Some(throttled("later").after(wait / 2)));
+        assert_eq!(paused("cloudwatch:DeleteAlarms"), None);
+        advance(wait / 2).await;
+        assert_eq!(paused(PUT), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use crate::{
     clients::{
         secret::{Digester, Secret},
-        slack::{Bot, Channel, Refusal, Slack, Webhook, Workspace, add_scopes},
+        slack::{Bot, Channel, Slack, Webhook, Workspace, add_scopes},
     },
     engine::{
         error::{Class, Error, Result},
@@ -82,8 +82,6 @@ pub struct Sight {
     pub team: Arc<Informer<Team>>,
     /// All channels that it sees, each by its id and by its name.
     pub channels: Arc<Informer<Channels>>,
-    /// What Slack does not want to be asked for the time being, by method.
-    pub pauses: Pauses<&'static str>,
     /// Whose each channel is, by its id: the UID of the object that looks after it.
     owners: Mutex<BTreeMap<String, String>>,
 }
@@ -109,37 +107,6 @@ impl Sight {
     }
 }
 
-/// Until when Slack has asked us to wait, by method or webhook. It counts by token and method, so what one
-/// object was told holds for all, and whoever is woken meanwhile does not ask again.
-#[derive(Clone, Debug, Default)]
-pub struct Pauses<K>(Arc<Mutex<BTreeMap<K, (Instant, Error)>>>);
-
-impl<K: Ord + Clone> Pauses<K> {
-    /// What Slack said, with the rest of its time, where that is not over yet.
-    pub fn over(&self, what: &K) -> Result<()> {
-        let state = self.0.lock();
-        let Some((until, error)) = state.get(what) else {
-            return Ok(());
-        };
-        match until.saturating_duration_since(Instant::now()) {
-            rest if rest.is_zero() => Ok(()),
-            rest => Err(error.clone().after(rest)),
-        }
-    }
-
-    /// What a call came to, which is remembered where it was refused for a time.
-    pub fn heed<T>(&self, what: &K, outcome: Result<T, Refusal>) -> Result<T, Refusal> {
-        if let Err(refusal) = &outcome
-            && let Some(wait) = refusal.error.wait
-        {
-            let error = refusal.error.clone();
-            let until = Instant::now() + wait;
-            self.0.lock().insert(what.clone(), (until, error));
-        }
-        outcome
-    }
-}
-
 impl Scope for SlackScope {
     type Credentials = Access;
     type Opener = Slack;
@@ -147,30 +114,26 @@ impl Scope for SlackScope {
     async fn open(access: &Access, slack: &Slack, polling: &Polling) -> Result<Self> {
         let sight = access.token.as_ref().map(|token| {
             let bot = slack.bot(token.clone(), access.key.clone());
-            let (granted, pauses) = (Granted::default(), Pauses::default());
+            let granted = Granted::default();
             let team = Team {
                 bot: bot.clone(),
                 granted: granted.clone(),
-                pauses: pauses.clone(),
             };
             let channels = Channels {
                 bot: bot.clone(),
                 granted,
                 listed: Mutex::default(),
-                pauses: pauses.clone(),
             };
             Sight {
                 team: Informer::new(team, polling),
                 channels: Informer::new(channels, polling),
                 bot,
-                pauses,
                 owners: Mutex::default(),
             }
         });
         let webhooks = Webhooks {
             slack: slack.clone(),
             known: Mutex::default(),
-            pauses: Pauses::default(),
         };
         Ok(Self {
             key: access.key.clone(),
@@ -211,7 +174,6 @@ type Granted = watch::Sender<Option<Listable>>;
 pub struct Team {
     bot: Bot,
     granted: Granted,
-    pauses: Pauses<&'static str>,
 }
 
 impl Mirrored for Workspace {}
@@ -224,9 +186,7 @@ impl Source for Team {
     const POLL_RATE: PollRate = PollRate::Slow;
 
     async fn read(&self, _: &BTreeSet<()>, priority: Priority) -> Result<ReadOf<Self>> {
-        self.pauses.over(&"slack:auth.test")?;
-        let team = self.bot.auth_test(priority).await;
-        let team = self.pauses.heed(&"slack:auth.test", team)?;
+        let team = self.bot.auth_test(priority).await?;
         let listable = Listable::by(team.scopes.as_ref());
         self.granted.send_replace(Some(listable));
         Ok([((), team)].into())
@@ -239,15 +199,6 @@ pub struct Channels {
     granted: Granted,
     /// What the last listing was allowed.
     listed: Mutex<Option<Listable>>,
-    pauses: Pauses<&'static str>,
-}
-
-impl Channels {
-    async fn list(&self, private: bool, priority: Priority) -> Result<Vec<Channel>> {
-        self.pauses.over(&"slack:conversations.list")?;
-        let listed = self.bot.list_channels(private, priority).await;
-        Ok(self.pauses.heed(&"slack:conversations.list", listed)?)
-    }
 }
 
 /// By what a channel is looked up.
@@ -295,7 +246,7 @@ impl Source for Channels {
             return Err(Error::new(Class::Denied, missing));
         }
         let mut found = BTreeMap::new();
-        for channel in self.list(listable.private, priority).await? {
+        for channel in self.bot.list_channels(listable.private, priority).await? {
             found.insert(ChannelKey::name(&channel.name), channel.clone());
             found.insert(ChannelKey::id(&channel.id), channel);
         }
@@ -325,9 +276,7 @@ impl Source for Channels {
                 by_name = true;
                 continue;
             };
-            self.pauses.over(&"slack:conversations.info")?;
-            let channel = self.bot.channel(id, priority).await;
-            if let Some(channel) = self.pauses.heed(&"slack:conversations.info", channel)? {
+            if let Some(channel) = self.bot.channel(id, priority).await? {
                 found.insert(key.clone(), channel);
             }
         }
@@ -345,7 +294,6 @@ pub struct Webhooks {
     slack: Slack,
     /// Those that somebody has named.
     known: Mutex<BTreeMap<WebhookKey, KnownWebhook>>,
-    pauses: Pauses<WebhookKey>,
 }
 
 /// Where the URL of a webhook is.
@@ -383,7 +331,6 @@ impl Webhooks {
         // One that has just been named has not been asked, whoever looked for it before.
         let is_other = known.get(key).is_none_or(|known| known.url != *url);
         if is_other {
-            self.pauses.0.lock().remove(key);
             let now = KnownWebhook {
                 url: url.clone(),
                 probed: None,
@@ -397,7 +344,8 @@ impl Webhooks {
     /// Asks a webhook, if somebody has named it.
     async fn probe(&self, key: &WebhookKey, priority: Priority) -> Option<Probed> {
         let url = self.known.lock().get(key)?.url.clone();
-        let probed = self.ask(key, &url, priority).await;
+        let probed = self.slack.probe_webhook(&url, priority).await;
+        let probed = probed.map_err(Error::from);
         let mut all = self.known.lock();
         // It may have become another one meanwhile, which has not been asked.
         let known = all.get_mut(key).filter(|known| known.url == url)?;
@@ -407,12 +355,6 @@ impl Webhooks {
         }
         known.probed = Some((Instant::now(), probed.clone()));
         Some(probed)
-    }
-
-    async fn ask(&self, key: &WebhookKey, url: &Secret, priority: Priority) -> Probed {
-        self.pauses.over(key)?;
-        let probed = self.slack.probe_webhook(url, priority).await;
-        Ok(self.pauses.heed(key, probed)?)
     }
 }
 
@@ -480,30 +422,6 @@ mod tests {
 
     fn throttled(message: &str) -> Error {
         Error::new(Class::Throttled, message)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn slacks_time_holds_for_one_method_and_passes() {
-        let pauses = Pauses::default();
-        let refused = |error: Error| {
-            let code = "ratelimited".into();
-            Err::<(), _>(Refusal { code, error })
-        };
-        let wait = Duration::from_secs(30);
-        assert_eq!(pauses.heed(&"slack:conversations.create", Ok(1)), Ok(1));
-        // Where Slack names no time there is none to wait for.
-        drop(pauses.heed(&"slack:conversations.create", refused(throttled("no time"))));
-        assert_eq!(pauses.over(&"slack:conversations.create"), Ok(()));
-        drop(pauses.heed(
-            &"slack:conversations.create",
-            refused(throttled("later").after(wait)),
-        ));
-        tokio::time::advance(Duration::from_secs(10)).await;
-        let told = pauses.over(&"slack:conversations.create").unwrap_err();
-        assert_eq!(told, throttled("later").after(Duration::from_secs(20)));
-        assert_eq!(pauses.over(&"slack:conversations.join"), Ok(()));
-        tokio::time::advance(Duration::from_secs(20)).await;
-        assert_eq!(pauses.over(&"slack:conversations.create"), Ok(()));
     }
 
     #[test]

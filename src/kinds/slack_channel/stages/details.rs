@@ -97,12 +97,11 @@ impl Stage for Details {
         self.channel.within(ids)?;
         let shared = &self.channel.shared;
         match change.key() {
-            Detail::Name => shared.manages("channels:write", "groups:write")?,
+            Detail::Name => shared.manages("channels:write", "groups:write"),
             Detail::Topic | Detail::Purpose => {
-                shared.manages("channels:write.topic", "groups:write.topic")?;
+                shared.manages("channels:write.topic", "groups:write.topic")
             }
         }
-        shared.not_before(self.operation(change).api)
     }
 
     fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {

@@ -9,10 +9,7 @@ use crate::{
         plan::Desired,
         stage::{ChangeOf, Ids, ResultOf, Seen, Stage},
     },
-    kinds::slack_channel::{
-        desired::{Invited, Selector},
-        workspace::Sight,
-    },
+    kinds::slack_channel::desired::{Invited, Selector},
 };
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -69,10 +66,9 @@ impl Invitations {
 
     async fn invite(&self, permit: &WritePermit<'_>, entry: &str, ids: &Ids) -> Result<()> {
         let (id, shared) = (self.channel.id(ids)?, &self.channel.shared);
-        let Sight { bot, pauses, .. } = shared.sight()?;
+        let bot = &shared.sight()?.bot;
         let user = if entry.contains('@') {
-            let user = bot.user_by_email(entry, shared.options.priority).await;
-            let user = pauses.heed(&"slack:users.lookupByEmail", user)?;
+            let user = bot.user_by_email(entry, shared.options.priority).await?;
             user.ok_or_else(|| {
                 let message = format!(
                     "nobody in the workspace has the address {entry}: correct spec.invite, or invite that person to the workspace first"
@@ -136,10 +132,8 @@ impl Stage for Invitations {
         let shared = &self.channel.shared;
         if change.key().contains('@') {
             shared.may_now(&[&["users:read.email"]])?;
-            shared.not_before("slack:users.lookupByEmail")?;
         }
-        shared.manages("channels:write.invites", "groups:write.invites")?;
-        shared.not_before(self.operation(change).api)
+        shared.manages("channels:write.invites", "groups:write.invites")
     }
 
     fn operation(&self, _: &ChangeOf<Self>) -> Operation<'_> {

@@ -65,10 +65,8 @@ impl Stage for Member {
         Ok(seen)
     }
 
-    fn ready(&self, change: &ChangeOf<Self>, _: &Ids) -> Result<()> {
-        let shared = &self.channel.shared;
-        shared.may_now(&[&["channels:join"]])?;
-        shared.not_before(self.operation(change).api)
+    fn ready(&self, _: &ChangeOf<Self>, _: &Ids) -> Result<()> {
+        self.channel.shared.may_now(&[&["channels:join"]])
     }
 
     fn operation(&self, _: &ChangeOf<Self>) -> Operation<'_> {

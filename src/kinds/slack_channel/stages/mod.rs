@@ -254,11 +254,6 @@ impl ChannelContext {
         }
     }
 
-    /// Whether Slack may be asked for this, or wants us to wait.
-    fn not_before(&self, api: &'static str) -> Result<()> {
-        self.sight()?.pauses.over(&api)
-    }
-
     /// Whether the bot is in the channel, where that is known: without it Slack refuses what takes a member,
     /// and that refusal would outlast its reason.
     fn within(&self, id: &str) -> Result<()> {
@@ -306,15 +301,9 @@ impl ChannelContext {
         done: Option<&str>,
         now: impl FnOnce(&mut client::Channel) + Send,
     ) -> Result<()> {
-        let Sight {
-            bot,
-            channels,
-            pauses,
-            ..
-        } = self.sight()?;
+        let Sight { bot, channels, .. } = self.sight()?;
         let form: Vec<_> = [("channel", id)].iter().chain(form).copied().collect();
-        let outcome = bot.write::<IgnoredAny>(permit, id, &form).await;
-        let outcome = match pauses.heed(&permit.operation().api, outcome) {
+        let outcome = match bot.write::<IgnoredAny>(permit, id, &form).await {
             Err(refusal) if done == Some(&*refusal.code) => Ok(()),
             outcome => outcome.map(drop),
         };
