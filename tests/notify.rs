@@ -23,8 +23,11 @@ use campanile::{
         installation::Installation,
         mark::Cluster,
         slack_channel::{
-            message::{Phase, Run},
-            notify::{Notifier, Record, Records, Sender, sender},
+            notify::{
+                Notifier, Record, Sender,
+                message::{Phase, Run},
+                sender,
+            },
             route::SlackRoute,
         },
     },
@@ -54,23 +57,13 @@ fn run(phase: Phase, progress: &str, details: &[&str]) -> Run {
     }
 }
 
-/// The status of somebody who tells of runs, as it would be in the cluster.
-#[derive(Default)]
-struct Status(BTreeMap<String, String>);
-
-impl Records for Status {
-    fn save<'a>(&'a mut self, record: &'a Record) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            let saved = serde_json::to_string(record).unwrap();
-            self.0.insert(record.run.clone(), saved);
-            Ok(())
-        })
-    }
-}
+/// What the status of somebody who tells of runs has of each, as it would be in the cluster.
+type Status = BTreeMap<String, String>;
 
 /// Lets everything through that the quota allows, and remembers all that an audit line could say.
 struct Open {
     limiter: Arc<Limiter>,
+    status: Mutex<Status>,
     said: Mutex<Vec<String>>,
 }
 
@@ -90,7 +83,8 @@ impl Gate for Open {
         })
     }
 
-    fn edit<'a>(&'a self, _: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
+    fn edit<'a>(&'a self, edit: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
+        edit.apply(&mut *self.status.lock().unwrap());
         Box::pin(async { Ok(()) })
     }
 
@@ -103,13 +97,32 @@ impl Gate for Open {
         } = operation;
         let done = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
         self.limiter.request_finished(account, region, api, done);
+        for (_, outcome) in outcomes {
+            if let Err(error) = outcome {
+                self.limiter.pause(account, region, api, error);
+            }
+        }
         let said = format!("{operation:?} {outcomes:?}");
         self.said.lock().unwrap().push(said);
     }
 
-    fn refused(&self, _: Operation<'_>, _: &Step) -> Option<Error> {
-        None
+    fn refused(&self, operation: Operation<'_>, _: &Step) -> Option<Error> {
+        let Operation {
+            account,
+            region,
+            api,
+            ..
+        } = operation;
+        self.limiter.paused(account, region, api)
     }
+}
+
+/// The record of a run, in the status of somebody who tells of it.
+fn saved(record: Record) -> StatusEdit {
+    StatusEdit::new(move |status: &mut Status| {
+        let saved = serde_json::to_string(&record).unwrap();
+        status.insert(record.run.clone(), saved);
+    })
 }
 
 /// Somebody who tells of runs.
@@ -118,7 +131,6 @@ struct Teller<'a> {
     installation: Installation,
     clients: Clients,
     gate: Open,
-    status: Status,
 }
 
 impl<'a> Teller<'a> {
@@ -152,9 +164,9 @@ impl<'a> Teller<'a> {
             clients: clients.unwrap(),
             gate: Open {
                 limiter,
+                status: Mutex::default(),
                 said: Mutex::default(),
             },
-            status: Status::default(),
         }
     }
 
@@ -186,31 +198,31 @@ impl<'a> Teller<'a> {
 
     /// A process that begins, and knows what status says of a run.
     fn notifier(&self, run: &str) -> Notifier {
-        let saved = self.status.0.get(run);
-        let record = saved.map(|saved| serde_json::from_str(saved).unwrap());
+        let status = self.gate.status.lock().unwrap();
+        let record = status.get(run);
+        let record = record.map(|saved| serde_json::from_str(saved).unwrap());
         let record = record.unwrap_or_else(|| Record::new(run, "runs"));
-        Notifier::new(record, ALL, [])
+        Notifier::new(record, ALL, [], Box::new(saved))
     }
 
     async fn tell(
-        &mut self,
+        &self,
         notifier: &mut Notifier,
         sender: &Sender,
         run: &Run,
     ) -> Result<Option<Duration>> {
-        let status = &mut self.status;
-        notifier.tell(sender, run, status, &self.gate).await
+        notifier.tell(sender, run, &self.gate).await
     }
 
     /// The same, by a process that begins.
-    async fn tell_anew(&mut self, sender: &Sender, run: &Run) -> Result<Option<Duration>> {
+    async fn tell_anew(&self, sender: &Sender, run: &Run) -> Result<Option<Duration>> {
         let mut notifier = self.notifier(RUN);
         self.tell(&mut notifier, sender, run).await
     }
 
     /// The same; where somebody else has just used what Slack lets through, as the operator does that asks whether a
     /// webhook lives, it is told again when Slack says.
-    async fn tell_in_time(&mut self, sender: &Sender, run: &Run) -> Result<Option<Duration>> {
+    async fn tell_in_time(&self, sender: &Sender, run: &Run) -> Result<Option<Duration>> {
         loop {
             match self.tell_anew(sender, run).await {
                 Err(error) if error.class == Class::Throttled => {
@@ -224,7 +236,7 @@ impl<'a> Teller<'a> {
     /// All that is kept or logged.
     fn traces(&self) -> String {
         let said = self.gate.said.lock().unwrap();
-        format!("{:?} {said:?}", self.status.0)
+        format!("{:?} {said:?}", self.gate.status.lock().unwrap())
     }
 }
 
@@ -257,7 +269,7 @@ fn a_run_is_one_message_that_is_edited_and_answered() {
             .apply::<SlackChannel>("runs", spec("vsu_runs", json!({})))
             .await;
         tenant.ready::<SlackChannel>("runs", "Applied").await;
-        let mut teller = Teller::new(&tenant).await;
+        let teller = Teller::new(&tenant).await;
         let sender = teller.sender("runs").await.unwrap();
         assert!(!format!("{sender:?}").contains(&token));
         // Each by a process of its own, which knows what status says.
@@ -315,7 +327,7 @@ fn a_post_whose_answer_is_lost_is_not_made_again() {
         ] {
             slack.create_channel(channel);
             slack.invite(channel, &slack.bot_user(&token));
-            let mut teller = Teller::new(&tenant).await;
+            let teller = Teller::new(&tenant).await;
             let sender = teller.bot(&slack, &token, channel);
             slack.trouble_in(channel, POST, trouble, 1);
             let mut first = teller.notifier(RUN);
@@ -356,7 +368,7 @@ fn slack_says_how_long_to_wait_and_nothing_is_lost() {
         let (slack, token) = workspace(&tenant, &SCOPES).await;
         slack.create_channel("runs");
         slack.invite("runs", &slack.bot_user(&token));
-        let mut teller = Teller::new(&tenant).await;
+        let teller = Teller::new(&tenant).await;
         let sender = teller.bot(&slack, &token, "runs");
         let limited = || slack.trouble(POST, Trouble::RateLimited { retry_after: 2 }, 1);
         limited();
@@ -374,8 +386,8 @@ fn slack_says_how_long_to_wait_and_nothing_is_lost() {
         limited();
         let (_says, mut runs) = watch::channel(run(Phase::Completed, "", &["vacuumed"]));
         let began = Instant::now();
-        let (mut notifier, status) = (teller.notifier(RUN), &mut teller.status);
-        let followed = notifier.follow(&sender, &mut runs, status, &teller.gate);
+        let mut notifier = teller.notifier(RUN);
+        let followed = notifier.follow(&sender, &mut runs, &teller.gate);
         assert_eq!(followed.await, Ok(()));
         assert!(began.elapsed() >= Duration::from_secs(2));
         assert_eq!(
@@ -393,7 +405,7 @@ fn a_token_that_is_revoked_and_restored_loses_nothing() {
         let (slack, token) = workspace(&tenant, &SCOPES).await;
         slack.create_channel("runs");
         slack.invite("runs", &slack.bot_user(&token));
-        let mut teller = Teller::new(&tenant).await;
+        let teller = Teller::new(&tenant).await;
         let sender = teller.bot(&slack, &token, "runs");
         let mut notifier = teller.notifier(RUN);
         for now in [
@@ -442,7 +454,7 @@ fn a_webhook_hears_of_the_start_and_of_the_end() {
         let hook = json!({"webhookSecretRef": {"name": "hook", "key": "url"}});
         tenant.apply::<SlackChannel>("runs", hook).await;
         tenant.ready::<SlackChannel>("runs", "Applied").await;
-        let mut teller = Teller::new(&tenant).await;
+        let teller = Teller::new(&tenant).await;
         let sender = teller.sender("runs").await.unwrap();
         let secret = url.rsplit('/').next().unwrap();
         assert!(!format!("{sender:?}").contains(secret));
@@ -489,7 +501,7 @@ fn where_no_channel_is_ready_nothing_happens() {
     test(|world| async move {
         let tenant = Tenant::new(world, "notify-nowhere").await;
         let (slack, token) = workspace(&tenant, &SCOPES).await;
-        let mut teller = Teller::new(&tenant).await;
+        let teller = Teller::new(&tenant).await;
         let started = run(Phase::Started, "", &[]);
         let waits = async |teller: &Teller<'_>, says: &str| {
             let error = teller.sender("runs").await.unwrap_err();
@@ -586,9 +598,9 @@ fn no_secret_is_said_or_kept() {
         let teller = Teller::new(&tenant).await;
         let hook = SlackRoute::Webhook(Secret::new(url.clone()));
         for sender in [teller.bot(&slack, &token, "runs"), teller.by(hook)] {
-            let mut teller = Teller::new(&tenant).await;
+            let teller = Teller::new(&tenant).await;
             let record = Record::new(RUN, "runs");
-            let mut notifier = Notifier::new(record, ALL, [&known]);
+            let mut notifier = Notifier::new(record, ALL, [&known], Box::new(saved));
             for phase in [Phase::Started, Phase::Failed] {
                 let now = Run {
                     title: says.clone(),

@@ -381,11 +381,13 @@ impl Bot {
         Ok(user.map(|user| user.id))
     }
 
-    /// Posts a message, links in it not unfolded. Posting it twice makes two.
+    /// Posts a message, links in it not unfolded, or makes the one of the `ts` that it `edits`, which must be the
+    /// bot's own, into this one. Posting it twice makes two.
     pub async fn post(
         &self,
         permit: &WritePermit<'_>,
         channel: &str,
+        edits: Option<&str>,
         post: &Post,
     ) -> Result<Posted> {
         let blocks = post.blocks.to_string();
@@ -393,27 +395,13 @@ impl Bot {
             ("channel", channel),
             ("text", &post.text),
             ("blocks", &blocks),
-            ("unfurl_links", "false"),
-            ("unfurl_media", "false"),
         ];
-        form.extend(post.thread_ts.iter().map(|ts| ("thread_ts", ts.as_str())));
-        self.write(permit, channel, &form).await
-    }
-
-    /// Makes a message of the bot's own into this one.
-    pub async fn update(
-        &self,
-        permit: &WritePermit<'_>,
-        channel: &str,
-        ts: &str,
-        post: &Post,
-    ) -> Result<Posted> {
-        let form = [
-            ("channel", channel),
-            ("ts", ts),
-            ("text", &post.text),
-            ("blocks", &post.blocks.to_string()),
-        ];
+        if let Some(ts) = edits {
+            form.push(("ts", ts));
+        } else {
+            form.extend([("unfurl_links", "false"), ("unfurl_media", "false")]);
+            form.extend(post.thread_ts.iter().map(|ts| ("thread_ts", ts.as_str())));
+        }
         self.write(permit, channel, &form).await
     }
 

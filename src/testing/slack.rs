@@ -26,7 +26,21 @@ pub struct Slack {
     host: String,
     /// The channels by id, as Slack describes them, with who was invited.
     channels: Arc<Mutex<BTreeMap<String, Json>>>,
+    messages: Arc<Mutex<Vec<Message>>>,
     calls: Calls,
+}
+
+/// What was posted.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// The channel's id; empty where a webhook posted it.
+    pub channel: String,
+    /// What tells it from others.
+    pub ts: String,
+    /// What it answers, if anything.
+    pub thread_ts: Option<String>,
+    /// What it has said, the last now.
+    pub texts: Vec<String>,
 }
 
 impl Slack {
@@ -37,6 +51,7 @@ impl Slack {
         let slack = Self {
             host: format!("slack-{number}.test"),
             channels: Arc::default(),
+            messages: Arc::default(),
             calls: calls.clone(),
         };
         let (host, double) = (slack.host.clone(), slack.clone());
@@ -48,6 +63,16 @@ impl Slack {
     /// Where it is: the methods' names follow after a slash.
     pub fn url(&self) -> String {
         format!("http://{}/api", self.host)
+    }
+
+    /// The URL of an incoming webhook.
+    pub fn webhook(&self) -> String {
+        format!("http://{}/services/T0/B0/canary", self.host)
+    }
+
+    /// All that was posted, in order.
+    pub fn messages(&self) -> Vec<Message> {
+        self.messages.lock().clone()
     }
 
     /// All channels, by id.
@@ -64,9 +89,14 @@ impl Slack {
         let path = request.url().path().to_owned();
         let method = path.strip_prefix("/api/").unwrap_or("webhook");
         let body = request.body().and_then(|body| body.as_bytes());
-        let form: BTreeMap<_, _> = pairs(std::str::from_utf8(body.unwrap_or_default()).unwrap())
-            .into_iter()
-            .collect();
+        let body = std::str::from_utf8(body.unwrap_or_default()).unwrap();
+        let form: BTreeMap<String, String> = match serde_json::from_str::<Json>(body) {
+            Ok(json) => {
+                let text = json["text"].as_str().unwrap_or_default();
+                [("text".to_owned(), text.to_owned())].into()
+            }
+            Err(_) => pairs(body).into_iter().collect(),
+        };
         let field = |name: &str| form.get(name).map_or("", String::as_str);
         let reads = [
             "auth.",
@@ -80,10 +110,10 @@ impl Slack {
             system: "slack",
             operation: method.to_owned(),
             subject: format!("{}{}", field("channel"), field("name")),
-            writes: !reads.iter().any(|read| method.contains(read)),
+            writes: !field("text").is_empty() || !reads.iter().any(|read| method.contains(read)),
         };
         let done = || self.serve(method, &field);
-        let (status, said) = match self.calls.take(call, done).await {
+        let (status, mut said) = match self.calls.take(call, done).await {
             Ok(Ok(said)) => (200, said),
             Ok(Err(code)) => (200, json!({"error": code})),
             Err(Broken::Refused(status, code)) => (status, json!({"error": code})),
@@ -92,19 +122,38 @@ impl Slack {
                 return Err(Lost { sent: true, text });
             }
         };
-        let mut said = said;
         said["ok"] = json!(said["error"].is_null());
-        let (status, body) = match method {
-            "webhook" => (400, b"missing_text_or_fallback_or_attachments".to_vec()),
+        let (status, body) = match (method, said["error"].as_str()) {
+            ("webhook", _) if field("text").is_empty() => {
+                (400, "missing_text_or_fallback_or_attachments".into())
+            }
+            ("webhook", code) => (status, code.unwrap_or("ok").into()),
             _ => (status, said.to_string().into()),
         };
         let mut headers = HeaderMap::new();
+        if status == 429 {
+            headers.insert("retry-after", "30".parse().unwrap());
+        }
         headers.insert("x-oauth-scopes", SCOPES.parse().unwrap());
         Ok(Answer {
             status,
             headers,
             body,
         })
+    }
+
+    /// Posts a message; its `ts`.
+    fn post<'a>(&self, field: &impl Fn(&str) -> &'a str) -> String {
+        let mut messages = self.messages.lock();
+        let ts = format!("{}.000100", messages.len() + 1);
+        let thread = Some(field("thread_ts")).filter(|ts| !ts.is_empty());
+        messages.push(Message {
+            channel: field("channel").to_owned(),
+            ts: ts.clone(),
+            thread_ts: thread.map(str::to_owned),
+            texts: vec![field("text").to_owned()],
+        });
+        ts
     }
 
     fn serve<'a>(
@@ -114,7 +163,8 @@ impl Slack {
     ) -> Result<Json, &'static str> {
         let mut channels = self.channels.lock();
         match method {
-            "webhook" => return Ok(json!({})),
+            "webhook" if field("text").is_empty() => return Ok(json!({})),
+            "webhook" => return Ok(json!({"ts": self.post(field)})),
             "auth.test" => {
                 return Ok(
                     json!({"team_id": "T0", "team": "vsu", "user_id": "U0", "bot_id": "B0",
@@ -143,6 +193,18 @@ impl Slack {
             .get_mut(field("channel"))
             .ok_or("channel_not_found")?;
         match method {
+            "chat.postMessage" => {
+                return Ok(json!({"channel": field("channel"), "ts": self.post(field)}));
+            }
+            "chat.update" => {
+                let mut messages = self.messages.lock();
+                let at = (field("channel"), field("ts"));
+                let mut messages = messages.iter_mut();
+                let message = messages.find(|known| (&*known.channel, &*known.ts) == at);
+                let message = message.ok_or("message_not_found")?;
+                message.texts.push(field("text").to_owned());
+                return Ok(json!({"channel": at.0, "ts": at.1}));
+            }
             "conversations.info" => {}
             "conversations.join" => channel["is_member"] = json!(true),
             "conversations.rename" => channel["name"] = json!(field("name")),

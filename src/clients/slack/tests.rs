@@ -374,10 +374,11 @@ async fn writes_say_what_slack_reads() {
     };
     let may_post = permit("slack:chat.postMessage");
     for post in [&post, &reply] {
-        assert_eq!(bot.post(&may_post, "C1", post).await.unwrap(), posted);
+        let sent = bot.post(&may_post, "C1", None, post).await;
+        assert_eq!(sent.unwrap(), posted);
     }
     let may_edit = permit("slack:chat.update");
-    let updated = bot.update(&may_edit, "C1", "1.2", &post).await;
+    let updated = bot.post(&may_edit, "C1", Some("1.2"), &post).await;
     assert_eq!(updated.unwrap(), posted);
     let asked: Vec<_> = fake
         .asked()
@@ -513,7 +514,7 @@ async fn what_never_got_there_is_told_from_what_got_no_answer() {
             ),
             (join(&bot, "C1").await.unwrap_err(), write),
             (
-                bot.post(&permit("slack:chat.postMessage"), "C1", &post)
+                bot.post(&permit("slack:chat.postMessage"), "C1", None, &post)
                     .await
                     .unwrap_err(),
                 write,

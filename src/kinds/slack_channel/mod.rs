@@ -1,7 +1,6 @@
 //! SlackChannel: channels in Slack, and how messages get into them.
 
 pub mod desired;
-pub mod message;
 pub mod notify;
 pub mod report;
 pub mod route;

@@ -12,9 +12,10 @@
 //! that it has posted: by it there is a message for the start and one for the end, which has the reason of a failure
 //! in it.
 
+pub mod message;
+
 use super::{
     Token,
-    message::{Phase, Redact, Run, message, reply},
     report::{CHANNEL_READY, WEBHOOK_READY},
     route::{SlackRoute, condition, existing},
 };
@@ -26,17 +27,17 @@ use crate::{
     },
     engine::{
         error::{Class, Error, Result, WaitingOn},
-        gate::{Gate, Operation, WritePermit, admit},
+        gate::{Gate, Operation, StatusEdit, WritePermit, admit},
         jitter,
         plan::Verb,
         rendering::{FieldChange, Step},
     },
     kinds::cluster_view::ClusterView,
 };
-use futures::future::BoxFuture;
+use message::{Phase, Redact, Run, message, reply};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeSet, future::Future, slice, time::Duration};
+use std::{collections::BTreeSet, slice, time::Duration};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -92,34 +93,11 @@ impl Record {
     }
 }
 
-/// Where a caller keeps its records: in its own status.
-pub trait Records: Send {
-    /// Puts this in the place of what is known of its run in its channel, and returns when a process that begins
-    /// would find it there. After an error it may be there or not; it is saved again before anything else is done.
-    /// Refuses once another process may be at the same object.
-    fn save<'a>(&'a mut self, record: &'a Record) -> BoxFuture<'a, Result<()>>;
-}
+/// The edit of the caller's status that puts a record in the place of what is known of its run in its channel. After
+/// an error it may be there or not; it is saved again before anything else is done.
+pub type Records = Box<dyn Fn(Record) -> StatusEdit + Send + Sync>;
 
-/// What carries messages into one channel.
-pub trait Transport: Sync {
-    /// The channel's id, where messages can be edited and answered.
-    fn channel(&self) -> Option<&str>;
-    /// What must never be said through it.
-    fn secret(&self) -> &Secret;
-    /// The call that posts, or edits, in that channel.
-    fn operation<'a>(&'a self, edits: bool, channel: &'a str) -> Operation<'a>;
-    /// Posts a message, or makes the one of the `ts` that it `edits` into this one; says where it is, if that is
-    /// known.
-    fn send(
-        &self,
-        permit: &WritePermit<'_>,
-        channel: &str,
-        edits: Option<&str>,
-        post: &Post,
-    ) -> impl Future<Output = Result<Option<Posted>, Refusal>> + Send;
-}
-
-/// The transport of what the operator says itself. Its secrets cannot be printed.
+/// What carries messages into one channel. Its secrets cannot be printed.
 #[derive(Clone, Debug)]
 pub struct Sender {
     slack: Slack,
@@ -144,9 +122,8 @@ impl Sender {
             identity,
         }
     }
-}
 
-impl Transport for Sender {
+    /// The channel's id, where messages can be edited and answered.
     fn channel(&self) -> Option<&str> {
         match &self.route {
             SlackRoute::BotToken { channel_id, .. } => Some(channel_id),
@@ -154,10 +131,7 @@ impl Transport for Sender {
         }
     }
 
-    fn secret(&self) -> &Secret {
-        self.route.secret()
-    }
-
+    /// The call that posts, or edits, in that channel.
     fn operation<'a>(&'a self, edits: bool, channel: &'a str) -> Operation<'a> {
         let (api, region) = match &self.route {
             SlackRoute::Webhook(_) => (WEBHOOK, ""),
@@ -174,6 +148,8 @@ impl Transport for Sender {
         }
     }
 
+    /// Posts a message, or makes the one of the `ts` that it `edits` into this one; says where it is, if that is
+    /// known.
     async fn send(
         &self,
         permit: &WritePermit<'_>,
@@ -181,26 +157,20 @@ impl Transport for Sender {
         edits: Option<&str>,
         post: &Post,
     ) -> Result<Option<Posted>, Refusal> {
-        let token = match &self.route {
+        match &self.route {
             SlackRoute::Webhook(url) => {
-                return self
-                    .slack
-                    .post_webhook(permit, url, post)
-                    .await
-                    .map(|()| None);
+                let sent = self.slack.post_webhook(permit, url, post).await;
+                sent.map(|()| None)
             }
-            SlackRoute::BotToken { token, .. } => token.clone(),
-        };
-        let bot = self.slack.bot(token, self.key.clone());
-        let sent = match edits {
-            Some(ts) => bot.update(permit, channel, ts, post).await,
-            None => bot.post(permit, channel, post).await,
-        };
-        sent.map(Some)
+            SlackRoute::BotToken { token, .. } => {
+                let bot = self.slack.bot(token.clone(), self.key.clone());
+                bot.post(permit, channel, edits, post).await.map(Some)
+            }
+        }
     }
 }
 
-/// The transport into the channel of the SlackChannel of that name: by the bot that looks after the channel, or else
+/// What carries messages into the channel of the SlackChannel of that name: by the bot that looks after the channel, or else
 /// by the webhook. Where neither is ready, the error is of class `Waiting(WaitingOn::Channel)`; the SlackChannel's own
 /// conditions say the same, so a caller may leave it at that.
 pub async fn sender(
@@ -305,17 +275,15 @@ fn next(
 /// What tells one channel of one run. It remembers what the run's message says, and what could not be saved, so it is
 /// kept for as long as the run is under way. Where it is lost, the message is edited once more than it need be, and
 /// what status does not say is in doubt.
-#[derive(Debug)]
 pub struct Notifier {
     record: Record,
+    records: Records,
     /// The record as it is in status, where that is certain.
     saved: Option<Record>,
     on: BTreeSet<Phase>,
     redact: Redact,
     /// What the message says, and since when.
     shown: Option<(Post, Instant)>,
-    /// Until when Slack asked us to stay away, and with which error.
-    away: Option<(Instant, Error)>,
 }
 
 impl Notifier {
@@ -325,14 +293,15 @@ impl Notifier {
         record: Record,
         on: impl IntoIterator<Item = Phase>,
         secrets: impl IntoIterator<Item = &'a Secret>,
+        records: Records,
     ) -> Self {
         Self {
+            records,
             saved: Some(record.clone()),
             record,
             on: on.into_iter().collect(),
             redact: Redact::new(secrets),
             shown: None,
-            away: None,
         }
     }
 
@@ -342,22 +311,15 @@ impl Notifier {
     ///
     /// An error says what Slack, the gate or the status has refused. Nothing is lost by it but what it says of a
     /// message in doubt (class `Cut`); told again, after the error's time, what can still be told is.
-    pub async fn tell<T: Transport>(
+    pub async fn tell(
         &mut self,
-        transport: &T,
+        sender: &Sender,
         run: &Run,
-        records: &mut dyn Records,
         gate: &dyn Gate,
     ) -> Result<Option<Duration>> {
-        self.save(records).await?;
-        if let Some((until, error)) = &self.away {
-            let wait = until.saturating_duration_since(Instant::now());
-            if !wait.is_zero() {
-                return Err(error.clone().after(wait));
-            }
-        }
-        let redact = self.redact.and(transport.secret());
-        let edits = transport.channel().is_some();
+        self.save(gate).await?;
+        let redact = self.redact.and(sender.route.secret());
+        let edits = sender.channel().is_some();
         let message = message(run, edits, &redact);
         loop {
             let wait = self.edit_after(&message);
@@ -372,29 +334,23 @@ impl Notifier {
                 (Call::Reply, Some(at), Some(detail)) => reply(detail, &at.ts, &redact),
                 _ => message.clone(),
             };
-            let called = self.call(call, post, run.phase, transport, records, gate);
-            if let Err(error) = called.await {
-                let until = error.wait.map(|wait| Instant::now() + wait);
-                self.away = until.map(|until| (until, error.clone()));
-                return Err(error);
-            }
+            self.call(call, post, run.phase, sender, gate).await?;
         }
     }
 
     /// Tells of a run from now to its end, each time that something new is said of it, however often that is: what
     /// is said last always goes out. What passes by itself is waited for; any other error is returned, and whoever
     /// has mended it may begin again. Ends, too, when everything is told and nobody is left to say more.
-    pub async fn follow<T: Transport>(
+    pub async fn follow(
         &mut self,
-        transport: &T,
+        sender: &Sender,
         runs: &mut watch::Receiver<Run>,
-        records: &mut dyn Records,
         gate: &dyn Gate,
     ) -> Result<()> {
         let mut failures = 0;
         loop {
             let run = runs.borrow_and_update().clone();
-            match self.tell(transport, &run, records, gate).await {
+            match self.tell(sender, &run, gate).await {
                 Ok(None) => {
                     failures = 0;
                     if run.phase.is_over() || runs.changed().await.is_err() {
@@ -426,11 +382,16 @@ impl Notifier {
         }
     }
 
-    /// Saves the record where status may say something else.
-    async fn save(&mut self, records: &mut dyn Records) -> Result<()> {
-        if self.saved.as_ref() != Some(&self.record) {
+    /// What brings the record into status, where that may say something else.
+    fn unsaved(&self) -> Option<StatusEdit> {
+        let is_saved = self.saved.as_ref() == Some(&self.record);
+        (!is_saved).then(|| (self.records)(self.record.clone()))
+    }
+
+    async fn save(&mut self, gate: &dyn Gate) -> Result<()> {
+        if let Some(edit) = self.unsaved() {
             self.saved = None;
-            records.save(&self.record).await?;
+            gate.edit(&edit).await?;
             self.saved = Some(self.record.clone());
         }
         Ok(())
@@ -438,27 +399,26 @@ impl Notifier {
 
     /// Nothing was posted: status is to say what it said before. Where that cannot be saved, the next telling says
     /// why.
-    async fn withdraw(&mut self, before: Record, records: &mut dyn Records) {
+    async fn withdraw(&mut self, before: Record, gate: &dyn Gate) {
         self.record = before;
-        drop(self.save(records).await);
+        drop(self.save(gate).await);
     }
 
-    async fn call<T: Transport>(
+    async fn call(
         &mut self,
         call: Call,
         post: Post,
         phase: Phase,
-        transport: &T,
-        records: &mut dyn Records,
+        sender: &Sender,
         gate: &dyn Gate,
     ) -> Result<()> {
         let before = self.record.clone();
         let (channel, edits) = match (call, &before.message) {
             (Call::Edit, Some(at)) => (&*at.channel, Some(&*at.ts)),
             (Call::Reply, Some(at)) => (&*at.channel, None),
-            _ => (transport.channel().unwrap_or_default(), None),
+            _ => (sender.channel().unwrap_or_default(), None),
         };
-        let operation = transport.operation(edits.is_some(), channel);
+        let operation = sender.operation(edits.is_some(), channel);
         let step = self.step(call, phase);
         if let Some(refusal) = gate.refused(operation, &step) {
             return Err(refusal);
@@ -468,18 +428,20 @@ impl Notifier {
             Call::Reply => self.record.details += 1,
             Call::Edit => {}
         }
-        let admitted = match self.save(records).await {
-            Ok(()) => admit(gate, operation, slice::from_ref(&step), &[]).await,
-            Err(error) => Err(error),
-        };
+        let intent = self.unsaved();
+        if intent.is_some() {
+            self.saved = None;
+        }
+        let admitted = admit(gate, operation, slice::from_ref(&step), intent.as_slice()).await;
         let permit = match admitted {
             Ok(permit) => permit,
             Err(refused) => {
-                self.withdraw(before, records).await;
+                self.withdraw(before, gate).await;
                 return Err(refused);
             }
         };
-        let sent = transport.send(&permit, channel, edits, &post).await;
+        self.saved = Some(self.record.clone());
+        let sent = sender.send(&permit, channel, edits, &post).await;
         let outcome = sent.as_ref().map(drop).map_err(|refusal| &refusal.error);
         gate.answered(operation, &[(&step, outcome)]);
         let mut error = match (call, sent) {
@@ -491,16 +453,16 @@ impl Notifier {
                     self.record.told = Some(phase);
                 }
                 self.shown = Some((post, Instant::now()));
-                return self.save(records).await;
+                return self.save(gate).await;
             }
             (Call::Edit, Err(Refusal { code, error })) => {
                 // The channel has another id, or the object another channel.
-                let moved = code == "channel_not_found" && transport.channel() != Some(channel);
+                let moved = code == "channel_not_found" && sender.channel() != Some(channel);
                 if !moved && !GONE.contains(&&*code) {
                     return Err(error);
                 }
                 self.record.message = None;
-                return self.save(records).await;
+                return self.save(gate).await;
             }
             (_, Err(Refusal { error, .. })) => error,
         };
@@ -510,7 +472,7 @@ impl Notifier {
             }
             // A thread that takes no answers will not take the next time either, and keeps the others waiting.
             Class::Rejected if call == Call::Reply => {}
-            _ => self.withdraw(before, records).await,
+            _ => self.withdraw(before, gate).await,
         }
         Err(error)
     }

@@ -33,8 +33,8 @@ fn started() -> Run {
 
 /// What people see: of each message what it says now, answers indented.
 fn seen(memory: &Memory) -> Vec<String> {
-    let world = memory.world();
-    let said = world.messages.iter().map(|message| {
+    let messages = memory.messages();
+    let said = messages.iter().map(|message| {
         let indent = message.thread_ts.as_ref().map_or("", |_| "  ");
         format!("{indent}{}", message.texts.last().unwrap())
     });
@@ -47,10 +47,7 @@ async fn tell(
     notifier: &mut Notifier,
     run: &Run,
 ) -> Option<Result<Option<Duration>>> {
-    let mut records = memory.clone();
-    notifier
-        .tell(memory, run, &mut records, memory)
-        .now_or_never()
+    notifier.tell(&memory.sender, run, memory).now_or_never()
 }
 
 /// A telling after which there is nothing left to say.

@@ -1,4 +1,4 @@
-//! What is decided without a call: what is to be done next, and which transport leads into a channel.
+//! What is decided without a call: what is to be done next, and what leads into a channel.
 
 use super::*;
 use serde_json::{Value, json};
@@ -96,7 +96,7 @@ fn a_record_is_small_and_comes_back() {
 }
 
 #[test]
-fn which_transport_leads_into_a_channel() {
+fn what_leads_into_a_channel() {
     let hook = json!({"name": "hook", "key": "k"});
     let condition = |type_: &str, status: &str| {
         json!({"type": type_, "status": status, "reason": "R", "message": format!("{type_} says"),

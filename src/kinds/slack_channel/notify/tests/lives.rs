@@ -43,12 +43,8 @@ async fn live(memory: &Memory) {
 /// That nothing is there twice, and nothing is missing but what is in doubt.
 fn check(memory: &Memory) {
     let world = memory.world();
-    let World {
-        log,
-        messages,
-        doubts,
-        ..
-    } = &*world;
+    let World { log, doubts, .. } = &*world;
+    let messages = memory.messages();
     let story = format!("{log:#?}\n{messages:#?}\n{doubts:?}");
     let invalidated = |part: &str| doubts.iter().any(|doubt| doubt == part);
     let (replies, top): (Vec<_>, Vec<_>) = messages.iter().partition(|it| it.thread_ts.is_some());
@@ -121,8 +117,10 @@ async fn a_webhook_hears_of_the_start_and_of_the_end_with_its_reason() {
         !log.iter()
             .any(|line| line == "edit" || line.ends_with("detail"))
     );
-    let run = run(Phase::Failed, "", &["a", "canary-url does not answer"]);
-    let says = message(&run, false, &Redact::new([memory.secret()]));
+    let secret = memory.sender.route.secret();
+    let reason = format!("{} does not answer", secret.reveal());
+    let run = run(Phase::Failed, "", &["a", &reason]);
+    let says = message(&run, false, &Redact::new([secret]));
     let says = says.blocks.to_string();
     assert!(says.contains("… does not answer"), "{says}");
 }

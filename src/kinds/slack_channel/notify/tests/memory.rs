@@ -1,22 +1,23 @@
-//! Slack, the status and the gate in memory, with moods.
+//! The status and the gate in memory, before the double of Slack, with moods.
 
-use super::ALL;
+use super::{ALL, Notifier, Record, Sender};
 use crate::{
-    clients::{
-        secret::Secret,
-        slack::{Post, Posted, Refusal},
-    },
+    clients::{http::tests::direct, secret::Secret, slack::Slack},
     engine::{
         error::{Class, Error, Result},
-        gate::{Gate, Operation, StatusEdit, WritePermit},
+        gate::{Gate, Operation, StatusEdit},
+        limits::Limiter,
         rendering::Step,
     },
-    kinds::slack_channel::notify::{Notifier, Record, Records, Transport},
+    kinds::{installation::Installation, slack_channel::route::SlackRoute},
+    testing::{self, Calls, Fault, slack::Message},
 };
 use futures::future::{BoxFuture, pending};
+use reqwest::Client;
+use serde_json::json;
 use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard},
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, LazyLock, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -39,19 +40,28 @@ pub enum Mood {
     Denied,
 }
 
-#[derive(Debug)]
-pub struct Message {
-    pub channel: String,
-    pub ts: String,
-    pub thread_ts: Option<String>,
-    /// As it was posted, and as it is.
-    pub texts: Vec<String>,
+impl Mood {
+    /// As the double of Slack shows it.
+    fn fault(self, edits: bool, bot: bool) -> Option<Fault> {
+        Some(match self {
+            Self::Fine => return None,
+            Self::DiesBefore => Fault::Hang { done: false },
+            Self::DiesAfter => Fault::Hang { done: true },
+            Self::CutBefore => Fault::Cut { done: false },
+            Self::CutAfter => Fault::Cut { done: true },
+            Self::Throttled => Fault::Refuse(429, "ratelimited"),
+            Self::Undone => Fault::Refuse(404, "<html>"),
+            Self::Rejected if bot || edits => Fault::Refuse(200, "not_in_channel"),
+            Self::Rejected => Fault::Refuse(403, "something_new"),
+            Self::Denied if bot => Fault::Refuse(200, "token_revoked"),
+            Self::Denied => Fault::Refuse(403, "invalid_token"),
+        })
+    }
 }
 
 /// What outlives the process.
 #[derive(Default)]
 pub struct World {
-    pub messages: Vec<Message>,
     /// As it is in status.
     pub saved: Option<Record>,
     pub calls: usize,
@@ -71,6 +81,15 @@ pub struct World {
     pub posting: Option<&'static str>,
 }
 
+impl World {
+    /// What the next call meets.
+    fn meet(&mut self, what: String) -> Mood {
+        self.calls += 1;
+        self.log.push(what);
+        self.moods.pop_front().unwrap_or(Mood::Fine)
+    }
+}
+
 fn unsaved() -> Record {
     Record::new("rebuild-1", "runs")
 }
@@ -79,28 +98,72 @@ fn unsaved() -> Record {
 #[derive(Clone)]
 pub struct Memory {
     world: Arc<Mutex<World>>,
+    slack: testing::Slack,
+    limiter: Arc<Limiter>,
     pub channel_id: Option<&'static str>,
-    secret: Secret,
+    pub sender: Sender,
 }
 
 impl Memory {
     pub fn bot() -> Self {
-        Self {
-            channel_id: Some("C1"),
-            ..Self::webhook()
-        }
+        Self::new(Some("C1"))
     }
 
     pub fn webhook() -> Self {
+        Self::new(None)
+    }
+
+    fn new(channel_id: Option<&'static str>) -> Self {
+        let (calls, world) = (Calls::default(), Arc::<Mutex<World>>::default());
+        let slack = testing::Slack::new(&calls);
+        for id in ["C1", "C2"] {
+            slack.edit(id, |channel| *channel = json!({"id": id}));
+        }
+        let outside = world.clone();
+        calls.fail(move |_, call| {
+            let mut world = outside.lock().unwrap();
+            let edits = call.operation == "chat.update";
+            let part = world.posting.filter(|_| !edits);
+            let mood = world.meet(part.map_or("edit".to_owned(), |part| format!("post {part}")));
+            let given_up = mood == Mood::Rejected && part == Some("detail");
+            let unsure = matches!(mood, Mood::CutBefore | Mood::CutAfter) || given_up;
+            world
+                .doubts
+                .extend(part.filter(|_| unsure).map(str::to_owned));
+            // There is no message to be recorded.
+            let last = part == Some("detail") || part.is_some() && channel_id.is_none();
+            if last && mood == Mood::Fine {
+                world.posting = None;
+            }
+            let refused = world.refuses.filter(|_| edits && mood == Mood::Fine);
+            let refused = refused.map(|code| Fault::Refuse(200, code));
+            refused.or_else(|| mood.fault(edits, channel_id.is_some()))
+        });
+        let limiter = Arc::new(Limiter::new(&BTreeMap::new()));
         Self {
-            world: Arc::default(),
-            channel_id: None,
-            secret: Secret::new("canary-url".into()),
+            sender: sender(&slack, &limiter, channel_id),
+            world,
+            slack,
+            limiter,
+            channel_id,
+        }
+    }
+
+    /// The same with the run's channel elsewhere.
+    pub fn moved(&self, channel_id: &'static str) -> Self {
+        Self {
+            sender: sender(&self.slack, &self.limiter, Some(channel_id)),
+            channel_id: Some(channel_id),
+            ..self.clone()
         }
     }
 
     pub fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap()
+    }
+
+    pub fn messages(&self) -> Vec<Message> {
+        self.slack.messages()
     }
 
     pub fn meets(&self, moods: impl IntoIterator<Item = Mood>) {
@@ -110,7 +173,11 @@ impl Memory {
     /// A process begins, and knows what status says.
     pub fn notifier(&self) -> Notifier {
         let saved = self.world().saved.clone();
-        Notifier::new(saved.unwrap_or_else(unsaved), ALL, [])
+        let records = |record: Record| {
+            StatusEdit::new(move |saved: &mut Option<Record>| *saved = Some(record.clone()))
+        };
+        let record = saved.unwrap_or_else(unsaved);
+        Notifier::new(record, ALL, [], Box::new(records))
     }
 
     /// What was called since this was asked last.
@@ -118,133 +185,49 @@ impl Memory {
         std::mem::take(&mut self.world().log)
     }
 
-    /// Lets one call happen, as the mood is; `posts` is the part of a run that it posts.
-    async fn call<T>(
-        &self,
-        what: String,
-        posts: Option<&str>,
-        effect: impl FnOnce(&mut World) -> Result<T, Refusal>,
-    ) -> Result<T, Refusal> {
-        let refusal = |code: &str, error: Error| {
-            let code = code.to_owned();
-            Err(Refusal { code, error })
-        };
-        let (mood, outcome) = {
+    /// Lets one call happen in the cluster, as the mood is.
+    async fn call(&self, what: String, effect: impl FnOnce(&mut World)) -> Result<()> {
+        let mood = {
             let mut world = self.world();
-            world.calls += 1;
-            let mood = world.moods.pop_front().unwrap_or(Mood::Fine);
-            world.log.push(what);
-            let done = matches!(mood, Mood::Fine | Mood::DiesAfter | Mood::CutAfter);
-            let given_up = mood == Mood::Rejected && posts == Some("detail");
-            let unsure = matches!(mood, Mood::CutBefore | Mood::CutAfter) || given_up;
-            let doubt = posts.filter(|_| unsure);
-            world.doubts.extend(doubt.map(str::to_owned));
-            // There is no message to be recorded.
-            let last = posts == Some("detail") || posts.is_some() && self.channel_id.is_none();
-            if last && mood == Mood::Fine {
-                world.posting = None;
+            let mood = world.meet(what);
+            if matches!(mood, Mood::Fine | Mood::DiesAfter | Mood::CutAfter) {
+                effect(&mut world);
             }
-            (mood, done.then(|| effect(&mut world)))
+            mood
         };
-        match (mood, outcome) {
-            (Mood::Fine, Some(outcome)) => outcome,
-            (Mood::DiesBefore | Mood::DiesAfter, _) => pending().await,
-            (Mood::Throttled, _) => {
+        match mood {
+            Mood::Fine => Ok(()),
+            Mood::DiesBefore | Mood::DiesAfter => pending().await,
+            Mood::Throttled => {
                 let wait = Duration::from_secs(30);
-                refusal("ratelimited", Error::new(Class::Throttled, "").after(wait))
+                Err(Error::new(Class::Throttled, "").after(wait))
             }
-            (Mood::Undone, _) => refusal("", Error::failing("refuses connections")),
-            (Mood::Rejected, _) => refusal("", Error::new(Class::Rejected, "not_in_channel")),
-            (Mood::Denied, _) => refusal("", Error::new(Class::Denied, "token_revoked")),
-            _ => refusal("", Error::new(Class::OutcomeUnknown, "no answer")),
+            Mood::Undone => Err(Error::failing("refuses connections")),
+            Mood::Rejected => Err(Error::new(Class::Rejected, "not_in_channel")),
+            Mood::Denied => Err(Error::new(Class::Denied, "token_revoked")),
+            Mood::CutAfter | Mood::CutBefore => Err(Error::new(Class::OutcomeUnknown, "no answer")),
         }
     }
 }
 
-impl Transport for Memory {
-    fn channel(&self) -> Option<&str> {
-        self.channel_id
-    }
-
-    fn secret(&self) -> &Secret {
-        &self.secret
-    }
-
-    fn operation<'a>(&'a self, edits: bool, channel: &'a str) -> Operation<'a> {
-        Operation {
-            endpoint: "slack",
-            account: "key",
-            region: channel,
-            identity: "a test",
-            api: if edits {
-                "slack:chat.update"
-            } else {
-                "slack:chat.postMessage"
-            },
-        }
-    }
-
-    async fn send(
-        &self,
-        _: &WritePermit<'_>,
-        channel: &str,
-        edits: Option<&str>,
-        post: &Post,
-    ) -> Result<Option<Posted>, Refusal> {
-        let over = post.text.contains("Failed") || post.text.contains("Completed");
-        let posts = match &post.thread_ts {
-            _ if edits.is_some() => None,
-            Some(_) => Some("detail"),
-            None => Some(if over { "end" } else { "start" }),
-        };
-        let effect = |world: &mut World| {
-            if let Some(ts) = edits {
-                if let Some(code) = world.refuses {
-                    let error = Error::new(Class::Rejected, code);
-                    let code = code.to_owned();
-                    return Err(Refusal { code, error });
-                }
-                let mut messages = world.messages.iter_mut();
-                let message = messages.find(|known| known.ts == ts && known.channel == channel);
-                let message = message.expect("only what is there is edited");
-                message.texts.push(post.text.clone());
-                return Ok(None);
-            }
-            let ts = format!("{}.000100", world.calls);
-            world.messages.push(Message {
-                channel: channel.into(),
-                ts: ts.clone(),
-                thread_ts: post.thread_ts.clone(),
-                texts: vec![post.text.clone()],
-            });
-            let channel = self.channel_id.map(str::to_owned);
-            Ok(channel.map(|channel| Posted { channel, ts }))
-        };
-        let what = posts.map_or("edit".to_owned(), |part| format!("post {part}"));
-        self.call(what, posts, effect).await
-    }
-}
-
-impl Records for Memory {
-    fn save<'a>(&'a mut self, record: &'a Record) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            let effect = |world: &mut World| {
-                if world.forgets {
-                    return Ok(());
-                }
-                let before = world.saved.replace(record.clone()).unwrap_or_else(unsaved);
-                let posts = record.message.is_none() && record.told > before.told;
-                world.posting = match record.told {
-                    _ if record.details > before.details => Some("detail"),
-                    Some(told) if posts => Some(if told.is_over() { "end" } else { "start" }),
-                    _ => None,
-                };
-                Ok(())
-            };
-            let saved = self.call("save".into(), None, effect).await;
-            Ok(saved?)
-        })
-    }
+/// What carries messages into a channel by a bot, or by a webhook.
+pub fn sender(
+    slack: &testing::Slack,
+    limiter: &Arc<Limiter>,
+    channel_id: Option<&'static str>,
+) -> Sender {
+    static HTTP: LazyLock<Client> = LazyLock::new(direct);
+    let route = match channel_id {
+        Some(channel_id) => SlackRoute::BotToken {
+            token: Secret::new("xoxb-1-canary".into()),
+            channel_id: channel_id.into(),
+        },
+        None => SlackRoute::Webhook(Secret::new(slack.webhook())),
+    };
+    let observe = Arc::new(|_: crate::clients::aws::Request<'_>| {});
+    let slack = Slack::new(HTTP.clone(), &slack.url(), limiter.clone(), observe);
+    let digester = &Installation::sample().digester;
+    Sender::new(slack, route, digester, "a test".into())
 }
 
 impl Gate for Memory {
@@ -254,26 +237,52 @@ impl Gate for Memory {
         steps: &'a [Step],
     ) -> BoxFuture<'a, Result<()>> {
         assert_eq!(steps.len(), 1);
-        Box::pin(async move {
-            let what = format!("enter {}", operation.api);
-            Ok(self.call(what, None, |_| Ok(())).await?)
-        })
+        Box::pin(self.call(format!("enter {}", operation.api), |_| ()))
     }
 
-    fn edit<'a>(&'a self, _: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
-        unreachable!("the record does that")
+    fn edit<'a>(&'a self, edit: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.call("save".into(), |world| {
+            if world.forgets {
+                return;
+            }
+            let before = world.saved.clone().unwrap_or_else(unsaved);
+            edit.apply(&mut world.saved);
+            let Some(record) = &world.saved else { return };
+            let posts = record.message.is_none() && record.told > before.told;
+            world.posting = match record.told {
+                _ if record.details > before.details => Some("detail"),
+                Some(told) if posts => Some(if told.is_over() { "end" } else { "start" }),
+                _ => None,
+            };
+        }))
     }
 
     fn answered(&self, operation: Operation<'_>, outcomes: &[(&Step, Result<(), &Error>)]) {
         let [(step, outcome)] = outcomes else {
             panic!("{outcomes:?}");
         };
-        let outcome = outcome.map_or_else(|error| error.class.label(), |_| "ok");
-        let line = format!("leave {} {}: {outcome}", operation.api, step.key);
+        let Operation {
+            account,
+            region,
+            api,
+            ..
+        } = operation;
+        if let Err(error) = outcome {
+            self.limiter.pause(account, region, api, error);
+        }
+        let outcome = outcome.map_or_else(|error| error.class.label(), |()| "ok");
+        let line = format!("leave {api} {}: {outcome}", step.key);
         self.world().log.push(line);
     }
 
-    fn refused(&self, _: Operation<'_>, _: &Step) -> Option<Error> {
-        self.world().refused.clone()
+    fn refused(&self, operation: Operation<'_>, _: &Step) -> Option<Error> {
+        let Operation {
+            account,
+            region,
+            api,
+            ..
+        } = operation;
+        let refused = self.world().refused.clone();
+        refused.or_else(|| self.limiter.paused(account, region, api))
     }
 }

@@ -38,9 +38,8 @@ fn edited(memory: &Memory) -> usize {
 }
 
 async fn follow(memory: &Memory, runs: &mut watch::Receiver<Run>) -> Result<()> {
-    let mut records = memory.clone();
     let mut notifier = memory.notifier();
-    notifier.follow(memory, runs, &mut records, memory).await
+    notifier.follow(&memory.sender, runs, memory).await
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,7 +20,7 @@ async fn what_is_certainly_refused_is_not_lost() {
                     .as_ref()
                     .is_none_or(|saved| saved.told.is_none())
             );
-            if let Some(wait) = error.wait {
+            if let Some(wait) = error.wait.filter(|_| at == 2) {
                 let calls = memory.world().calls;
                 advance(wait / 3).await;
                 let again = tell_in_vain(&memory, &mut notifier, &started()).await;
@@ -102,13 +102,13 @@ async fn a_run_stays_where_it_began_unless_that_is_no_more() {
         let memory = Memory::bot();
         let mut notifier = memory.notifier();
         tell_all(&memory, &mut notifier, &started()).await;
-        let mut moved = memory.clone();
-        moved.channel_id = Some("C2");
+        let moved = memory.moved("C2");
         moved.world().refuses = Some("channel_not_found").filter(|_| !there);
         tell_all(&moved, &mut notifier, &run(Phase::Completed, "", &[])).await;
-        let world = memory.world();
-        let messages = world.messages.iter();
-        let messages = messages.map(|it| (&*it.channel, it.texts.last().unwrap().as_str()));
+        let messages = memory.messages();
+        let messages = messages
+            .iter()
+            .map(|it| (&*it.channel, it.texts.last().unwrap().as_str()));
         assert_eq!(messages.collect::<Vec<_>>(), expected);
     }
 }
