@@ -6,9 +6,9 @@ use crate::engine::{
 };
 use parking_lot::Mutex;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text},
+    encoding::text,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
-    registry::{Registry, Unit},
+    registry::{Metric, Registry, Unit},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -29,68 +29,47 @@ pub struct Metrics(Arc<Inner>);
 
 struct Inner {
     registry: Registry,
-    reconciles: Family<Reconciles, Counter>,
-    reconcile_duration: Seconds<Kind>,
-    requests: Family<Requests, Counter>,
-    request_duration: Seconds<Operation>,
-    objects: Family<Objects, Gauge>,
-    alarms: Family<Alarms, Gauge>,
+    reconciles: Family<Labels<2>, Counter>,
+    reconcile_duration: Seconds<1>,
+    requests: Family<Labels<3>, Counter>,
+    request_duration: Seconds<2>,
+    objects: Family<Labels<2>, Gauge>,
+    alarms: Family<Labels<1>, Gauge>,
     leader: Gauge,
-    drift_found: Family<Kind, Counter>,
-    drift_repaired: Family<Kind, Counter>,
-    mirrors: Family<Kind, Gauge>,
-    mirrors_failing: Family<Kind, Gauge>,
-    mirror_age: Family<Rhythms, Gauge<f64, AtomicU64>>,
+    drift_found: Family<Labels<1>, Counter>,
+    drift_repaired: Family<Labels<1>, Counter>,
+    mirrors: Family<Labels<1>, Gauge>,
+    mirrors_failing: Family<Labels<1>, Gauge>,
+    mirror_age: Family<Labels<2>, Gauge<f64, AtomicU64>>,
     /// What was last said of each object, by UID, so that it can be taken back.
     said: Mutex<HashMap<String, Said>>,
 }
 
-type Seconds<L> = Family<L, Histogram, fn() -> Histogram>;
+/// Names and values.
+type Labels<const N: usize> = [(&'static str, String); N];
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Kind {
-    kind: &'static str,
+type Seconds<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
+
+fn labels<const N: usize>(labels: [(&'static str, &str); N]) -> Labels<N> {
+    labels.map(|(name, value)| (name, value.to_owned()))
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Rhythms {
-    kind: &'static str,
-    rhythm: &'static str,
+/// A series without a unit, registered.
+fn series<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Reconciles {
-    kind: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Operation {
-    service: String,
-    operation: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Requests {
-    service: String,
-    operation: String,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Objects {
-    kind: &'static str,
-    ready: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Alarms {
-    state: &'static str,
+/// A series of seconds, registered.
+fn seconds<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
+    metric
 }
 
 #[derive(Default)]
 struct Said {
-    object: Option<Objects>,
+    object: Option<Labels<2>>,
     alarms: BTreeMap<&'static str, i64>,
 }
 
@@ -103,126 +82,99 @@ impl Default for Metrics {
 impl Metrics {
     /// All series, empty.
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("campanile");
-        let reconciles = Family::default();
-        let reconcile_duration: Seconds<_> =
-            Family::new_with_constructor(|| Histogram::new(RECONCILE_SECONDS));
-        let requests = Family::default();
-        let request_duration: Seconds<_> =
-            Family::new_with_constructor(|| Histogram::new(REQUEST_SECONDS));
-        let (objects, alarms, leader) = (Family::default(), Family::default(), Gauge::default());
-        registry.register(
-            "reconciles",
-            "Reconciles by how they ended",
-            reconciles.clone(),
-        );
-        registry.register_with_unit(
-            "reconcile_duration",
-            "How long reconciles take",
-            Unit::Seconds,
-            reconcile_duration.clone(),
-        );
-        registry.register(
-            "outside_requests",
-            "Requests to the outside by how they ended",
-            requests.clone(),
-        );
-        registry.register_with_unit(
-            "outside_request_duration",
-            "How long requests to the outside take",
-            Unit::Seconds,
-            request_duration.clone(),
-        );
-        registry.register(
-            "objects",
-            "Objects by the reason of their Ready condition",
-            objects.clone(),
-        );
-        registry.register("alarms", "Alarms by state", alarms.clone());
-        registry.register("leader", "Whether this replica leads", leader.clone());
-        let (drift_found, drift_repaired) = (Family::default(), Family::default());
-        registry.register(
-            "drift_found",
-            "Things that had come to differ outside since they were applied",
-            drift_found.clone(),
-        );
-        registry.register(
-            "drift_repaired",
-            "Those of them that were repaired",
-            drift_repaired.clone(),
-        );
-        let (mirrors, mirrors_failing) = (Family::default(), Family::default());
-        let mirror_age = Family::default();
-        registry.register(
-            "mirrors",
-            "Credential scopes that are watched outside",
-            mirrors.clone(),
-        );
-        registry.register(
-            "mirrors_failing",
-            "Those of them of which something could not be read the last time",
-            mirrors_failing.clone(),
-        );
-        registry.register_with_unit(
-            "mirror_age",
-            "The age of the oldest of what was read last, by how often it is read",
-            Unit::Seconds,
-            mirror_age.clone(),
-        );
+        let mut all = Registry::with_prefix("campanile");
+        let registry = &mut all;
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "Which Campanile this is", version);
         Self(Arc::new(Inner {
-            registry,
-            reconciles,
-            reconcile_duration,
-            requests,
-            request_duration,
-            objects,
-            alarms,
-            leader,
-            drift_found,
-            drift_repaired,
-            mirrors,
-            mirrors_failing,
-            mirror_age,
+            reconciles: series(registry, "reconciles", "Reconciles by how they ended"),
+            reconcile_duration: seconds(
+                registry,
+                "reconcile_duration",
+                "How long reconciles take",
+                Family::new_with_constructor(|| Histogram::new(RECONCILE_SECONDS)),
+            ),
+            requests: series(
+                registry,
+                "outside_requests",
+                "Requests to the outside by how they ended",
+            ),
+            request_duration: seconds(
+                registry,
+                "outside_request_duration",
+                "How long requests to the outside take",
+                Family::new_with_constructor(|| Histogram::new(REQUEST_SECONDS)),
+            ),
+            objects: series(
+                registry,
+                "objects",
+                "Objects by the reason of their Ready condition",
+            ),
+            alarms: series(registry, "alarms", "Alarms by state"),
+            leader: series(registry, "leader", "Whether this replica leads"),
+            drift_found: series(
+                registry,
+                "drift_found",
+                "Things that had come to differ outside since they were applied",
+            ),
+            drift_repaired: series(
+                registry,
+                "drift_repaired",
+                "Those of them that were repaired",
+            ),
+            mirrors: series(
+                registry,
+                "mirrors",
+                "Credential scopes that are watched outside",
+            ),
+            mirrors_failing: series(
+                registry,
+                "mirrors_failing",
+                "Those of them of which something could not be read the last time",
+            ),
+            mirror_age: seconds(
+                registry,
+                "mirror_age",
+                "The age of the oldest of what was read last, by how often it is read",
+                Family::default(),
+            ),
+            registry: all,
             said: Mutex::default(),
         }))
     }
 
     /// A reconcile has ended: `ok`, `panic`, or the label of its error's class.
     pub fn reconciled(&self, kind: &'static str, outcome: &'static str, took: Duration) {
-        self.0
-            .reconciles
-            .get_or_create(&Reconciles { kind, outcome })
-            .inc();
-        self.0
-            .reconcile_duration
-            .get_or_create(&Kind { kind })
-            .observe(took.as_secs_f64());
+        let Inner {
+            reconciles,
+            reconcile_duration,
+            ..
+        } = &*self.0;
+        let ended = labels([("kind", kind), ("outcome", outcome)]);
+        reconciles.get_or_create(&ended).inc();
+        let kind = labels([("kind", kind)]);
+        let duration = reconcile_duration.get_or_create(&kind);
+        duration.observe(took.as_secs_f64());
     }
 
     /// A request to the outside has ended: `ok`, or the label of its error's class.
     pub fn requested(&self, service: &str, operation: &str, outcome: &'static str, took: Duration) {
-        let (service, operation) = (service.to_owned(), operation.to_owned());
-        let labels = Requests {
-            service: service.clone(),
-            operation: operation.clone(),
-            outcome,
-        };
-        self.0.requests.get_or_create(&labels).inc();
-        self.0
-            .request_duration
-            .get_or_create(&Operation { service, operation })
-            .observe(took.as_secs_f64());
+        let Inner {
+            requests,
+            request_duration,
+            ..
+        } = &*self.0;
+        let [service, operation] = [("service", service), ("operation", operation)];
+        let ended = labels([service, operation, ("outcome", outcome)]);
+        requests.get_or_create(&ended).inc();
+        let duration = request_duration.get_or_create(&labels([service, operation]));
+        duration.observe(took.as_secs_f64());
     }
 
     /// The object with this UID now has this reason in its `Ready` condition.
     pub fn object(&self, kind: &'static str, uid: &str, ready: &str) {
         let mut said = self.0.said.lock();
-        let now = Objects {
-            kind,
-            ready: ready.to_owned(),
-        };
+        let now = labels([("kind", kind), ("ready", ready)]);
         self.0.objects.get_or_create(&now).inc();
         let before = said.entry(uid.to_owned()).or_default().object.replace(now);
         self.take_back(before);
@@ -254,26 +206,28 @@ impl Metrics {
         ];
         for (family, count) in counts {
             let count = u64::try_from(count).unwrap_or(u64::MAX);
-            family.get_or_create(&Kind { kind }).inc_by(count);
+            family
+                .get_or_create(&labels([("kind", kind)]))
+                .inc_by(count);
         }
     }
 
     /// How old what objects of this kind know of the outside is.
     pub fn mirrors(&self, kind: &'static str, ages: Ages) {
         let count = |count| i64::try_from(count).unwrap_or(i64::MAX);
-        let labels = Kind { kind };
+        let of_kind = labels([("kind", kind)]);
         let Inner {
             mirrors,
             mirrors_failing,
             mirror_age,
             ..
         } = &*self.0;
-        mirrors.get_or_create(&labels).set(count(ages.open));
+        mirrors.get_or_create(&of_kind).set(count(ages.open));
         mirrors_failing
-            .get_or_create(&labels)
+            .get_or_create(&of_kind)
             .set(count(ages.failing));
         for (rhythm, age) in [("poll", ages.polled), ("slow", ages.slow)] {
-            let labels = Rhythms { kind, rhythm };
+            let labels = labels([("kind", kind), ("rhythm", rhythm)]);
             mirror_age.get_or_create(&labels).set(age.as_secs_f64());
         }
     }
@@ -293,7 +247,7 @@ impl Metrics {
         Ok(text)
     }
 
-    fn take_back(&self, object: Option<Objects>) {
+    fn take_back(&self, object: Option<Labels<2>>) {
         if let Some(object) = object {
             self.0.objects.get_or_create(&object).dec();
         }
@@ -301,10 +255,8 @@ impl Metrics {
 
     fn add_alarms(&self, counts: &BTreeMap<&'static str, i64>, sign: i64) {
         for (&state, count) in counts {
-            self.0
-                .alarms
-                .get_or_create(&Alarms { state })
-                .inc_by(sign * count);
+            let alarms = self.0.alarms.get_or_create(&labels([("state", state)]));
+            alarms.inc_by(sign * count);
         }
     }
 }
