@@ -6,22 +6,27 @@ mod run;
 
 use crate::{
     clients::{
+        Clients,
+        aws::Observer,
         kubernetes,
         secret::{Digester, Secret},
         slack,
     },
     engine::{
         error::{Class, Error, Result},
+        informer::Polling,
         limits::{self, Limiter},
     },
-    kinds::{installation::Installation, mark::Cluster},
+    kinds::{installation::Installation, mark::Cluster, system::Systems},
 };
 use clap::{Args, Parser, Subcommand};
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, ResourceExt};
 use std::{
     io::{self, Write},
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
@@ -142,8 +147,18 @@ impl InstallationArgs {
             .map_err(|wrong| Error::invalid(format!("{SLACK_TOKEN}: {wrong}")))
     }
 
-    fn limiter(&self) -> Limiter {
-        Limiter::new(&self.aws_rate.iter().cloned().collect())
+    /// Clients, and what is watched by them. `observer` is told of every request to the outside.
+    async fn open(
+        &self,
+        installation: &Installation,
+        polling: &Polling,
+        observer: Observer,
+    ) -> Result<(Clients, Systems)> {
+        let limiter = Arc::new(Limiter::new(&self.aws_rate.iter().cloned().collect()));
+        let (cluster, slack) = (&installation.cluster.name, &installation.slack_api_url);
+        let clients = Clients::from_environment(cluster, slack, limiter, observer).await?;
+        let systems = Systems::new(&clients, installation, polling);
+        Ok((clients, systems))
     }
 
     async fn installation(&self, client: &Client, digester: Digester) -> Result<Installation> {
@@ -197,25 +212,10 @@ fn base_url(text: &str) -> std::result::Result<String, String> {
 
 /// A duration as people write it: `60s`, `10m`, `24h`, `500ms`.
 fn duration(text: &str) -> std::result::Result<Duration, String> {
-    let at = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(at);
-    let number: u64 = number
-        .parse()
-        .map_err(|_| "use a number and a unit: 500ms, 60s, 10m, 24h".to_owned())?;
-    let milliseconds = match unit {
-        "ms" => Some(number),
-        "s" => number.checked_mul(1000),
-        "m" => number.checked_mul(60_000),
-        "h" => number.checked_mul(3_600_000),
-        _ => None,
-    };
-    match milliseconds {
-        Some(0) => Err("must be more than zero".into()),
-        Some(milliseconds) => Ok(Duration::from_millis(milliseconds)),
-        None => Err("use a number and a unit: 500ms, 60s, 10m, 24h".into()),
-    }
+    let read = text.parse::<SignedDuration>().ok();
+    let read = read.and_then(|read| Duration::try_from(read).ok());
+    let read = read.filter(|read| !read.is_zero());
+    read.ok_or_else(|| "use a number over zero and a unit: 500ms, 60s, 10m, 24h".into())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ mod text;
 use super::{InstallationArgs, print};
 use crate::{
     api::{self, AlarmSet, DeletionPolicy, FINALIZER, SlackChannel, TenantObservability},
-    clients::{Clients, kubernetes, secret::Digester},
+    clients::{aws::Request, kubernetes, secret::Digester},
     controller::secrets,
     engine::{
         error::{Class, Error, Result},
@@ -118,13 +118,8 @@ struct Scene<'a> {
     since: Instant,
 }
 
-/// An object to look at.
-enum Subject<K> {
-    /// As it is in the cluster.
-    There(Box<K>),
-    /// As it is in a file.
-    InFile(ObjectKey),
-}
+/// An object to look at, as it is in the cluster; without one, as it is in a file.
+type Subject<K> = (ObjectKey, Option<K>);
 
 /// A plan for machines.
 #[derive(Serialize)]
@@ -157,21 +152,16 @@ impl Plan {
         }
         let digester = self.digester(&client).await?;
         let installation = self.installation.installation(&client, digester).await?;
-        let limiter = Arc::new(self.installation.limiter());
-        let clients = Clients::from_environment(
-            &installation.cluster.name,
-            &installation.slack_api_url,
-            limiter,
-            Arc::new(|_| {}),
-        )
-        .await?;
+        let (polling, observer) = (Polling::none(), Arc::new(|_: Request<'_>| {}));
+        let opened = self.installation.open(&installation, &polling, observer);
+        let (_, systems) = opened.await?;
         let cluster = ClusterView::new(&client, &installation, Purpose::Plan);
         let scene = Scene {
             client: &client,
             namespace,
             files: &files,
             cluster: cluster.with(&files.overlay),
-            systems: Systems::new(&clients, &installation, &Polling::none()),
+            systems,
             consistency: if self.all_namespaces {
                 Consistency::Known
             } else {
@@ -225,7 +215,7 @@ impl Plan {
 
     async fn kind<K: Kind>(&self, scene: &Scene<'_>, findings: &mut Findings) -> Result<()> {
         let subjects = self.subjects::<K>(scene).await?;
-        let looks = stream::iter(&subjects).map(|subject| scene.look(subject));
+        let looks = stream::iter(subjects).map(|subject| scene.look(subject));
         // In the order of the objects, whichever is ready first.
         let mut looks = looks.buffered(AT_ONCE);
         while let Some(finding) = looks.next().await {
@@ -252,7 +242,7 @@ impl Plan {
                 keys.retain(|key| named().any(|wanted| wanted.name == key.name));
             }
             keys.sort();
-            return Ok(keys.into_iter().map(Subject::InFile).collect());
+            return Ok(keys.into_iter().map(|key| (key, None)).collect());
         }
         let mut found = Vec::new();
         if self.objects.is_empty() {
@@ -269,12 +259,17 @@ impl Plan {
                 ))
             })?);
         }
-        found.sort_by_cached_key(|object| (object.namespace(), object.name_any()));
-        Ok(found
-            .into_iter()
-            .map(Box::new)
-            .map(Subject::There)
-            .collect())
+        let keyed = found.into_iter().map(|object| {
+            let key = ObjectKey {
+                kind: K::KIND.into(),
+                namespace: object.namespace().unwrap_or_default(),
+                name: object.name_any(),
+            };
+            (key, Some(object))
+        });
+        let mut subjects: Vec<_> = keyed.collect();
+        subjects.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(subjects)
     }
 
     /// All objects of a kind, page by page.
@@ -300,13 +295,14 @@ impl Plan {
 
 impl Scene<'_> {
     /// What would become of an object.
-    async fn look<K: Kind>(&self, subject: &Subject<K>) -> Finding {
-        match subject {
-            Subject::There(object) => self.plan(&**object).await,
-            Subject::InFile(key) => match self.applied::<K>(key).await {
-                Ok(object) => self.plan(&object).await,
-                Err(error) => Finding::problem(key.clone(), &error),
-            },
+    async fn look<K: Kind>(&self, (key, object): Subject<K>) -> Finding {
+        let object = match object {
+            Some(object) => Ok(object),
+            None => self.applied::<K>(&key).await,
+        };
+        match object {
+            Ok(object) => self.plan(key, &object).await,
+            Err(error) => Finding::problem(key, &error),
         }
     }
 
@@ -335,12 +331,7 @@ impl Scene<'_> {
         }
     }
 
-    async fn plan<K: Kind>(&self, object: &K) -> Finding {
-        let key = ObjectKey {
-            kind: K::KIND.into(),
-            namespace: object.namespace().unwrap_or_default(),
-            name: object.name_any(),
-        };
+    async fn plan<K: Kind>(&self, key: ObjectKey, object: &K) -> Finding {
         let status = object.status().cloned().unwrap_or_default();
         let deleting = object.meta().deletion_timestamp.is_some();
         // As the controller does.

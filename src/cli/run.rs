@@ -2,7 +2,7 @@
 
 use super::{InstallationArgs, duration};
 use crate::{
-    clients::{Clients, aws::Observer, kubernetes},
+    clients::{aws::Observer, kubernetes},
     controller::{
         self, Context, grants::NamespaceGrants, lease, object_memory::ObjectMemory, pools::Pools,
         secrets, wakers::Wakers,
@@ -11,7 +11,6 @@ use crate::{
         error::{Error, Result},
         informer::{PollIntervals, Polling},
     },
-    kinds::system::Systems,
     telemetry::{self, LogFormat, Metrics, Probes},
 };
 use clap::Args;
@@ -110,14 +109,6 @@ impl Run {
                     request.took,
                 );
             });
-            let limiter = Arc::new(self.installation.limiter());
-            let clients = Clients::from_environment(
-                &installation.cluster.name,
-                &installation.slack_api_url,
-                limiter,
-                observer,
-            )
-            .await?;
             tracing::info!(
                 cluster = installation.cluster.name,
                 uid = installation.cluster.uid,
@@ -133,9 +124,11 @@ impl Run {
                 intervals: Some(intervals),
                 waker: wakers.waker(),
             };
+            let opened = self.installation.open(&installation, &polling, observer);
+            let (clients, systems) = opened.await?;
             let context = Arc::new(Context {
                 client,
-                systems: Systems::new(&clients, &installation, &polling),
+                systems,
                 wakers,
                 installation,
                 clients,
