@@ -11,8 +11,12 @@ use crate::{
     },
 };
 use k8s_openapi::{
-    ByteString, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    ByteString,
+    api::core::v1::{Namespace as KubeNamespace, Secret as KubeSecret},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
+use kube::core::PartialObjectMeta;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value as Json, json};
 use std::{
     collections::BTreeMap,
@@ -95,47 +99,26 @@ impl Files {
             self.others += 1;
             return Ok(());
         }
-        let metadata = object.get("metadata").cloned().unwrap_or_default();
-        let name = match &metadata["name"] {
-            Json::String(name) if !name.is_empty() => name.clone(),
-            Json::Null => {
-                return Err(Error::invalid(format!(
-                    "{file}: {kind}: metadata.name: is missing"
-                )));
-            }
-            _ => {
-                return Err(Error::invalid(format!(
-                    "{file}: {kind}: metadata.name: must be a text, in quotes"
-                )));
-            }
-        };
-        let namespace = match &metadata["namespace"] {
-            _ if kind == "Namespace" => String::new(),
-            Json::String(own) if !own.is_empty() => own.clone(),
-            Json::Null => namespace.to_owned(),
-            _ => {
-                return Err(Error::invalid(format!(
-                    "{file}: {kind} {name}: metadata.namespace: must be a text, in quotes"
-                )));
-            }
+        let metadata = object.get_key_value("metadata").into_iter();
+        let metadata = metadata.map(|(name, value)| (name.clone(), value.clone()));
+        let named = read::<PartialObjectMeta<KubeNamespace>>(metadata.collect());
+        let named = named.map_err(|error| Error::invalid(format!("{file}: {kind}: {error}")))?;
+        let is_told = |text: &String| !text.is_empty();
+        let name =
+            named.metadata.name.filter(is_told).ok_or_else(|| {
+                Error::invalid(format!("{file}: {kind}: metadata.name: is missing"))
+            })?;
+        let own = named.metadata.namespace.filter(is_told);
+        let namespace = match kind.as_str() {
+            "Namespace" => String::new(),
+            _ => own.unwrap_or_else(|| namespace.to_owned()),
         };
         let key = ObjectKey {
             kind,
             namespace,
             name,
         };
-        let invalid = |what: String| {
-            let ObjectKey {
-                kind,
-                namespace,
-                name,
-            } = &key;
-            let name = match namespace.as_str() {
-                "" => name.clone(),
-                namespace => format!("{namespace}/{name}"),
-            };
-            Error::invalid(format!("{file}: {kind} {name}: {what}"))
-        };
+        let invalid = |what: String| Error::invalid(format!("{file}: {key}: {what}"));
         for (field, value) in [("name", &key.name), ("namespace", &key.namespace)] {
             if !value.is_empty() && !is_subdomain(value) {
                 // It would stand in the paths of requests.
@@ -145,17 +128,15 @@ impl Files {
             }
         }
         let read = match key.kind.as_str() {
-            "Secret" if is_core => secret(&object),
-            "Namespace" if is_core => namespace_of(&object),
-            kind => definitions.check(&version, kind, &object),
+            "Secret" if is_core => secret(object),
+            "Namespace" if is_core => typed::<PartialObjectMeta<KubeNamespace>>(object),
+            kind => definitions.check(&version, kind, object),
         };
         let mut object = read.map_err(invalid)?;
-        if let Some(metadata) = object.get_mut("metadata").and_then(Json::as_object_mut)
-            && !key.namespace.is_empty()
-        {
-            metadata.insert("namespace".into(), json!(key.namespace));
+        if !key.namespace.is_empty() {
+            object["metadata"]["namespace"] = json!(key.namespace);
         }
-        if !self.overlay.add(key.clone(), Json::Object(object)) {
+        if !self.overlay.add(key.clone(), object) {
             let known = self.sources.get(&key).map_or("", String::as_str);
             return Err(invalid(format!("it is in {known} too: which one is it?")));
         }
@@ -246,38 +227,33 @@ fn documents(file: &str, text: &str) -> Result<Vec<Json>> {
     })
 }
 
-/// A Secret as the API server would keep it. Says what is wrong without the value.
-fn secret(object: &Map<String, Json>) -> Result<Map<String, Json>, String> {
-    let mut data = Map::new();
-    for field in ["data", "stringData"] {
-        let values = match object.get(field) {
-            None | Some(Json::Null) => continue,
-            Some(Json::Object(values)) => values,
-            Some(_) => return Err(format!("{field}: must be of type object")),
-        };
-        for (name, value) in values {
-            let wrong = |what| Err(format!("{field}.{name}: {what}"));
-            let Json::String(text) = value else {
-                return wrong("must be a text: put it in quotes");
-            };
-            let bytes = match field {
-                "data" => serde_json::from_value::<ByteString>(value.clone()).ok(),
-                _ => Some(ByteString(text.as_bytes().to_vec())),
-            };
-            match bytes {
-                Some(bytes) => data.insert(name.clone(), json!(bytes)),
-                None => return wrong("is not base64: use stringData for plain text"),
-            };
-        }
-    }
-    let mut secret = only(object, &["apiVersion", "kind", "metadata"]);
-    let metadata = metadata(object)?;
-    secret.insert("metadata".into(), Json::Object(metadata));
-    secret.insert("data".into(), Json::Object(data));
-    Ok(secret)
+/// Reads an object of this type. The error says in which field what is wrong.
+fn read<K: DeserializeOwned>(
+    object: Map<String, Json>,
+) -> Result<K, serde_path_to_error::Error<serde_json::Error>> {
+    serde_path_to_error::deserialize(Json::Object(object))
 }
 
-/// A Namespace, as far as it is looked at.
+/// An object as its type has it.
+fn typed<K: Serialize + DeserializeOwned>(object: Map<String, Json>) -> Result<Json, String> {
+    let object = read::<K>(object).map_err(|error| error.to_string())?;
+    serde_json::to_value(object).map_err(|error| error.to_string())
+}
+
+/// A Secret as the API server would keep it. Says where something is wrong, and not what is there.
+fn secret(object: Map<String, Json>) -> Result<Json, String> {
+    let mut secret = read::<KubeSecret>(object).map_err(|error| {
+        format!(
+            "{}: must be a text: in data as base64, in stringData as it is, in quotes",
+            error.path()
+        )
+    })?;
+    let texts = secret.string_data.take().into_iter().flatten();
+    let texts = texts.map(|(name, text)| (name, ByteString(text.into_bytes())));
+    secret.data.get_or_insert_default().extend(texts);
+    serde_json::to_value(secret).map_err(|error| error.to_string())
+}
+
 /// Whether the API server would take it for a name: a DNS subdomain (RFC 1123).
 fn is_subdomain(text: &str) -> bool {
     let label = |label: &str| {
@@ -287,41 +263,6 @@ fn is_subdomain(text: &str) -> bool {
             && label.bytes().last().is_some_and(inner)
     };
     text.len() <= 253 && text.split('.').all(label)
-}
-
-fn namespace_of(object: &Map<String, Json>) -> Result<Map<String, Json>, String> {
-    let mut namespace = only(object, &["apiVersion", "kind"]);
-    let metadata = metadata(object)?;
-    namespace.insert("metadata".into(), Json::Object(metadata));
-    Ok(namespace)
-}
-
-fn only(object: &Map<String, Json>, names: &[&str]) -> Map<String, Json> {
-    let kept = object.iter();
-    let kept = kept.filter(|(name, _)| names.contains(&name.as_str()));
-    kept.map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
-}
-
-/// What a manifest may say of an object beside what it is.
-fn metadata(object: &Map<String, Json>) -> Result<Map<String, Json>, String> {
-    let metadata = object.get("metadata").and_then(Json::as_object);
-    let metadata = metadata.ok_or("metadata: must be of type object")?;
-    for field in ["annotations", "labels"] {
-        let values = metadata.get(field).filter(|values| !values.is_null());
-        let Some(values) = values else { continue };
-        let values = values.as_object();
-        let values = values.ok_or_else(|| format!("metadata.{field}: must be of type object"))?;
-        if let Some((name, _)) = values.iter().find(|(_, value)| !value.is_string()) {
-            return Err(format!(
-                "metadata.{field}.{name}: must be a text: put it in quotes"
-            ));
-        }
-    }
-    Ok(only(
-        metadata,
-        &["name", "namespace", "annotations", "labels"],
-    ))
 }
 
 /// Removes what is written and said to be nothing.
@@ -371,8 +312,8 @@ impl Definitions {
         &self,
         version: &str,
         kind: &str,
-        object: &Map<String, Json>,
-    ) -> Result<Map<String, Json>, String> {
+        mut object: Map<String, Json>,
+    ) -> Result<Json, String> {
         let Some(definition) = self.0.get(kind) else {
             let kinds: Vec<_> = self.0.keys().map(String::as_str).collect();
             return Err(format!(
@@ -390,28 +331,20 @@ impl Definitions {
         if let Some(name) = object.keys().find(|name| !known.contains(&name.as_str())) {
             return Err(format!("{name}: there is no such field"));
         }
-        let mut checked = only(object, &["apiVersion", "kind", "spec"]);
-        let Some(spec) = checked.get_mut("spec").filter(|spec| !spec.is_null()) else {
+        object.remove("status");
+        let Some(spec) = object.get_mut("spec").filter(|spec| !spec.is_null()) else {
             return Err("spec: is missing".into());
         };
         schema::check(&definition.schema, spec, "spec")?;
         prune(spec);
-        let metadata = metadata(object)?;
-        checked.insert("metadata".into(), Json::Object(metadata));
-        let typed = match kind {
-            TenantObservability::KIND => typed::<TenantObservability>(&checked),
-            AlarmSet::KIND => typed::<AlarmSet>(&checked),
-            SlackChannel::KIND => typed::<SlackChannel>(&checked),
+        match kind {
+            TenantObservability::KIND => typed::<TenantObservability>(object),
+            AlarmSet::KIND => typed::<AlarmSet>(object),
+            SlackChannel::KIND => typed::<SlackChannel>(object),
             // A kind that is defined and not known here cannot be planned either.
             kind => Err(format!("{kind} cannot be planned")),
-        };
-        typed.map(|()| checked)
+        }
     }
-}
-
-fn typed<K: Kind>(object: &Map<String, Json>) -> Result<(), String> {
-    let read = serde_json::from_value::<K>(Json::Object(object.clone()));
-    read.map(drop).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -558,15 +491,15 @@ metadata: {name: x}
         for (rest, message) in [
             (
                 "stringData: {key: 4711}",
-                "0.yaml: Secret here/s: stringData.key: must be a text: put it in quotes",
+                "0.yaml: Secret here/s: stringData.key: must be a text: in data as base64, in stringData as it is, in quotes",
             ),
             (
                 "data: {key: 'can*ary'}",
-                "0.yaml: Secret here/s: data.key: is not base64: use stringData for plain text",
+                "0.yaml: Secret here/s: data.key: must be a text: in data as base64, in stringData as it is, in quotes",
             ),
             (
                 "data: [canary]",
-                "0.yaml: Secret here/s: data: must be of type object",
+                "0.yaml: Secret here/s: data: must be a text: in data as base64, in stringData as it is, in quotes",
             ),
             (
                 "data:\n  key: canary\n bad",
