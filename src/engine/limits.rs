@@ -7,6 +7,7 @@
 //! must go on being polled, or those behind it wait too.
 
 use super::error::Error;
+use Quota::{InBursts, PerSecond};
 use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -37,64 +38,64 @@ const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 /// The most bytes of an operation's name, service included.
 const NAME: usize = 128;
 
-/// What AWS lets one account send in one Region, in requests per second, where it says so.
-///
-/// CloudWatch: "CloudWatch service quotas"
-/// (<https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch_limits.html>).
-/// SNS: "Amazon SNS endpoints and quotas" (<https://docs.aws.amazon.com/general/latest/gr/sns.html>);
-/// tagging actions by the API reference of `TagResource`.
-/// Where AWS's pages differ, the lower. These are the defaults of an account: some can be raised, which
-/// is what `--aws-rate` is for.
-const PUBLISHED: &[(&str, f64)] = &[
-    ("cloudwatch:DeleteAlarms", 3.0),
-    ("cloudwatch:DescribeAlarmHistory", 3.0),
-    ("cloudwatch:DescribeAlarms", 9.0),
-    ("cloudwatch:DescribeAlarmsForMetric", 3.0),
-    ("cloudwatch:DisableAlarmActions", 3.0),
-    ("cloudwatch:EnableAlarmActions", 3.0),
-    ("cloudwatch:ListMetrics", 25.0),
-    ("cloudwatch:ListTagsForResource", 10.0),
-    ("cloudwatch:PutCompositeAlarm", 3.0),
-    ("cloudwatch:PutMetricAlarm", 3.0),
-    ("cloudwatch:SetAlarmState", 3.0),
-    ("cloudwatch:TagResource", 20.0),
-    ("cloudwatch:UntagResource", 20.0),
-    ("sns:Subscribe", 100.0),
-    ("sns:TagResource", 10.0),
-    ("sns:Unsubscribe", 100.0),
-    ("sns:UntagResource", 10.0),
-];
-
-/// SNS's other actions: what the same page gives to its lists.
-const SNS: f64 = 30.0;
-
-/// What Slack lets one app send to one workspace, in requests per minute, by method: tier 2 is 20, tier 3
-/// is 50, tier 4 is 100; `auth.test` and `chat.getPermalink` have limits of their own, of "hundreds".
-/// "Web API rate limits" (<https://docs.slack.dev/apis/web-api/rate-limits>) and the methods' pages.
-/// What is not here is of tier 2.
-const SLACK: &[(&str, f64)] = &[
-    ("slack:auth.test", 100.0),
-    ("slack:chat.getPermalink", 100.0),
-    ("slack:conversations.info", 50.0),
-    ("slack:conversations.invite", 50.0),
-    ("slack:conversations.join", 50.0),
-    ("slack:conversations.members", 100.0),
-    ("slack:users.lookupByEmail", 50.0),
-];
-
-/// Of the methods of Slack in general: tier 2.
-const SLACK_TIER_2: f64 = 20.0;
+/// What the outside publishes of an API.
+#[derive(Clone, Copy, Debug)]
+enum Quota {
+    /// Requests per second.
+    PerSecond(f64),
+    /// Requests per minute, of which [`BURST`] may go at once.
+    InBursts(f64),
+}
 
 /// So many requests to Slack may go at once, in the time that so many take on the average: what Slack counts
 /// is minutes, of which each holds a whole number of such times for every tier.
-const SLACK_BURST: usize = 5;
+const BURST: usize = 5;
 
-/// One a second and channel, by the same page; and by a webhook.
-const SLACK_POSTS: [&str; 2] = ["slack:chat.postMessage", "slack:webhook"];
-
-/// An edit counts by tier 3, whatever the channel. They come one by one, since those of one message are
-/// never more than one a second.
-const SLACK_EDITS: (&str, f64) = ("slack:chat.update", 50.0);
+/// What AWS lets one account send in one Region and Slack one app to one workspace, where they say so: by API, and
+/// of those of a service that are not here.
+///
+/// CloudWatch: "CloudWatch service quotas"
+/// (<https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch_limits.html>).
+/// SNS: "Amazon SNS endpoints and quotas" (<https://docs.aws.amazon.com/general/latest/gr/sns.html>), what it gives
+/// to its lists for the other actions; tagging actions by the API reference of `TagResource`.
+/// Where AWS's pages differ, the lower. These are the defaults of an account: some can be raised, which
+/// is what `--aws-rate` is for.
+///
+/// Slack: "Web API rate limits" (<https://docs.slack.dev/apis/web-api/rate-limits>) and the methods' pages. Tier 2 is
+/// 20 a minute, tier 3 is 50, tier 4 is 100; `auth.test` and `chat.getPermalink` have limits of their own, of
+/// "hundreds". Posts are one a second and channel, and by a webhook. Edits are of tier 3, whatever the channel, and
+/// come one by one, since those of one message are never more than one a second.
+const PUBLISHED: &[(&str, Quota)] = &[
+    ("cloudwatch:DeleteAlarms", PerSecond(3.0)),
+    ("cloudwatch:DescribeAlarmHistory", PerSecond(3.0)),
+    ("cloudwatch:DescribeAlarms", PerSecond(9.0)),
+    ("cloudwatch:DescribeAlarmsForMetric", PerSecond(3.0)),
+    ("cloudwatch:DisableAlarmActions", PerSecond(3.0)),
+    ("cloudwatch:EnableAlarmActions", PerSecond(3.0)),
+    ("cloudwatch:ListMetrics", PerSecond(25.0)),
+    ("cloudwatch:ListTagsForResource", PerSecond(10.0)),
+    ("cloudwatch:PutCompositeAlarm", PerSecond(3.0)),
+    ("cloudwatch:PutMetricAlarm", PerSecond(3.0)),
+    ("cloudwatch:SetAlarmState", PerSecond(3.0)),
+    ("cloudwatch:TagResource", PerSecond(20.0)),
+    ("cloudwatch:UntagResource", PerSecond(20.0)),
+    ("slack:", InBursts(20.0)),
+    ("slack:auth.test", InBursts(100.0)),
+    ("slack:chat.getPermalink", InBursts(100.0)),
+    ("slack:chat.postMessage", PerSecond(1.0)),
+    ("slack:chat.update", PerSecond(50.0 / 60.0)),
+    ("slack:conversations.info", InBursts(50.0)),
+    ("slack:conversations.invite", InBursts(50.0)),
+    ("slack:conversations.join", InBursts(50.0)),
+    ("slack:conversations.members", InBursts(100.0)),
+    ("slack:users.lookupByEmail", InBursts(50.0)),
+    ("slack:webhook", PerSecond(1.0)),
+    ("sns:", PerSecond(30.0)),
+    ("sns:Subscribe", PerSecond(100.0)),
+    ("sns:TagResource", PerSecond(10.0)),
+    ("sns:Unsubscribe", PerSecond(100.0)),
+    ("sns:UntagResource", PerSecond(10.0)),
+];
 
 /// Where AWS publishes nothing, or nothing that we know: low enough for every control API that we
 /// know of whose calls are not in [`PUBLISHED`].
@@ -229,19 +230,12 @@ impl Limiter {
 
 /// The outside's own rate for an operation, or what we take for it.
 fn published(operation: &str) -> Pace {
-    let known = |rates: &[(&str, f64)]| {
-        let known = rates.iter().find(|(name, _)| *name == operation);
-        known.map(|(_, rate)| *rate)
-    };
-    match operation.split_once(':') {
-        Some(("slack", _)) if SLACK_POSTS.contains(&operation) => Pace::of(1.0),
-        Some(("slack", _)) if SLACK_EDITS.0 == operation => Pace::of(SLACK_EDITS.1 / 60.0),
-        Some(("slack", _)) => {
-            let rate = known(SLACK).unwrap_or(SLACK_TIER_2);
-            Pace::in_bursts(SLACK_BURST, rate / 60.0)
-        }
-        Some(("sns", _)) => Pace::of(known(PUBLISHED).unwrap_or(SNS)),
-        _ => Pace::of(known(PUBLISHED).unwrap_or(UNPUBLISHED)),
+    let service = operation.find(':').map_or("", |at| &operation[..=at]);
+    let known = |name| PUBLISHED.iter().find(|(known, _)| *known == name);
+    match known(operation).or_else(|| known(service)) {
+        Some((_, PerSecond(rate))) => Pace::of(*rate),
+        Some((_, InBursts(rate))) => Pace::in_bursts(BURST, rate / 60.0),
+        None => Pace::of(UNPUBLISHED),
     }
 }
 
@@ -543,19 +537,22 @@ mod tests {
     #[test]
     fn published_rates_are_in_order_and_are_rates() {
         assert!(PUBLISHED.is_sorted_by(|one, other| one.0 < other.0));
-        for (operation, rate) in PUBLISHED {
-            assert!(is_operation(operation) && is_rate(*rate), "{operation}");
+        for (name, quota) in PUBLISHED {
+            let (PerSecond(rate) | InBursts(rate)) = quota;
+            let fits = name.starts_with("slack:") || name.ends_with(':') || is_operation(name);
+            assert!(fits && is_rate(*rate), "{name}");
         }
     }
 
     /// Slack counts by the minute: however they are asked for, no minute has more than the tier allows.
     #[tokio::test(start_paused = true)]
     async fn no_minute_has_more_than_slack_allows() {
-        let mut known = SLACK.to_vec();
-        known.push(("slack:conversations.list", SLACK_TIER_2));
-        known.push(SLACK_EDITS);
+        let known = PUBLISHED.iter().filter_map(|(name, quota)| match quota {
+            InBursts(rate) => Some((*name, *rate)),
+            PerSecond(_) => None,
+        });
         let mut random = fastrand::Rng::with_seed(7);
-        for (api, per_minute) in known {
+        for (api, per_minute) in known.chain([("slack:chat.update", 50.0)]) {
             let limiter = Limiter::new(&BTreeMap::new());
             let mut began = Vec::new();
             for _ in 0..400 {
