@@ -1,6 +1,7 @@
 //! Digests that stand in for secrets wherever a value is compared, shown or kept in status, and what others say
 //! without the secrets that they quote.
 
+use crate::engine::rendering::hex;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::fmt;
@@ -26,14 +27,8 @@ impl Digester {
     pub fn digest(&self, secret: &str) -> Digest {
         let mut mac = self.0.clone();
         mac.update(secret.as_bytes());
-        let hex: String = mac
-            .finalize()
-            .into_bytes()
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        Digest(format!("hmac:{hex}"))
+        let digest = mac.finalize().into_bytes();
+        Digest(format!("hmac:{}", hex(&digest[..8])))
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
     engine::{
         gate::{Operation, WritePermit},
         limits::{Limiter, Priority},
+        rendering::hex,
     },
 };
 use refusal::Call;
@@ -105,8 +106,7 @@ impl Slack {
     /// Whether an incoming webhook lives, by what it says to a message with nothing in it: there is no
     /// other way, and nothing is posted. What says neither is an error.
     pub async fn probe_webhook(&self, url: &Secret, priority: Priority) -> Result<Webhook> {
-        let digest = Sha256::digest(url.reveal());
-        let account: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let account = hex(&Sha256::digest(url.reveal()));
         let nothing = json!({});
         let said = self.call_webhook(url, &nothing, false);
         match self.read(&account, WEBHOOK, priority, said).await {

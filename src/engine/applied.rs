@@ -1,7 +1,7 @@
 //! What was applied, remembered thing by thing, so that what somebody changes outside afterwards is told from what the
 //! spec changes, whatever becomes of the other things of the same object.
 
-use super::plan::Value;
+use super::{plan::Value, rendering::hex};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -110,7 +110,5 @@ fn digest<'a>(parts: impl Iterator<Item = &'a str>) -> String {
         digest.update(part.len().to_be_bytes());
         digest.update(part);
     }
-    let bytes = digest.finalize();
-    let bytes = bytes.iter().take(DIGITS / 2);
-    bytes.map(|byte| format!("{byte:02x}")).collect()
+    hex(&digest.finalize()[..DIGITS / 2])
 }

@@ -41,12 +41,7 @@ pub fn jittered_by(random: f64, class: Class, failures: u32) -> Option<Duration>
     })
 }
 
-/// The period, 10 % more or less.
-pub fn spread(period: Duration) -> Duration {
-    spread_by(fastrand::f64(), period)
-}
-
-/// The same with a random number (0 to 1) that the caller keeps.
+/// The period, 10 % more or less, by a random number (0 to 1) that the caller keeps.
 pub fn spread_by(random: f64, period: Duration) -> Duration {
     period.mul_f64(0.9 + 0.2 * random)
 }

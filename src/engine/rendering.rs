@@ -427,6 +427,11 @@ fn things(stage: &str, count: usize) -> String {
 /// What stands for what is cut off.
 const ELLIPSIS: char = '…';
 
+/// Bytes in hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// `text`, cut between two characters to at most `limit` of what `width` counts, the ellipsis included.
 pub fn cut(text: &str, limit: usize, width: impl Fn(char) -> usize) -> String {
     let (mut total, mut end) = (0, 0);

@@ -25,6 +25,7 @@ use crate::{
     engine::{
         applied::Applied,
         error::{Class, Error, Result, WaitingOn},
+        rendering::hex,
     },
 };
 use cluster_view::ClusterView;
@@ -296,9 +297,7 @@ pub fn spec_digest<K: Kind>(object: &K) -> String {
             fields.remove(how);
         }
     }
-    let digest = Sha256::digest(spec.to_string());
-    let bytes = digest.iter().take(8);
-    bytes.map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(spec.to_string())[..8])
 }
 
 /// Whether the spec, but for being suspended, is what was last applied completely.

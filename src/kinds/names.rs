@@ -1,6 +1,9 @@
 //! Names in the outside systems: functions of the object alone, injective and bounded.
 
-use crate::api::{AlarmState, Severity};
+use crate::{
+    api::{AlarmState, Severity},
+    engine::rendering::hex,
+};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 
@@ -55,13 +58,6 @@ pub fn topic(cluster: &str, namespace: &str, tenant: &str, severity: Severity) -
     )
 }
 
-/// The severity in the name of a topic of ours.
-pub fn severity_of_topic(name: &str) -> Option<Severity> {
-    let severity = name.rsplit('_').nth(1)?;
-    let mut all = Severity::ALL.into_iter();
-    all.find(|known| known.to_string() == severity)
-}
-
 /// What everything of a tenant's begins with but its alarms. `_` cannot be in a tenant's name, so that
 /// tenant `vsu` never finds what is tenant `vsu-2`'s.
 pub fn tenant_prefix(tenant: &str) -> String {
@@ -114,11 +110,7 @@ fn place(cluster: &str, namespace: &str) -> String {
 
 /// 8 hexadecimal characters.
 fn hash(text: &str) -> String {
-    let hash = Sha256::digest(text);
-    hash.iter()
-        .take(4)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(&Sha256::digest(text)[..4])
 }
 
 /// The AWS partition of a Region: `aws`, `aws-cn` or `aws-us-gov`.

@@ -102,9 +102,9 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (probes, metrics) = (Probes::default(), Metrics::new());
         let pending = probes.wait_for("the API server");
-        let heartbeat = probes.heartbeat("controller", Duration::ZERO);
+        drop(probes.heartbeat("controller", Duration::ZERO));
         let (stop, stopped) = oneshot::channel::<()>();
-        let served = tokio::spawn(serve(listener, probes, metrics, async move {
+        let served = tokio::spawn(serve(listener, probes.clone(), metrics, async move {
             let _ = stopped.await;
         }));
 
@@ -126,7 +126,7 @@ mod tests {
             stuck.starts_with("HTTP/1.1 503 ") && stuck.contains("\ncontroller: "),
             "{stuck}"
         );
-        heartbeat.end();
+        drop(probes.heartbeat("controller", Duration::MAX));
         assert!(ask(address, "/livez").await.starts_with("HTTP/1.1 200 "));
 
         let metrics = ask(address, "/metrics").await;
