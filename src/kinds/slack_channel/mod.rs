@@ -31,6 +31,7 @@ use crate::{
     },
 };
 use desired::Selector;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use kube::ResourceExt;
 use report::{CHANNEL_READY, View, WEBHOOK_READY};
@@ -344,8 +345,8 @@ impl System<SlackChannel> for Slack {
     ) -> SlackChannelStages {
         let namespace = object.namespace().unwrap_or_default();
         let (status, inputs) = (context.status, context.inputs);
+        let name = inputs.and_then(|_| object.spec.channel.clone());
         let selector = Selector {
-            name: inputs.and_then(|_| object.spec.channel.clone()),
             id: status.channel_id.clone(),
             created: status.channel_created,
             creating: status.creating.clone(),
@@ -353,25 +354,24 @@ impl System<SlackChannel> for Slack {
             elsewhere: inputs
                 .map(|inputs| inputs.elsewhere.clone())
                 .unwrap_or_default(),
-            private: object.spec.visibility == Visibility::Private,
-        };
-        // What is going is not missed.
-        let selector = Selector {
-            private: selector.private && selector.name.is_some(),
-            ..selector
+            // What is going is not missed.
+            private: name.is_some() && object.spec.visibility == Visibility::Private,
+            name,
         };
         let token = inputs.and_then(|inputs| inputs.token.as_ref());
         let unread = token.and_then(|token| token.as_ref().err());
         let is_read = unread.is_none();
-        let shared = Arc::new(ChannelContext::new(
-            context.scope.clone(),
-            context.options.clone(),
+        let shared = Arc::new(ChannelContext {
+            endpoint: format!("slack {}", context.scope.key),
+            scope: context.scope.clone(),
+            options: context.options.clone(),
+            began: Timestamp::now(),
             selector,
-            status.workspace.as_ref().map(|known| known.team_id.clone()),
-            context.target.token.clone(),
-            object.spec.webhook_secret_ref.is_none(),
-            unread.cloned(),
-        ));
+            team: status.workspace.as_ref().map(|known| known.team_id.clone()),
+            identity: context.target.token.clone(),
+            posts: object.spec.webhook_secret_ref.is_none(),
+            unread: unread.cloned(),
+        });
         let reference = object
             .spec
             .webhook_secret_ref

@@ -110,7 +110,7 @@ pub(super) fn existing<'a>(
 ) -> Result<&'a SlackChannel> {
     channel.ok_or_else(|| {
         waiting(format!(
-            "SlackChannel {namespace}/{name} does not exist: create it, or take it out of spec.notify"
+            "SlackChannel {namespace}/{name} does not exist: create it, or name another"
         ))
     })
 }

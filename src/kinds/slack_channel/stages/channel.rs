@@ -16,7 +16,6 @@ use crate::{
         workspace::ChannelKey,
     },
 };
-use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use std::{collections::BTreeSet, sync::Arc};
 use tokio::time::Instant;
@@ -152,6 +151,14 @@ impl Stage for Channel {
                 .await?;
             sighting = self.shared.look(made).await?;
         }
+        if let Some(channel) = sighting.ours().filter(|_| wanted.is_some())
+            && !self
+                .shared
+                .sight()?
+                .claim(&channel.id, &self.shared.options.uid)
+        {
+            sighting = self.shared.look(made).await?;
+        }
         let mut seen = Seen::<Self>::default();
         if let Some(channel) = &sighting.channel {
             let value = Configuration::of(channel);
@@ -197,12 +204,10 @@ impl Stage for Channel {
     }
 
     fn intent(&self, name: &String) -> Option<StatusEdit> {
-        let name = name.clone();
+        let (name, since) = (name.clone(), self.shared.began.as_second());
         Some(StatusEdit::new(move |status: &mut SlackChannelStatus| {
-            status.creating = Some(Creating {
-                channel: name.clone(),
-                since: Timestamp::now().as_second(),
-            });
+            let channel = name.clone();
+            status.creating = Some(Creating { channel, since });
         }))
     }
 

@@ -27,6 +27,7 @@ use crate::{
         stage::Ids,
     },
 };
+use jiff::Timestamp;
 use serde::de::IgnoredAny;
 use std::sync::Arc;
 
@@ -45,8 +46,11 @@ pub struct ChannelContext {
     /// Whether messages get in by the bot, there being no webhook.
     pub posts: bool,
     /// Why the token could not be read.
-    unread: Option<Error>,
-    endpoint: String,
+    pub unread: Option<Error>,
+    /// What one refusal stops.
+    pub endpoint: String,
+    /// When the run began.
+    pub began: Timestamp,
 }
 
 /// What is seen of the object's channel.
@@ -72,28 +76,6 @@ impl Sighting {
 }
 
 impl ChannelContext {
-    /// What the stages of one object go by.
-    pub fn new(
-        scope: Arc<SlackScope>,
-        options: ReadOptions,
-        selector: Selector,
-        team: Option<String>,
-        identity: String,
-        posts: bool,
-        unread: Option<Error>,
-    ) -> Self {
-        Self {
-            unread,
-            endpoint: format!("slack {}", scope.key),
-            scope,
-            options,
-            selector,
-            team,
-            identity,
-            posts,
-        }
-    }
-
     fn sight(&self) -> Result<&Sight> {
         let why = || Error::failing("there is no bot token here");
         let sight = self.scope.sight.as_ref();
@@ -164,29 +146,23 @@ impl ChannelContext {
             let mut found = all.filter(|known| known.id == channel.id);
             found.next().cloned()
         };
-        // Of two who came to it at once only one has it.
-        let selection = match selection {
-            Selection::Ours(channel)
-                if selector.name.is_some()
-                    && !self.sight()?.claim(&channel.id, &self.options.uid) =>
+        let sight = self.sight()?;
+        let selection = match (selection, &selector.name) {
+            // Of two who came to it at once only one has it, and whoever goes does not take along what another
+            // looks after.
+            (Selection::Ours(channel), name)
+                if sight.is_another(&channel.id, &self.options.uid) =>
             {
-                Selection::Taken(channel)
+                name.as_ref()
+                    .map_or(Selection::None, |_| Selection::Taken(channel))
             }
-            // Nor does whoever goes take along what another looks after.
-            Selection::Ours(channel)
-                if selector.name.is_none()
-                    && self.sight()?.is_another(&channel.id, &self.options.uid) =>
-            {
-                Selection::None
-            }
-            selection => selection,
+            (selection, _) => selection,
         };
         let owner = |channel: &client::Channel| {
-            let sight = self.sight();
             match self.selector.elsewhere.get(&channel.id) {
                 Some(other) => format!("{other}, which looks after it"),
                 // Its status does not tell yet.
-                None if sight.is_ok_and(|it| it.is_another(&channel.id, &self.options.uid)) => {
+                None if sight.is_another(&channel.id, &self.options.uid) => {
                     "another SlackChannel, which looks after it".into()
                 }
                 None => owners(channel).into(),
