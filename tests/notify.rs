@@ -6,7 +6,10 @@ use crate::support::{
     test,
 };
 use campanile::{
-    api::SlackChannel,
+    api::{
+        SlackChannel,
+        notification::{Phase, Record},
+    },
     clients::{
         Clients,
         secret::{Digester, Secret},
@@ -23,11 +26,7 @@ use campanile::{
         installation::Installation,
         mark::Cluster,
         slack_channel::{
-            notify::{
-                Notifier, Record, Sender,
-                message::{Phase, Run},
-                sender,
-            },
+            notify::{Notifier, Sender, message::Run, sender},
             route::SlackRoute,
         },
     },

@@ -2,6 +2,7 @@
 
 mod alarm_set;
 mod common;
+pub mod notification;
 mod slack_channel;
 mod tenant_observability;
 

@@ -18,6 +18,7 @@ use super::{
     http::{self, Answer},
 };
 use crate::{
+    api::notification::Posted,
     clients::secret::Secret,
     engine::{
         gate::{Operation, WritePermit},
@@ -27,8 +28,7 @@ use crate::{
 };
 use refusal::Call;
 use reqwest::{Client, RequestBuilder};
-use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{
@@ -280,15 +280,6 @@ pub struct Post {
     pub blocks: Value,
     /// The message that it answers, by its `ts`. Counts when it is posted only.
     pub thread_ts: Option<String>,
-}
-
-/// Where a message is.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
-pub struct Posted {
-    /// The channel's id.
-    pub channel: String,
-    /// What tells the message from the others of the channel.
-    pub ts: String,
 }
 
 /// What an answer says of one channel.

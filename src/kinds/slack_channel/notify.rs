@@ -20,10 +20,13 @@ use super::{
     route::{SlackRoute, condition, existing},
 };
 use crate::{
-    api::{KeyRef, SlackChannel},
+    api::{
+        KeyRef, SlackChannel,
+        notification::{Phase, Posted, Record},
+    },
     clients::{
         secret::{Digester, Secret},
-        slack::{Post, Posted, Refusal, Slack, WEBHOOK},
+        slack::{Post, Refusal, Slack, WEBHOOK},
     },
     engine::{
         error::{Class, Error, Result, WaitingOn},
@@ -34,9 +37,7 @@ use crate::{
     },
     kinds::cluster_view::ClusterView,
 };
-use message::{Phase, Redact, Run, message, reply};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use message::{Redact, Run, message, reply};
 use std::{collections::BTreeSet, slice, time::Duration};
 use tokio::{
     sync::watch,
@@ -59,39 +60,6 @@ const GONE: [&str; 3] = [
     "edit_window_closed",
     "message_not_found",
 ];
-
-/// What a channel was told of a run. The caller keeps it in its own status for as long as it tells of the run, and
-/// changes nothing in it.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
-pub struct Record {
-    /// The run: what tells it from all other runs of the same object, for ever.
-    pub run: String,
-    /// The SlackChannel.
-    pub channel: String,
-    /// Whether the start or the end was told last, or was about to be.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub told: Option<Phase>,
-    /// The message that can be edited and answered. None by a webhook, and none where nobody knows whether it is
-    /// there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<Posted>,
-    /// How many of the details were told, or were about to be.
-    #[serde(default)]
-    pub details: u32,
-}
-
-impl Record {
-    /// Of a run of which the SlackChannel was told nothing yet.
-    pub fn new(run: &str, channel: &str) -> Self {
-        Self {
-            run: run.to_owned(),
-            channel: channel.to_owned(),
-            told: None,
-            message: None,
-            details: 0,
-        }
-    }
-}
 
 /// The edit of the caller's status that puts a record in the place of what is known of its run in its channel. After
 /// an error it may be there or not; it is saved again before anything else is done.

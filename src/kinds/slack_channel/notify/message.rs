@@ -4,13 +4,14 @@
 //! links, so that names of tables and code look as they are. The one text in which it does look, which
 //! notifications show, is escaped. Secrets go first: what is cut off or escaped later was clean before.
 
-use crate::clients::{
-    secret::Secret,
-    slack::{Post, clip, escape},
+use crate::{
+    api::notification::Phase,
+    clients::{
+        secret::Secret,
+        slack::{Post, clip, escape},
+    },
 };
 use regex::Regex;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use std::{ops::Range, sync::LazyLock};
 
@@ -36,26 +37,6 @@ const HIDDEN: char = '…';
 
 /// What is shown where there is nothing: Slack takes no empty text.
 const NOTHING: &str = "–";
-
-/// How far a run is, as far as it concerns who hears of it.
-#[derive(
-    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
-)]
-pub enum Phase {
-    /// It is under way.
-    Started,
-    /// It has done what it was to do.
-    Completed,
-    /// It has not.
-    Failed,
-}
-
-impl Phase {
-    /// Whether nothing more happens in the run.
-    pub fn is_over(self) -> bool {
-        self != Self::Started
-    }
-}
 
 /// Some long-running work, as it is now: a rebuild of an index, a window of maintenance.
 #[derive(Clone, Debug, PartialEq, Eq)]
