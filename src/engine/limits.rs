@@ -21,22 +21,22 @@ use tokio::{
 
 /// In any such span at most a second's worth of requests is let through. More than a second: what
 /// leaves us evenly arrives with some tens of milliseconds of jitter, and the other side counts arrivals.
-const WINDOW: Duration = Duration::from_millis(1020);
+const RATE_WINDOW: Duration = Duration::from_millis(1020);
 
 /// So many answers show how long the way takes at the least.
-const KNOWN: u32 = 20;
+const MIN_LATENCY_SAMPLES: u32 = 20;
 
 /// A bucket that nobody has asked for this long is full again, and is dropped.
 const IDLE: Duration = Duration::from_secs(120);
 
 /// The highest rate, in requests per second: as many moments are remembered per bucket.
-const FASTEST: f64 = 1000.0;
+const MAX_RATE: f64 = 1000.0;
 
 /// The longest time between two requests: thirty years, so that no rate is too low for the clock.
-const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+const MAX_INTERVAL: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// The most bytes of an operation's name, service included.
-const NAME: usize = 128;
+const MAX_NAME_LEN: usize = 128;
 
 /// What the outside publishes of an API.
 #[derive(Clone, Copy, Debug)]
@@ -156,7 +156,7 @@ impl Limiter {
             Priority::Edit => state.edits,
             Priority::Background => state.edits + state.background,
         };
-        others == 0 && state.start(bucket.pace, priority).is_ok()
+        others == 0 && state.start(bucket.rate, priority).is_ok()
     }
 
     /// Waits for a token, first come first served within an urgency, edits before background. The last
@@ -168,7 +168,7 @@ impl Limiter {
         // The queue is the mutex's own, which is fair; whoever has it is the first.
         let _first = bucket.queue(priority).lock().await;
         loop {
-            let answer = bucket.state.lock().admit(bucket.pace, priority);
+            let answer = bucket.state.lock().admit(bucket.rate, priority);
             match answer {
                 Ok(()) => return,
                 Err(Wait::Until(at)) => sleep_until(at).await,
@@ -184,7 +184,7 @@ impl Limiter {
     /// it was to do; what is refused, or never got there, is answered sooner than that takes.
     pub fn request_finished(&self, account: &str, region: &str, operation: &str, done: bool) {
         let bucket = self.bucket(account, region, operation);
-        bucket.state.lock().land(Instant::now(), done);
+        bucket.state.lock().finished(Instant::now(), done);
     }
 
     /// The other side asks to be left alone for as long as this error says, if it says so. Whoever is about to ask
@@ -216,42 +216,42 @@ impl Limiter {
         }
         let key = (account.to_owned(), region.to_owned(), operation.to_owned());
         let bucket = buckets.all.entry(key);
-        let bucket = bucket.or_insert_with(|| Arc::new(Bucket::new(self.pace(operation))));
+        let bucket = bucket.or_insert_with(|| Arc::new(Bucket::new(self.rate(operation))));
         bucket.clone()
     }
 
-    fn pace(&self, operation: &str) -> Pace {
+    fn rate(&self, operation: &str) -> Rate {
         let bare = operation.split_once(':').map(|(_, bare)| bare);
         let asked = self.rates.get(operation);
         let asked = asked.or_else(|| self.rates.get(bare?));
-        asked.map_or_else(|| published(operation), |rate| Pace::of(*rate))
+        asked.map_or_else(|| published(operation), |rate| Rate::of(*rate))
     }
 }
 
 /// The outside's own rate for an operation, or what we take for it.
-fn published(operation: &str) -> Pace {
+fn published(operation: &str) -> Rate {
     let service = operation.find(':').map_or("", |at| &operation[..=at]);
     let known = |name| PUBLISHED.iter().find(|(known, _)| *known == name);
     match known(operation).or_else(|| known(service)) {
-        Some((_, PerSecond(rate))) => Pace::of(*rate),
-        Some((_, InBursts(rate))) => Pace::in_bursts(BURST, rate / 60.0),
-        None => Pace::of(UNPUBLISHED),
+        Some((_, PerSecond(rate))) => Rate::of(*rate),
+        Some((_, InBursts(rate))) => Rate::in_bursts(BURST, rate / 60.0),
+        None => Rate::of(UNPUBLISHED),
     }
 }
 
 /// How many requests may begin in any span of this length.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Pace {
+struct Rate {
     most: usize,
     window: Duration,
 }
 
-impl Pace {
+impl Rate {
     fn of(rate: f64) -> Self {
         if rate >= 1.0 {
             return Self {
-                most: rate.min(FASTEST) as usize,
-                window: WINDOW,
+                most: rate.min(MAX_RATE) as usize,
+                window: RATE_WINDOW,
             };
         }
         Self::in_bursts(1, rate)
@@ -259,10 +259,10 @@ impl Pace {
 
     /// So many at once, and at this rate per second on the average.
     fn in_bursts(most: usize, rate: f64) -> Self {
-        let window = Duration::try_from_secs_f64(WINDOW.as_secs_f64() * most as f64 / rate);
+        let window = Duration::try_from_secs_f64(RATE_WINDOW.as_secs_f64() * most as f64 / rate);
         Self {
             most,
-            window: window.unwrap_or(NEVER).min(NEVER),
+            window: window.unwrap_or(MAX_INTERVAL).min(MAX_INTERVAL),
         }
     }
 
@@ -278,7 +278,7 @@ impl Pace {
 
 #[derive(Debug)]
 struct Bucket {
-    pace: Pace,
+    rate: Rate,
     state: Mutex<State>,
     edits: Queue<()>,
     background: Queue<()>,
@@ -311,9 +311,9 @@ enum Wait {
 }
 
 impl Bucket {
-    fn new(pace: Pace) -> Self {
+    fn new(rate: Rate) -> Self {
         Self {
-            pace,
+            rate,
             state: Mutex::default(),
             edits: Queue::default(),
             background: Queue::default(),
@@ -332,7 +332,7 @@ impl Bucket {
     fn is_remembering(&self, now: Instant) -> bool {
         let state = self.state.lock();
         let last = state.starts.back();
-        let last = last.map(|last| *last + self.pace.window.max(IDLE));
+        let last = last.map(|last| *last + self.rate.window.max(IDLE));
         let paused = state.paused.as_ref().map(|(until, _)| *until);
         last.max(paused).is_some_and(|until| until > now)
     }
@@ -340,15 +340,15 @@ impl Bucket {
 
 impl State {
     /// Begins a request now, or says when the window has room for it, should nobody else take it.
-    fn start(&mut self, pace: Pace, priority: Priority) -> Result<(), Instant> {
+    fn start(&mut self, rate: Rate, priority: Priority) -> Result<(), Instant> {
         let now = Instant::now();
-        let is_over = |start: &Instant| *start + pace.window <= now;
+        let is_over = |start: &Instant| *start + rate.window <= now;
         while self.starts.front().is_some_and(is_over) {
             self.starts.pop_front();
         }
-        let over = self.starts.len().checked_sub(pace.limit(priority));
+        let over = self.starts.len().checked_sub(rate.limit(priority));
         match over.and_then(|over| self.starts.get(over)) {
-            Some(blocking) => Err(*blocking + pace.window),
+            Some(blocking) => Err(*blocking + rate.window),
             None => {
                 self.starts.push_back(now);
                 self.began = Some(now);
@@ -359,14 +359,16 @@ impl State {
 
     /// An answer is there. Of several under way nobody knows whose it is: it is taken for that of the latest
     /// to begin, which keeps them in order and makes the way no longer than it was.
-    fn land(&mut self, now: Instant, done: bool) {
+    fn finished(&mut self, now: Instant, done: bool) {
         if let Some(began) = self.began.filter(|_| done) {
             let took = now.saturating_duration_since(began);
             let fastest = self.fastest.map_or(took, |fastest| fastest.min(took));
             self.fastest = Some(fastest);
             self.answers = self.answers.saturating_add(1);
         }
-        let known = self.fastest.filter(|_| done && self.answers > KNOWN);
+        let known = self
+            .fastest
+            .filter(|_| done && self.answers > MIN_LATENCY_SAMPLES);
         let sure = known.unwrap_or_default();
         if let Some(last) = self.starts.back_mut() {
             *last = (now - sure).max(*last);
@@ -374,11 +376,11 @@ impl State {
     }
 
     /// The same for the first of its queue.
-    fn admit(&mut self, pace: Pace, priority: Priority) -> Result<(), Wait> {
+    fn admit(&mut self, rate: Rate, priority: Priority) -> Result<(), Wait> {
         if priority == Priority::Background && self.edits > 0 {
             return Err(Wait::ForEdits);
         }
-        self.start(pace, priority).map_err(Wait::Until)
+        self.start(rate, priority).map_err(Wait::Until)
     }
 
     fn waiting(&mut self, priority: Priority) -> &mut usize {
@@ -414,7 +416,7 @@ impl Drop for Waiting<'_> {
 }
 
 fn is_rate(rate: f64) -> bool {
-    rate > 0.0 && rate <= FASTEST
+    rate > 0.0 && rate <= MAX_RATE
 }
 
 /// A value of `--aws-rate`: `PutMetricAlarm=3` or `cloudwatch:PutMetricAlarm=3`, as operation and
@@ -433,7 +435,7 @@ pub fn parse_rate(text: &str) -> Result<(String, f64), String> {
     match rate.parse() {
         Ok(number) if is_rate(number) => Ok((operation.to_owned(), number)),
         _ => Err(format!(
-            "{rate:?} is no rate: write requests per second, more than 0 and at most {FASTEST}"
+            "{rate:?} is no rate: write requests per second, more than 0 and at most {MAX_RATE}"
         )),
     }
 }
@@ -445,7 +447,7 @@ fn is_operation(text: &str) -> bool {
         text.as_bytes().first().is_some_and(first) && text.bytes().all(|byte| rest(&byte))
     };
     let in_service = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
-    text.len() <= NAME
+    text.len() <= MAX_NAME_LEN
         && of(service, u8::is_ascii_lowercase, in_service)
         && of(operation, u8::is_ascii_uppercase, u8::is_ascii_alphanumeric)
 }
@@ -504,31 +506,31 @@ mod tests {
         let asked = asked.map(|(name, rate)| (name.to_owned(), rate));
         let limiter = Limiter::new(&asked.into());
         for (operation, most, window) in [
-            ("cloudwatch:PutMetricAlarm", 30, WINDOW),
-            ("cloudwatch:PutCompositeAlarm", 3, WINDOW),
-            ("cloudwatch:TagResource", 40, WINDOW),
-            ("sns:TagResource", 50, WINDOW),
-            ("cloudwatch:DeleteAlarms", 3, WINDOW),
-            ("cloudwatch:DescribeAlarms", 9, WINDOW),
-            ("cloudwatch:ListTagsForResource", 10, WINDOW),
-            ("sns:Subscribe", 100, WINDOW),
-            ("sns:CreateTopic", 2, WINDOW),
-            ("sns:ListSubscriptionsByTopic", 30, WINDOW),
-            ("sns:SetTopicAttributes", 30, WINDOW),
-            ("events:PutRule", 10, WINDOW),
-            ("sts:AssumeRole", 1, WINDOW * 2),
-            ("sts:GetCallerIdentity", 1, NEVER),
-            ("slack:conversations.create", 5, WINDOW * 15),
-            ("slack:conversations.info", 5, WINDOW * 6),
-            ("slack:conversations.members", 5, WINDOW * 3),
-            ("slack:a.method", 5, WINDOW * 15),
-            ("slack:chat.update", 1, WINDOW * 6 / 5),
-            ("slack:chat.postMessage", 1, WINDOW),
-            ("slack:webhook", 1, WINDOW),
+            ("cloudwatch:PutMetricAlarm", 30, RATE_WINDOW),
+            ("cloudwatch:PutCompositeAlarm", 3, RATE_WINDOW),
+            ("cloudwatch:TagResource", 40, RATE_WINDOW),
+            ("sns:TagResource", 50, RATE_WINDOW),
+            ("cloudwatch:DeleteAlarms", 3, RATE_WINDOW),
+            ("cloudwatch:DescribeAlarms", 9, RATE_WINDOW),
+            ("cloudwatch:ListTagsForResource", 10, RATE_WINDOW),
+            ("sns:Subscribe", 100, RATE_WINDOW),
+            ("sns:CreateTopic", 2, RATE_WINDOW),
+            ("sns:ListSubscriptionsByTopic", 30, RATE_WINDOW),
+            ("sns:SetTopicAttributes", 30, RATE_WINDOW),
+            ("events:PutRule", 10, RATE_WINDOW),
+            ("sts:AssumeRole", 1, RATE_WINDOW * 2),
+            ("sts:GetCallerIdentity", 1, MAX_INTERVAL),
+            ("slack:conversations.create", 5, RATE_WINDOW * 15),
+            ("slack:conversations.info", 5, RATE_WINDOW * 6),
+            ("slack:conversations.members", 5, RATE_WINDOW * 3),
+            ("slack:a.method", 5, RATE_WINDOW * 15),
+            ("slack:chat.update", 1, RATE_WINDOW * 6 / 5),
+            ("slack:chat.postMessage", 1, RATE_WINDOW),
+            ("slack:webhook", 1, RATE_WINDOW),
         ] {
             assert_eq!(
-                limiter.pace(operation),
-                Pace { most, window },
+                limiter.rate(operation),
+                Rate { most, window },
                 "{operation}"
             );
         }
@@ -622,7 +624,7 @@ mod tests {
             let read = read.map(|(operation, rate)| (operation.to_owned(), rate));
             assert_eq!(parse_rate(text).ok(), read, "{text}");
         }
-        let long = format!("{}=3", "A".repeat(NAME + 1));
+        let long = format!("{}=3", "A".repeat(MAX_NAME_LEN + 1));
         assert!(parse_rate(&long).is_err());
         for (text, says) in [
             ("3", "OPERATION=RATE"),
@@ -686,7 +688,7 @@ mod tests {
         let limiter = at(3.0);
         advance(Duration::from_secs(100)).await;
         assert_eq!(burst(&limiter, Edit), 3);
-        advance(WINDOW - Duration::from_millis(1)).await;
+        advance(RATE_WINDOW - Duration::from_millis(1)).await;
         assert_eq!(burst(&limiter, Edit), 0);
         advance(Duration::from_millis(1)).await;
         assert_eq!(burst(&limiter, Edit), 3);
@@ -701,7 +703,7 @@ mod tests {
         }
         let took = began.elapsed();
         assert!(
-            took >= WINDOW * 4 && took <= WINDOW * 4 + TICK * 2,
+            took >= RATE_WINDOW * 4 && took <= RATE_WINDOW * 4 + TICK * 2,
             "{took:?}"
         );
     }
@@ -759,7 +761,7 @@ mod tests {
         tokio::task::yield_now().await;
         assert_eq!(waiting(&limiter), (0, 1));
         // Nobody that waits has been polled since: the window is empty, and the first has a right to it.
-        advance_without_polling(&limiter, WINDOW);
+        advance_without_polling(&limiter, RATE_WINDOW);
         assert!(!try_take(&limiter, Background));
         assert!(try_take(&limiter, Edit));
         background.await.unwrap();
@@ -796,7 +798,7 @@ mod tests {
         // Never polled, so never there.
         drop(take(&limiter, Edit));
         assert_eq!(waiting(&limiter), (0, 0));
-        advance(WINDOW).await;
+        advance(RATE_WINDOW).await;
         assert_eq!(burst(&limiter, Edit), 3, "no token was lost");
     }
 
@@ -822,7 +824,7 @@ mod tests {
         assert!(edit.await.unwrap_err().is_cancelled());
         let ended = timeout(Duration::from_secs(86400), background).await;
         let waited = ended.expect("it was forgotten").unwrap() - began;
-        assert!(waited <= WINDOW + TICK, "{waited:?}");
+        assert!(waited <= RATE_WINDOW + TICK, "{waited:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -870,7 +872,7 @@ mod tests {
     /// Threads that come, go and give up: a wake-up that is lost would leave one waiting for ever.
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn nobody_is_forgotten_among_threads() {
-        let limiter = Arc::new(at(FASTEST));
+        let limiter = Arc::new(at(MAX_RATE));
         let mut tasks = Vec::new();
         for n in 0..1500_u64 {
             let limiter = limiter.clone();
@@ -957,15 +959,15 @@ mod tests {
     }
 
     /// All that is promised, over what happened.
-    fn judge(pace: Pace, script: &Script, told: &[Event]) {
+    fn judge(rate: Rate, script: &Script, told: &[Event]) {
         let priority = |who: usize| script[who].1;
         let starts: Vec<_> = told
             .iter()
             .filter(|event| event.what == What::Began)
             .collect();
-        for pair in starts.windows(pace.most + 1) {
-            let span = pair[pace.most].when - pair[0].when;
-            assert!(span >= pace.window, "{} began in {span:?}", pace.most + 1);
+        for pair in starts.windows(rate.most + 1) {
+            let span = pair[rate.most].when - pair[0].when;
+            assert!(span >= rate.window, "{} began in {span:?}", rate.most + 1);
         }
         let came = |who| {
             let came = |event: &&Event| event.who == who && event.what == What::Came;
@@ -990,12 +992,12 @@ mod tests {
             if event.what != What::Began {
                 continue;
             }
-            let limit = pace.limit(priority(event.who));
+            let limit = rate.limit(priority(event.who));
             if !edit {
                 assert_eq!(edits, 0, "{event:?} began while an edit waited");
             }
             let room = begun.checked_sub(limit);
-            let room = room.map(|nth| starts[nth].when + pace.window);
+            let room = room.map(|nth| starts[nth].when + rate.window);
             begun += 1;
             if let Some(room) = room {
                 assert!(event.when >= room, "{event:?} began before {room:?}");
@@ -1038,12 +1040,12 @@ mod tests {
                 .unwrap();
             paused.block_on(async {
                 let limiter = Arc::new(at(rate));
-                let pace = Pace::of(rate);
+                let rate = Rate::of(rate);
                 let told = play(limiter.clone(), &script).await;
-                judge(pace, &script, &told);
+                judge(rate, &script, &told);
                 assert_eq!(waiting(&limiter), (0, 0));
-                advance(pace.window).await;
-                assert_eq!(burst(&limiter, Edit), pace.most, "no token was lost");
+                advance(rate.window).await;
+                assert_eq!(burst(&limiter, Edit), rate.most, "no token was lost");
             });
         }
     }
