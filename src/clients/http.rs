@@ -20,8 +20,8 @@ const BODY_LIMIT: usize = 8 * 1024 * 1024;
 /// The longest that anybody may ask us to stay away, so that one wrong header does not stop us for days.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
-/// The client. Proxies are those of the environment (`HTTPS_PROXY`, `NO_PROXY`); a redirect is an
-/// answer like any other, for what is sent to one place is for nobody else.
+/// The client. Proxies are those of the environment (`HTTPS_PROXY`, `NO_PROXY`); redirects are not
+/// followed, so that secrets do not leak.
 pub fn client() -> Result<Client> {
     builder().build().map_err(|error| {
         Error::failing(format!(

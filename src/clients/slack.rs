@@ -148,7 +148,7 @@ impl Slack {
             writes,
         };
         let request = self.http.post(url.reveal()).json(message);
-        let read = |answer: &Answer| match call.delivered(answer) {
+        let read = |answer: &Answer| match call.parse_webhook_response(answer) {
             Err(refusal) if !writes && refusal::is_alive(answer.status, &refusal) => Ok(()),
             said => said,
         };
@@ -339,7 +339,7 @@ impl Bot {
                 return Ok(channels);
             }
         }
-        Err(call(LIST, types, false).endless())
+        Err(call(LIST, types, false).pagination_loop())
     }
 
     /// The channel with this id; `None` where there is none, or none that the bot can see.
@@ -429,8 +429,8 @@ impl Bot {
         let request = http.post(format!("{api_url}/{}", call.method()));
         let request = request.bearer_auth(self.token.reveal()).form(form);
         let read = |answer: &Answer| {
-            let body = call.answered(answer)?;
-            T::deserialize(body).map_err(|_| call.strange(answer.status))
+            let body = call.parse_response(answer)?;
+            T::deserialize(body).map_err(|_| call.unexpected_response(answer.status))
         };
         self.slack.exchange(call, request, &self.token, read).await
     }

@@ -180,7 +180,7 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
             }
             drop(self.permit.lock().take());
             limiter.take(account, region, api, priority).await;
-            // Much may have happened meanwhile.
+            // The lease may have gone and the object been edited while it waited for the quota.
             self.admits()
         })
     }
@@ -220,7 +220,7 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
             tracing::warn!(verb = ?step.verb, stage = step.stage, key = step.key, %error, class = error.class.label(), "not changed");
             match error.class {
                 Class::Denied => backoff.deny(&self.uid, endpoint, error),
-                // Why a deletion is refused is seldom the thing's own fault.
+                // What refuses a deletion mostly depends on other things, so it is not remembered.
                 Class::Rejected | Class::Conflict if step.verb != Verb::Delete => {
                     backoff.refuse(&self.uid, step, error);
                 }

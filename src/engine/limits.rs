@@ -177,11 +177,9 @@ impl Limiter {
         }
     }
 
-    /// A request that took a token has been answered. The other side counts when it arrived, which nobody
-    /// here knows but that it was before now: so it counts from now, and however slow the way was, the one
-    /// that takes its place in the next window comes late enough. What every way takes at the least is taken
-    /// off: it comes after the arrival, or before that of the other one as well. `done`: whether it did what
-    /// it was to do; what is refused, or never got there, is answered sooner than that takes.
+    /// A request that took a token has been answered. The other side counts arrivals: the request counts from its
+    /// answer, less the shortest latency that was seen, which is an upper bound on its arrival. `done`: whether it
+    /// did what it was to do; what is refused, or never got there, may be answered sooner than that latency.
     pub fn request_finished(&self, account: &str, region: &str, operation: &str, done: bool) {
         let bucket = self.bucket(account, region, operation);
         bucket.state.lock().finished(Instant::now(), done);

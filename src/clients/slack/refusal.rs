@@ -122,7 +122,7 @@ impl Call<'_> {
     }
 
     /// An answer that says something else than a method's answers do.
-    pub fn strange(&self, status: u16) -> Refusal {
+    pub fn unexpected_response(&self, status: u16) -> Refusal {
         // Refused by whatever stands there, so nothing was done.
         let (class, hint) = match status {
             300..500 => (
@@ -136,7 +136,7 @@ impl Call<'_> {
     }
 
     /// A list whose pages never end.
-    pub fn endless(&self) -> Refusal {
+    pub fn pagination_loop(&self) -> Refusal {
         let what = format!("Slack: {self}: the list does not come to an end");
         Refusal::new("", Unavailable, what)
     }
@@ -151,14 +151,14 @@ impl Call<'_> {
     }
 
     /// What a method of the Web API answered: the answer's JSON where it was done.
-    pub fn answered(&self, answer: &Answer) -> Result<Value> {
+    pub fn parse_response(&self, answer: &Answer) -> Result<Value> {
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let code = body["error"].as_str().and_then(code).unwrap_or_default();
         match (answer.status, body["ok"].as_bool()) {
             (429, _) => Err(self.throttled(code, answer)),
             (200..300, Some(true)) => Ok(body),
             (_, Some(false)) if !code.is_empty() => Err(self.refused(code, &body, answer)),
-            (status, _) => Err(self.strange(status)),
+            (status, _) => Err(self.unexpected_response(status)),
         }
     }
 
@@ -189,7 +189,7 @@ impl Call<'_> {
     }
 
     /// What an incoming webhook answered: plain text, a code of its own beside the status.
-    pub fn delivered(&self, answer: &Answer) -> Result<()> {
+    pub fn parse_webhook_response(&self, answer: &Answer) -> Result<()> {
         let text = String::from_utf8_lossy(&answer.body);
         let code = code(text.trim()).unwrap_or_default();
         let status = answer.status;
@@ -200,7 +200,7 @@ impl Call<'_> {
                 let what = format!("Slack: {self}: HTTP {status} {code}");
                 (self.unsure(), what.trim_end().to_owned())
             }
-            _ if code.is_empty() => return Err(self.strange(status)),
+            _ if code.is_empty() => return Err(self.unexpected_response(status)),
             _ => {
                 // Whatever a code means to a bot, here it refuses one message.
                 let this = || Some((Rejected, meaning(code, MEANINGS)?.1));

@@ -108,9 +108,9 @@ impl Value for Text {
 
 /// That somebody has been invited. There is nothing more to it: who leaves has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Invited;
+pub struct Invitation;
 
-impl Value for Invited {
+impl Value for Invitation {
     fn is_satisfied_by(&self, _: &Self) -> bool {
         true
     }
@@ -122,9 +122,9 @@ impl Value for Invited {
 
 /// Whether messages can be posted by a webhook; why not, if not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Posting(pub Result<(), String>);
+pub struct WebhookHealth(pub Result<(), String>);
 
-impl Value for Posting {
+impl Value for WebhookHealth {
     fn is_satisfied_by(&self, seen: &Self) -> bool {
         self.0.is_ok() == seen.0.is_ok()
     }
@@ -166,10 +166,10 @@ pub fn details(object: &SlackChannel) -> Desired<Detail, Text> {
 }
 
 /// Whom a spec invites.
-pub fn invitations(object: &SlackChannel) -> Desired<String, Invited> {
+pub fn invitations(object: &SlackChannel) -> Desired<String, Invitation> {
     let asked = object.spec.invite.iter();
     Desired {
-        wanted: asked.map(|entry| (entry.clone(), Invited)).collect(),
+        wanted: asked.map(|entry| (entry.clone(), Invitation)).collect(),
         ..Desired::default()
     }
 }
@@ -195,7 +195,7 @@ pub struct Selector {
 
 /// Which channel is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Selection<'a> {
+pub enum ChannelMatch<'a> {
     /// This one, and it is ours to look after.
     Ours(&'a Channel),
     /// This one has the name, and it is not ours.
@@ -223,13 +223,13 @@ impl Selector {
         bot: &str,
         by_id: Option<&'a Channel>,
         by_name: &[&'a Channel],
-    ) -> Selection<'a> {
+    ) -> ChannelMatch<'a> {
         // Once archived it keeps its name, and nobody can rename it: another name asks for another channel.
         let left_behind = |channel: &Channel| {
             channel.is_archived && self.name.as_ref().is_some_and(|name| *name != channel.name)
         };
         if let Some(channel) = by_id.filter(|channel| !left_behind(channel)) {
-            return Selection::Ours(channel);
+            return ChannelMatch::Ours(channel);
         }
         let elsewhere = |channel: &Channel| self.elsewhere.contains_key(&channel.id);
         // Slack gives a channel another id when it changes what it is, and keeps when it was made.
@@ -246,22 +246,22 @@ impl Selector {
         };
         let mut ours = by_name.iter().filter(|named| !elsewhere(named));
         if let Some(named) = ours.find(|named| renumbered(named) || made(named)) {
-            return Selection::Ours(named);
+            return ChannelMatch::Ours(named);
         }
         let mut named = by_name.iter();
         let Some(named) = named.find(|named| self.name.as_ref() == Some(&named.name)) else {
             // Nothing is wanted, or nothing has the name.
             let lost = self.id.is_some() && by_id.is_none();
             return if lost && self.private {
-                Selection::Lost
+                ChannelMatch::Lost
             } else {
-                Selection::None
+                ChannelMatch::None
             };
         };
         if self.adoption != AdoptionPolicy::Never && !elsewhere(named) {
-            Selection::Ours(named)
+            ChannelMatch::Ours(named)
         } else {
-            Selection::Taken(named)
+            ChannelMatch::Taken(named)
         }
     }
 }
@@ -350,75 +350,81 @@ mod tests {
                 &known,
                 Some(&mine),
                 Some(&mine),
-                Selection::Ours(&mine),
+                ChannelMatch::Ours(&mine),
             ),
             (
                 "renamed by a person",
                 &known,
                 Some(&renamed),
                 None,
-                Selection::Ours(&renamed),
+                ChannelMatch::Ours(&renamed),
             ),
             (
                 "archived, and another is asked for",
                 &known,
                 Some(&archived),
                 None,
-                Selection::None,
+                ChannelMatch::None,
             ),
             (
                 "archived, and another takes the name",
                 &known,
                 Some(&archived),
                 Some(&other),
-                Selection::Taken(&other),
+                ChannelMatch::Taken(&other),
             ),
             (
                 "with another id",
                 &known,
                 None,
                 Some(&moved),
-                Selection::Ours(&moved),
+                ChannelMatch::Ours(&moved),
             ),
             (
                 "deleted, and its name taken",
                 &known,
                 None,
                 Some(&other),
-                Selection::Taken(&other),
+                ChannelMatch::Taken(&other),
             ),
-            ("deleted", &known, None, None, Selection::None),
+            ("deleted", &known, None, None, ChannelMatch::None),
             (
                 "private and out of sight",
                 &private,
                 None,
                 None,
-                Selection::Lost,
+                ChannelMatch::Lost,
             ),
-            ("new", &selector(), None, None, Selection::None),
+            ("new", &selector(), None, None, ChannelMatch::None),
             (
                 "somebody's",
                 &selector(),
                 None,
                 Some(&other),
-                Selection::Taken(&other),
+                ChannelMatch::Taken(&other),
             ),
             (
                 "adopted",
                 &adopting,
                 None,
                 Some(&other),
-                Selection::Ours(&other),
+                ChannelMatch::Ours(&other),
             ),
             (
                 "another object's",
                 &taken,
                 None,
                 Some(&other),
-                Selection::Taken(&other),
+                ChannelMatch::Taken(&other),
             ),
-            ("going", &going, Some(&mine), None, Selection::Ours(&mine)),
-            ("gone", &going, None, Some(&other), Selection::None),
+            (
+                "going",
+                &going,
+                Some(&mine),
+                None,
+                ChannelMatch::Ours(&mine),
+            ),
+            ("gone", &going, None, Some(&other), ChannelMatch::None),
         ] {
             assert_eq!(
                 selector.select("UBOT", by_id, by_name.as_slice()),
@@ -453,7 +459,7 @@ mod tests {
         ] {
             let selection = selector.select("UBOT", None, &[named]);
             assert_eq!(
-                selection == Selection::Ours(named),
+                selection == ChannelMatch::Ours(named),
                 ours,
                 "{selector:?} {named:?}"
             );
@@ -464,7 +470,7 @@ mod tests {
         };
         assert_eq!(
             taken.select("UBOT", None, &[&mine]),
-            Selection::Taken(&mine)
+            ChannelMatch::Taken(&mine)
         );
         // Another name was asked for before anybody knew what had become of the first.
         let renamed = Selector {
@@ -474,15 +480,21 @@ mod tests {
         assert_eq!(renamed.names().collect::<Vec<_>>(), ["alarms", "alerts"]);
         assert_eq!(
             renamed.select("UBOT", None, &[&mine]),
-            Selection::Ours(&mine)
+            ChannelMatch::Ours(&mine)
         );
-        assert_eq!(renamed.select("UBOT", None, &[&by_hand]), Selection::None);
+        assert_eq!(
+            renamed.select("UBOT", None, &[&by_hand]),
+            ChannelMatch::None
+        );
         let going = Selector {
             name: None,
             ..creating(1000)
         };
         assert_eq!(going.names().collect::<Vec<_>>(), ["alerts"]);
-        assert_eq!(going.select("UBOT", None, &[&mine]), Selection::Ours(&mine));
+        assert_eq!(
+            going.select("UBOT", None, &[&mine]),
+            ChannelMatch::Ours(&mine)
+        );
     }
 
     #[test]

@@ -40,7 +40,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
-use workspace::{Access, ChannelKey, SlackScope, WebhookKey};
+use workspace::{ChannelKey, Credentials, SlackScope, WebhookKey};
 
 /// What a SlackChannel refers to.
 pub struct Inputs {
@@ -188,7 +188,7 @@ impl Kind for SlackChannel {
             Some(channel) => Some(self.token(channel, &namespace, cluster).await),
             None => None,
         };
-        // What is going is the channel.
+        // Deletion is of the channel, and needs the token.
         let going = self.metadata.deletion_timestamp.is_some();
         let alone = going || self.spec.webhook_secret_ref.is_none();
         if let Some(Err(error)) = token.as_ref().filter(|_| alone) {
@@ -310,11 +310,13 @@ impl System<SlackChannel> for Slack {
         _: &SlackTarget,
         inputs: Result<&Inputs, &Error>,
         installation: &Installation,
-    ) -> Result<Access> {
+    ) -> Result<Credentials> {
         let inputs = inputs.map_err(Clone::clone)?;
         Ok(match &inputs.token {
-            Some(Ok(token)) => Access::by_token(token.secret.clone(), &installation.digester),
-            Some(Err(_)) | None => Access::by_webhooks(&object.namespace().unwrap_or_default()),
+            Some(Ok(token)) => Credentials::by_token(token.secret.clone(), &installation.digester),
+            Some(Err(_)) | None => {
+                Credentials::by_webhooks(&object.namespace().unwrap_or_default())
+            }
         })
     }
 
@@ -354,7 +356,7 @@ impl System<SlackChannel> for Slack {
             elsewhere: inputs
                 .map(|inputs| inputs.elsewhere.clone())
                 .unwrap_or_default(),
-            // What is going is not missed.
+            // While it is deleted, a private channel that cannot be seen is not searched for.
             private: name.is_some() && object.spec.visibility == Visibility::Private,
             name,
         };

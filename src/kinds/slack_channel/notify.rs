@@ -228,7 +228,7 @@ fn next(
         // What is told as over is over.
         (_, true) if !over => return None,
         (_, true) => {}
-        // Whoever saw it begin is not left with that, whatever else is to be heard of.
+        // A start that was posted is followed by its end, whichever phases are wanted.
         _ if there && (over || stale) => return Some(Call::Edit),
         (told, _) if over || told.is_none() => {
             return on.contains(&run.phase).then_some(Call::Post);

@@ -146,7 +146,7 @@ pub fn note(
             status.members = members.and_then(Result::ok);
             status.invited = invited;
         }
-        // Two know it, and another has it: should that one go, it is this one's again.
+        // Another object looks after it; the id is kept for when that one is deleted.
         Some(channel) if status.channel_id.as_ref() == Some(&channel.id) => {}
         // That of somebody else, or none: what status says of one would not be true.
         _ => {

@@ -25,14 +25,14 @@ use tokio::{sync::watch, time::Instant};
 
 /// What lets us into Slack.
 #[derive(Clone, Debug)]
-pub struct Access {
+pub struct Credentials {
     /// What tells tokens apart: a digest. Without a token, whose webhooks these are.
     pub key: String,
     /// The token, if there is one. Webhooks need none.
     pub token: Option<Secret>,
 }
 
-impl Access {
+impl Credentials {
     /// By a token. Whoever has the same one may see the same.
     pub fn by_token(token: Secret, digester: &Digester) -> Self {
         Self {
@@ -50,15 +50,15 @@ impl Access {
     }
 }
 
-impl PartialEq for Access {
+impl PartialEq for Credentials {
     fn eq(&self, other: &Self) -> bool {
         self.key == other.key
     }
 }
 
-impl Eq for Access {}
+impl Eq for Credentials {}
 
-impl Hash for Access {
+impl Hash for Credentials {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         self.key.hash(hasher);
     }
@@ -108,10 +108,10 @@ impl Sight {
 }
 
 impl Scope for SlackScope {
-    type Credentials = Access;
+    type Credentials = Credentials;
     type Opener = Slack;
 
-    async fn open(access: &Access, slack: &Slack, polling: &Polling) -> Result<Self> {
+    async fn open(access: &Credentials, slack: &Slack, polling: &Polling) -> Result<Self> {
         let sight = access.token.as_ref().map(|token| {
             let bot = slack.bot(token.clone(), access.key.clone());
             let granted = Granted::default();

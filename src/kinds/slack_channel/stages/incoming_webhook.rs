@@ -12,14 +12,14 @@ use crate::{
         plan::{Change, Desired},
         stage::{ChangeOf, Ids, ResultOf, Seen, Stage},
     },
-    kinds::slack_channel::{desired::Posting, workspace::WebhookKey},
+    kinds::slack_channel::{desired::WebhookHealth, workspace::WebhookKey},
 };
 use std::sync::Arc;
 
 /// The incoming webhook: that it takes messages. It is made and mended by people alone.
 pub struct IncomingWebhook {
     /// That it should.
-    pub desired: Desired<String, Posting>,
+    pub desired: Desired<String, WebhookHealth>,
     /// Under what it is watched, and its URL.
     webhook: Option<(WebhookKey, Secret)>,
     /// That it takes messages is known without asking it.
@@ -41,7 +41,7 @@ impl IncomingWebhook {
         if let (Some((key, name)), Some(url)) = (name, url) {
             match url {
                 Ok(url) => {
-                    desired.wanted.insert(name, Posting(Ok(())));
+                    desired.wanted.insert(name, WebhookHealth(Ok(())));
                     webhook = Some((key, url.clone()));
                 }
                 Err(error) => drop(desired.blocked.insert(name, error.clone())),
@@ -55,7 +55,7 @@ impl IncomingWebhook {
         }
     }
 
-    async fn ask(&self, key: &WebhookKey, url: &Secret) -> Result<Posting> {
+    async fn ask(&self, key: &WebhookKey, url: &Secret) -> Result<WebhookHealth> {
         let webhooks = &self.shared.scope.webhooks;
         if webhooks.source.name(key, url) {
             webhooks.invalidate(key.clone());
@@ -63,8 +63,8 @@ impl IncomingWebhook {
         let asked = [key.clone()].into();
         let seen = webhooks.snapshot(&asked, &self.shared.options).await?;
         match seen.get(key).map(|it| &**it) {
-            Some(Ok(Webhook::Alive)) => Ok(Posting(Ok(()))),
-            Some(Ok(Webhook::Revoked(why))) => Ok(Posting(Err(why.clone()))),
+            Some(Ok(Webhook::Alive)) => Ok(WebhookHealth(Ok(()))),
+            Some(Ok(Webhook::Revoked(why))) => Ok(WebhookHealth(Err(why.clone()))),
             Some(Err(error)) => Err(error.clone()),
             None => Err(Error::failing("the webhook has not been asked yet")),
         }
@@ -74,7 +74,7 @@ impl IncomingWebhook {
 impl Stage for IncomingWebhook {
     const NAME: &'static str = "incoming webhook";
     type Key = String;
-    type Value = Posting;
+    type Value = WebhookHealth;
     type Id = ();
     type Live = ();
 
@@ -82,7 +82,7 @@ impl Stage for IncomingWebhook {
         "slack webhooks"
     }
 
-    fn desired(&self) -> &Desired<String, Posting> {
+    fn desired(&self) -> &Desired<String, WebhookHealth> {
         &self.desired
     }
 

@@ -9,7 +9,7 @@ use crate::{
         plan::Desired,
         stage::{ChangeOf, Ids, ResultOf, Seen, Stage},
     },
-    kinds::slack_channel::desired::{Invited, Selector},
+    kinds::slack_channel::desired::{Invitation, Selector},
 };
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 /// Who is invited to the channel.
 pub struct Invitations {
     /// Who should be.
-    pub desired: Desired<String, Invited>,
+    pub desired: Desired<String, Invitation>,
     channel: Declared,
     ledger: Mutex<Ledger>,
 }
@@ -34,7 +34,7 @@ struct Ledger {
 impl Invitations {
     /// The stage of one object, which has invited `invited` already.
     pub fn new(
-        desired: Desired<String, Invited>,
+        desired: Desired<String, Invitation>,
         channel: Declared,
         invited: BTreeSet<String>,
     ) -> Self {
@@ -95,7 +95,7 @@ impl Stage for Invitations {
     const NAME: &'static str = "invitation";
     const NEEDS: &'static [&'static str] = &[Channel::NAME, Member::NAME];
     type Key = String;
-    type Value = Invited;
+    type Value = Invitation;
     type Id = ();
     type Live = ();
 
@@ -103,7 +103,7 @@ impl Stage for Invitations {
         &self.channel.shared.endpoint
     }
 
-    fn desired(&self) -> &Desired<String, Invited> {
+    fn desired(&self) -> &Desired<String, Invitation> {
         &self.desired
     }
 
@@ -124,7 +124,7 @@ impl Stage for Invitations {
             });
         }
         let invited = self.invited().into_iter();
-        Ok(invited.map(|entry| (entry, ours((), Invited))).collect())
+        Ok(invited.map(|entry| (entry, ours((), Invitation))).collect())
     }
 
     fn ready(&self, change: &ChangeOf<Self>, ids: &Ids) -> Result<()> {

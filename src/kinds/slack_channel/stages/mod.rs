@@ -14,7 +14,7 @@ pub use invitations::Invitations;
 pub use membership::Member;
 
 use super::{
-    desired::{Selection, Selector},
+    desired::{ChannelMatch, Selector},
     workspace::{ChannelKey, Sight, SlackScope},
 };
 use crate::{
@@ -96,7 +96,7 @@ impl ChannelContext {
             Some(known) if *known != team.team_id && self.selector.id.is_some() => Err(Error::new(
                 match self.selector.name {
                     Some(_) => Class::Conflict,
-                    // What is going is out of reach then, and let go of in time.
+                    // Out of reach for a deletion, which ends after --release-after.
                     None => Class::Denied,
                 },
                 format!(
@@ -148,13 +148,12 @@ impl ChannelContext {
         };
         let sight = self.sight()?;
         let selection = match (selection, &selector.name) {
-            // Of two who came to it at once only one has it, and whoever goes does not take along what another
-            // looks after.
-            (Selection::Ours(channel), name)
+            // Another object looks after it: it is taken, and not archived with this one.
+            (ChannelMatch::Ours(channel), name)
                 if sight.is_another(&channel.id, &self.options.uid) =>
             {
                 name.as_ref()
-                    .map_or(Selection::None, |_| Selection::Taken(channel))
+                    .map_or(ChannelMatch::None, |_| ChannelMatch::Taken(channel))
             }
             (selection, _) => selection,
         };
@@ -169,10 +168,10 @@ impl ChannelContext {
             }
         };
         let (channel, owner) = match selection {
-            Selection::Ours(channel) => (same(channel), Owner::Us),
-            Selection::Taken(channel) => (same(channel), Owner::Other(owner(channel))),
-            Selection::None => (None, Owner::Nobody),
-            Selection::Lost => {
+            ChannelMatch::Ours(channel) => (same(channel), Owner::Us),
+            ChannelMatch::Taken(channel) => (same(channel), Owner::Other(owner(channel))),
+            ChannelMatch::None => (None, Owner::Nobody),
+            ChannelMatch::Lost => {
                 return Err(Error::new(
                     Class::Denied,
                     format!(
