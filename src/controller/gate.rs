@@ -64,20 +64,14 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
         handle: RunHandle<'a>,
         status: K::Status,
     ) -> Self {
-        let uid = object.uid().unwrap_or_default();
-        let RunHandle {
-            priority,
-            trace_id,
-            permit,
-        } = handle;
         Self {
             object,
-            uid,
+            uid: object.uid().unwrap_or_default(),
             store: &controller.store,
             context: &controller.context,
-            priority,
-            trace_id,
-            permit: parking_lot::Mutex::new(Some(permit)),
+            priority: handle.priority,
+            trace_id: handle.trace_id,
+            permit: parking_lot::Mutex::new(Some(handle.permit)),
             allowed,
             status: Mutex::new(status),
         }
@@ -168,12 +162,7 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
     fn enter<'a>(&'a self, operation: Operation<'a>, _: &'a [Step]) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             self.admits()?;
-            let Operation {
-                account,
-                region,
-                api,
-                ..
-            } = operation;
+            let (account, region, api) = (operation.account, operation.region, operation.api);
             let (limiter, priority) = (&self.context.clients.limiter, self.priority);
             if limiter.try_take(account, region, api, priority) {
                 return Ok(());
@@ -200,26 +189,20 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
     }
 
     fn answered(&self, operation: Operation<'_>, outcomes: &[(&Step, Result<(), &Error>)]) {
-        let Operation {
-            account,
-            region,
-            api,
-            endpoint,
-            ..
-        } = operation;
+        let (account, region, api) = (operation.account, operation.region, operation.api);
         let (limiter, backoff) = (&self.context.clients.limiter, &self.context.backoff);
         let done = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
         limiter.request_finished(account, region, api, done);
         for (step, outcome) in outcomes {
             self.audit(operation, step, *outcome);
             let Err(error) = outcome else {
-                backoff.allowed(&self.uid, endpoint);
+                backoff.allowed(&self.uid, operation.endpoint);
                 continue;
             };
             limiter.pause(account, region, api, error);
             tracing::warn!(verb = ?step.verb, stage = step.stage, key = step.key, %error, class = error.class.label(), "not changed");
             match error.class {
-                Class::Denied => backoff.deny(&self.uid, endpoint, error),
+                Class::Denied => backoff.deny(&self.uid, operation.endpoint, error),
                 // What refuses a deletion mostly depends on other things, so it is not remembered.
                 Class::Rejected | Class::Conflict if step.verb != Verb::Delete => {
                     backoff.refuse(&self.uid, step, error);
@@ -230,17 +213,10 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
     }
 
     fn refused(&self, operation: Operation<'_>, step: &Step) -> Option<Error> {
-        let Operation {
-            account,
-            region,
-            api,
-            endpoint,
-            ..
-        } = operation;
         let (limiter, backoff) = (&self.context.clients.limiter, &self.context.backoff);
         let refused = backoff.refused(&self.uid, step);
-        let refused = refused.or_else(|| backoff.denied(&self.uid, endpoint));
-        refused.or_else(|| limiter.paused(account, region, api))
+        let refused = refused.or_else(|| backoff.denied(&self.uid, operation.endpoint));
+        refused.or_else(|| limiter.paused(operation.account, operation.region, operation.api))
     }
 }
 
