@@ -355,39 +355,29 @@ pub fn summary(steps: &[Step], done: bool) -> Option<String> {
         groups.entry((verb, step.stage)).or_default().push(step);
     }
     let (mut told, mut separator, mut detailed) = (String::new(), "", 0);
+    let is_shown = |step: &Step| step.verb == Verb::Update && !step.fields.is_empty();
     for ((verb, stage), group) in groups {
-        let verb = format!("{verb}{}", if done { "d" } else { "" });
-        let (clause, is_open) = clause(&verb, stage, &group, &mut detailed);
-        told = format!("{told}{separator}{clause}");
+        let has_fields = detailed < DETAILED && group.iter().take(NAMED).any(|it| is_shown(it));
+        let named = group.iter().map(|step| {
+            let key = tail(&step.key, KEY);
+            if detailed == DETAILED || !is_shown(step) {
+                return key;
+            }
+            detailed += 1;
+            format!("{key}: {}", fields(&step.fields))
+        });
+        let named = few(named, NAMED, if has_fields { "; " } else { ", " });
+        let verb = format!("{separator}{verb}{}", if done { "d" } else { "" });
         // What comes after a list of fields that nothing closes needs more than a comma.
-        separator = if is_open { "; " } else { ", " };
+        (told, separator) = match group.len() {
+            1 if has_fields => (format!("{told}{verb} {stage} {named}"), "; "),
+            count => {
+                let things = things(stage, count);
+                (format!("{told}{verb} {count} {things} ({named})"), ", ")
+            }
+        };
     }
     (!told.is_empty()).then_some(told)
-}
-
-/// What was done to things of one sort, and whether it ends in a list of fields.
-fn clause(verb: &str, stage: &str, group: &[&Step], detailed: &mut usize) -> (String, bool) {
-    let is_detailed = |step: &Step, detailed: usize| {
-        step.verb == Verb::Update && !step.fields.is_empty() && detailed < DETAILED
-    };
-    let mut named = group.iter().take(NAMED);
-    let has_fields = named.any(|step| is_detailed(step, *detailed));
-    let named = group.iter().map(|step| {
-        let key = tail(&step.key, KEY);
-        if !is_detailed(step, *detailed) {
-            return key;
-        }
-        *detailed += 1;
-        format!("{key}: {}", fields(&step.fields))
-    });
-    let named = few(named, NAMED, if has_fields { "; " } else { ", " });
-    match group.len() {
-        1 if has_fields => (format!("{verb} {stage} {named}"), true),
-        count => (
-            format!("{verb} {count} {} ({named})", things(stage, count)),
-            false,
-        ),
-    }
 }
 
 /// `threshold 5000 → 8000, period 60 → 300 and 2 more fields`.
