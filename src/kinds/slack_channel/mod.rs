@@ -96,10 +96,7 @@ impl Stages for SlackChannelStages {
             shared: _,
         }) = &mut self.channel
         {
-            row.push(channel);
-            row.push(member);
-            row.push(details);
-            row.push(invitations);
+            row.extend([channel as &mut dyn DynStage, member, details, invitations]);
         }
         row
     }
