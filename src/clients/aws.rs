@@ -1,12 +1,13 @@
-//! AWS: clients that act as one role in one account, and what AWS's errors mean.
+//! AWS: clients that act as one role in one account. What reads is at hand, what writes takes a permit.
 
+pub mod error;
+mod observe;
 pub mod reading;
 
-use super::http::chain;
 use crate::engine::{
     error::{Class, Error, Result},
     gate::{Operation, WritePermit},
-    limits::{Limiter, Priority},
+    limits::Limiter,
 };
 use aws_config::{
     Region, SdkConfig, identity::IdentityCache, retry::RetryConfig, sts::AssumeRoleProvider,
@@ -14,21 +15,15 @@ use aws_config::{
 };
 use aws_sdk_cloudwatch::config::{SharedCredentialsProvider, retry::RetryPartition};
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
-use aws_smithy_runtime_api::{
-    box_error::BoxError,
-    client::{
-        interceptors::{Intercept, context::FinalizerInterceptorContextRef},
-        orchestrator::{HttpResponse, Metadata},
-        runtime_components::RuntimeComponents,
-    },
-};
-use aws_smithy_types::config_bag::{ConfigBag, Storable, StoreReplace};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use error::{Call, Refusal, assume_role_refusal, classify};
+use observe::Observe;
+pub use observe::{Observer, Request};
 use parking_lot::RwLock;
 use std::{
-    collections::HashMap,
     error::Error as StdError,
     fmt,
-    sync::{Arc, Weak},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::sync::{Mutex, watch};
@@ -47,10 +42,6 @@ pub fn timeouts() -> TimeoutConfig {
         .operation_timeout(CALL_LIMIT)
         .build()
 }
-
-/// What AWS says, as an error of validation, of a role that a call hands over and that does not trust the
-/// service: its trust policy is wrong, or has not spread yet.
-pub const DISTRUSTS: &str = "cannot be assumed by principal";
 
 /// Who we are in an account: role *and* external id, so that two namespaces never share credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -189,44 +180,6 @@ impl Account {
         })
     }
 
-    fn clients(&self) -> Clients {
-        self.clients.read().clone()
-    }
-
-    /// CloudWatch.
-    pub fn cloudwatch(&self) -> aws_sdk_cloudwatch::Client {
-        self.clients().cloudwatch
-    }
-
-    /// EventBridge.
-    pub fn eventbridge(&self) -> aws_sdk_eventbridge::Client {
-        self.clients().eventbridge
-    }
-
-    /// SNS.
-    pub fn sns(&self) -> aws_sdk_sns::Client {
-        self.clients().sns
-    }
-
-    /// A call that changes nothing, once the account's quota and its role allow it. (A write passes the gate.)
-    pub async fn read(
-        &self,
-        service: &'static str,
-        operation: &'static str,
-        priority: Priority,
-    ) -> Result<Call<'_>> {
-        if let Some(refusal) = self.refusal.borrow().clone() {
-            return Err(refusal);
-        }
-        let Identity {
-            account_id, region, ..
-        } = &self.identity;
-        let api = format!("{service}:{operation}");
-        let limiter = &self.base.limiter;
-        limiter.take(account_id, region, &api, priority).await;
-        Ok(Call::read(&self.identity, service, operation))
-    }
-
     /// A call that writes, as the gate sees it. `endpoint` is that of the stage.
     pub fn operation<'a>(&'a self, endpoint: &'a str, api: &'static str) -> Operation<'a> {
         let Identity {
@@ -244,14 +197,25 @@ impl Account {
         }
     }
 
-    /// The clients, for the one call that has passed the gate.
-    pub fn writer(&self, permit: &WritePermit<'_>) -> Writer<'_> {
-        let api = permit.operation().api;
-        let (service, operation) = api.split_once(':').unwrap_or(("", api));
-        Writer {
-            clients: self.clients(),
-            call: Call::write(&self.identity, service, operation),
+    /// The clients, for the one call that has passed the gate. It is an error if that was to be made in another
+    /// account, or as another role.
+    pub fn writer(&self, permit: &WritePermit<'_>) -> Result<Writer<'_>> {
+        let Operation { endpoint, api, .. } = *permit.operation();
+        if self.operation(endpoint, api) != *permit.operation() {
+            let message = format!(
+                "the permit for {api} is not one of {}",
+                self.identity.role_arn
+            );
+            return Err(Error::failing(message));
         }
+        Ok(Writer {
+            clients: self.clients.read().clone(),
+            call: Call {
+                identity: &self.identity,
+                api,
+                writes: true,
+            },
+        })
     }
 
     /// Assumes the role anew: credentials outlive a change of its trust by up to an hour, and those of a
@@ -298,22 +262,6 @@ impl Account {
     }
 }
 
-/// One request that went to AWS, an attempt each.
-#[derive(Clone, Debug)]
-pub struct Request<'a> {
-    /// The service, in lower case.
-    pub service: &'a str,
-    /// The operation.
-    pub operation: &'a str,
-    /// `ok`, `throttled`, `denied`, `refused`, `failing` or `no answer`.
-    pub outcome: &'static str,
-    /// From sending to the answer.
-    pub took: Duration,
-}
-
-/// Is told of every request that went to AWS.
-pub type Observer = Arc<dyn Fn(Request<'_>) + Send + Sync>;
-
 /// What the clients of all accounts have in common.
 struct Base {
     config: SdkConfig,
@@ -322,11 +270,9 @@ struct Base {
     limiter: Arc<Limiter>,
 }
 
-/// All accounts that somebody is at work in, with clients of their own each.
+/// All accounts that may be opened, with clients of their own each.
 pub struct Accounts {
     base: Arc<Base>,
-    /// Whoever is at work there keeps them.
-    known: Mutex<HashMap<Identity, Weak<Account>>>,
 }
 
 impl Accounts {
@@ -367,38 +313,20 @@ impl Accounts {
         };
         Self {
             base: Arc::new(base),
-            known: Mutex::default(),
         }
     }
 
-    /// The clients of an identity, once it is certain that the role leads to the account that was named.
-    pub async fn get(&self, identity: &Identity) -> Result<Arc<Account>> {
-        if let Some(account) = self
-            .known
-            .lock()
-            .await
-            .get(identity)
-            .and_then(Weak::upgrade)
-        {
-            return Ok(account);
-        }
+    /// New clients of an identity, once it is certain that the role leads to the account that was named.
+    pub async fn open(&self, identity: &Identity) -> Result<Arc<Account>> {
         let config = self.base.verify(identity).await?;
         let clients = Clients::new(identity, &config, &self.base.observer);
-        let account = Arc::new(Account {
+        Ok(Arc::new(Account {
             identity: identity.clone(),
             clients: RwLock::new(clients),
             base: self.base.clone(),
             refusal: watch::Sender::new(None),
             checked: parking_lot::Mutex::new(Instant::now()),
-        });
-        let mut known = self.known.lock().await;
-        known.retain(|_, account| account.strong_count() > 0);
-        // Two may have asked at once; they share the first one's clients, and what is known of the role.
-        if let Some(first) = known.get(identity).and_then(Weak::upgrade) {
-            return Ok(first);
-        }
-        known.insert(identity.clone(), Arc::downgrade(&account));
-        Ok(account)
+        }))
     }
 }
 
@@ -448,8 +376,12 @@ impl Base {
             outcome,
             took: asked.elapsed(),
         });
-        let caller = caller
-            .map_err(|error| classify(&Call::read(identity, "sts", "GetCallerIdentity"), &error))?;
+        let call = Call {
+            identity,
+            api: "sts:GetCallerIdentity",
+            writes: false,
+        };
+        let caller = caller.map_err(|error| classify(&call, &error))?;
         match caller.account() {
             Some(account) if account == identity.account_id => Ok(config),
             account => Err(Error::new(
@@ -461,41 +393,6 @@ impl Base {
                     identity.account_id
                 ),
             )),
-        }
-    }
-}
-
-/// One call, for the person who reads what became of it.
-#[derive(Clone, Copy, Debug)]
-pub struct Call<'a> {
-    /// As whom.
-    pub identity: &'a Identity,
-    /// The service's prefix in IAM.
-    pub service: &'static str,
-    /// The operation.
-    pub operation: &'static str,
-    /// Whether it changes something, so that an outcome that never came must be looked up.
-    pub writes: bool,
-}
-
-impl<'a> Call<'a> {
-    /// A call that changes nothing.
-    pub fn read(identity: &'a Identity, service: &'static str, operation: &'static str) -> Self {
-        Self {
-            identity,
-            service,
-            operation,
-            writes: false,
-        }
-    }
-
-    /// A call that changes something.
-    pub fn write(identity: &'a Identity, service: &'static str, operation: &'static str) -> Self {
-        Self {
-            identity,
-            service,
-            operation,
-            writes: true,
         }
     }
 }
@@ -532,446 +429,32 @@ impl Writer<'_> {
     }
 }
 
-/// What an SDK error means, and what to do about it.
-pub fn classify<E>(call: &Call<'_>, error: &SdkError<E, HttpResponse>) -> Error
-where
-    E: ProvideErrorMetadata + StdError + 'static,
-{
-    let Call {
-        identity,
-        service,
-        operation,
-        writes,
-    } = *call;
-    if let SdkError::ServiceError(refusal) = error {
-        let status = refusal.raw().status().as_u16();
-        let code = refusal.err().code().unwrap_or_default();
-        let text = refusal.err().message().unwrap_or_default();
-        return answered(call, status, code, text);
-    }
-    if let Some(refusal) = assume_role_refusal(error) {
-        let assume = Call {
-            service: "sts",
-            operation: "AssumeRole",
-            ..*call
-        };
-        let Refusal { status, code, text } = refusal;
-        let answer = answered(&assume, status, &code, &text);
-        // Whatever else STS refuses about a role, the role is what needs mending.
-        return match answer.class {
-            Class::Throttled | Class::Unavailable => answer,
-            _ => Error::new(
-                Class::Denied,
-                format!(
-                    "cannot assume {}: {code}: {text}. Let the role trust the operator's identity for sts:AssumeRole and sts:TagSession with the condition sts:ExternalId = {}",
-                    identity.role_arn, identity.external_id
-                ),
-            ),
-        };
-    }
-    let class = match error {
-        // The request was never sent.
-        SdkError::ConstructionFailure(_) => Class::Unavailable,
-        SdkError::DispatchFailure(failure) if failure.is_user() || !writes => Class::Unavailable,
-        _ if writes => Class::OutcomeUnknown,
-        _ => Class::Unavailable,
-    };
-    Error::new(
-        class,
-        format!(
-            "{service}:{operation} in account {}, {}: {}",
-            identity.account_id,
-            identity.region,
-            chain(error)
-        ),
-    )
-}
-
-/// What it means that an answer which was otherwise good names one thing that could not be done: code and
-/// text as AWS gave them.
-pub fn failed_entry(call: &Call<'_>, code: &str, text: &str) -> Error {
-    match code {
-        // EventBridge's own fault has no status of its own here.
-        "InternalException" | "InternalFailure" => answered(call, 500, code, text),
-        _ => answered(call, 400, code, text),
-    }
-}
-
-/// What a refusal means: code and text as AWS gave them, the status for answers without a code.
-fn answered(call: &Call<'_>, status: u16, code: &str, text: &str) -> Error {
-    let Call {
-        identity,
-        service,
-        operation,
-        ..
-    } = *call;
-    let place = format!(
-        "{service}:{operation} in account {}, {}",
-        identity.account_id, identity.region
-    );
-    // Two writers on one thing: AWS says it of an alarm as an error of validation, and elsewhere with 400 or
-    // 429, but it passes.
-    let busy = code.contains("ConcurrentModification")
-        || code.contains("ConcurrentAccess")
-        || text.contains("is in progress");
-    // Of things, not of requests: it is no matter of waiting.
-    let quota = matches!(code, "LimitExceeded" | "LimitExceededException");
-    let throttled = code.contains("Throttl")
-        || matches!(code, "RequestLimitExceeded" | "TooManyRequestsException")
-        || status == 429 && !busy && !quota;
-    let denied = code.contains("AccessDenied")
-        || code.contains("AuthorizationError")
-        || code.contains("NotAuthorized")
-        || code.contains("ExpiredToken")
-        || matches!(
-            code,
-            "InvalidClientTokenId" | "UnrecognizedClientException" | "SignatureDoesNotMatch"
-        )
-        || matches!(status, 401 | 403) && code.is_empty();
-    // Nothing is wrong with what was asked for, and it heals without an edit of it.
-    let distrusts = status < 500 && text.contains(DISTRUSTS);
-    if throttled {
-        Error::new(
-            Class::Throttled,
-            format!("throttled: {place}: {code}: {text}"),
-        )
-    } else if distrusts {
-        let text = text.trim_end_matches('.');
-        Error::new(
-            Class::Denied,
-            format!(
-                "{place} was denied: {code}: {text}. Let that role's trust policy allow sts:AssumeRole to that principal; AWS takes a while to see it"
-            ),
-        )
-    } else if denied {
-        Error::new(
-            Class::Denied,
-            format!(
-                "{place} was denied: {code}: {text}. Allow {service}:{operation} to {}",
-                identity.role_arn
-            ),
-        )
-    } else if busy || status >= 500 {
-        Error::failing(format!(
-            "{place}: {} {text}",
-            if code.is_empty() {
-                status.to_string()
-            } else {
-                code.into()
-            }
-        ))
-    } else if quota {
-        Error::new(
-            Class::Rejected,
-            format!(
-                "AWS refused {operation}: {code}: {text}. A quota of account {} in {} is used up: have it raised, or remove something there",
-                identity.account_id, identity.region
-            ),
-        )
-    } else {
-        Error::new(
-            Class::Rejected,
-            format!("AWS refused {operation}: {code}: {text}"),
-        )
-    }
-}
-
-/// What STS answered.
-struct Refusal {
-    status: u16,
-    code: String,
-    text: String,
-}
-
-/// A refused AssumeRole reaches us as a failure to send, STS's answer several sources down.
-fn assume_role_refusal<E, R>(error: &SdkError<E, R>) -> Option<Refusal>
-where
-    E: StdError + 'static,
-    R: fmt::Debug,
-{
-    use aws_sdk_sts::operation::assume_role::AssumeRoleError;
-    let SdkError::DispatchFailure(failure) = error else {
-        return None;
-    };
-    let mut source: Option<&(dyn StdError + 'static)> =
-        failure.as_connector_error().map(|error| error as _);
-    while let Some(error) = source {
-        if let Some(SdkError::ServiceError(answer)) =
-            error.downcast_ref::<SdkError<AssumeRoleError, HttpResponse>>()
-        {
-            return Some(Refusal {
-                status: answer.raw().status().as_u16(),
-                code: answer.err().code().unwrap_or_default().to_owned(),
-                text: answer.err().message().unwrap_or_default().to_owned(),
-            });
-        }
-        source = error.source();
-    }
-    None
-}
-
-/// Tells the observer of every attempt.
-struct Observe(Observer);
-
-impl fmt::Debug for Observe {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Observe")
-    }
-}
-
-/// What an answer says. The services put their codes into XML, JSON, CBOR or a header, all of them as
-/// plain text, and throttle with 400 as well as with 429.
-fn outcome(response: &HttpResponse) -> &'static str {
-    let status = response.status().as_u16();
-    if (200..400).contains(&status) {
-        return "ok";
-    }
-    let code = response
-        .headers()
-        .get("x-amzn-query-error")
-        .unwrap_or_default();
-    let body = String::from_utf8_lossy(response.body().bytes().unwrap_or_default());
-    let says = |word: &str| code.contains(word) || body.contains(word);
-    match status {
-        429 => "throttled",
-        400..=499 if says("Throttl") || says("RequestLimitExceeded") => "throttled",
-        401 | 403 => "denied",
-        400..=499 if says("AccessDenied") || says(DISTRUSTS) => "denied",
-        400..=499 => "refused",
-        _ => "failing",
-    }
-}
-
-/// When an attempt was sent; `None` while it has not been.
-#[derive(Debug)]
-struct Sent(Option<Instant>);
-
-impl Storable for Sent {
-    type Storer = StoreReplace<Self>;
-}
-
-impl Intercept for Observe {
-    fn name(&self) -> &'static str {
-        "campanile"
-    }
-
-    fn read_before_attempt(
-        &self,
-        _: &aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        bag: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        bag.interceptor_state().store_put(Sent(None));
-        Ok(())
-    }
-
-    fn read_before_transmit(
-        &self,
-        _: &aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        bag: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        bag.interceptor_state()
-            .store_put(Sent(Some(Instant::now())));
-        Ok(())
-    }
-
-    fn read_after_attempt(
-        &self,
-        context: &FinalizerInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        bag: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        // Without credentials nothing is sent.
-        let sent = bag.load::<Sent>().and_then(|sent| sent.0);
-        if let (Some(metadata), Some(sent)) = (bag.load::<Metadata>(), sent) {
-            self.0(Request {
-                service: &metadata.service().to_ascii_lowercase(),
-                operation: metadata.name(),
-                outcome: context.response().map_or("no answer", outcome),
-                took: sent.elapsed(),
-            });
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::error::Class;
+    use crate::engine::gate::WritePermit;
 
     #[test]
-    fn refusals_are_told_apart() {
-        let identity = Identity {
-            role_arn: "arn:aws:iam::222233334444:role/campanile".into(),
-            external_id: "eu/vsu".into(),
-            account_id: "222233334444".into(),
-            region: "us-east-2".into(),
-        };
-        let call = Call::write(&identity, "cloudwatch", "PutMetricAlarm");
-        for (status, code, text, class) in [
-            (400, "Throttling", "Rate exceeded", Class::Throttled),
-            (429, "", "", Class::Throttled),
-            (403, "AccessDenied", "no", Class::Denied),
-            (400, "AccessDeniedException", "no", Class::Denied),
-            (403, "ExpiredToken", "", Class::Denied),
-            (403, "", "", Class::Denied),
-            (400, "ValidationError", "Period is bad", Class::Rejected),
-            (
-                400,
-                "ValidationError",
-                "A separate request to update this alarm is in progress",
-                Class::Unavailable,
-            ),
-            (400, "LimitExceeded", "quota", Class::Rejected),
-            (400, "LimitExceededException", "quota", Class::Rejected),
-            (429, "LimitExceededException", "quota", Class::Rejected),
-            (
-                409,
-                "ConcurrentModificationException",
-                "",
-                Class::Unavailable,
-            ),
-            (
-                400,
-                "ConcurrentModificationException",
-                "",
-                Class::Unavailable,
-            ),
-            (
-                429,
-                "ConcurrentModificationException",
-                "",
-                Class::Unavailable,
-            ),
-            (400, "ManagedRuleException", "", Class::Rejected),
-            (400, "InvalidEventPatternException", "", Class::Rejected),
-            (500, "InternalServiceFault", "", Class::Unavailable),
-            (503, "", "", Class::Unavailable),
-        ] {
-            assert_eq!(
-                answered(&call, status, code, text).class,
-                class,
-                "{status} {code} {text}"
-            );
-        }
-        let denied = answered(&call, 403, "AccessDenied", "not authorized");
-        assert!(denied.message.contains(
-            "Allow cloudwatch:PutMetricAlarm to arn:aws:iam::222233334444:role/campanile"
-        ));
-    }
-
-    /// It is no fault of the request, so it is neither remembered as one nor told as one.
-    #[test]
-    fn a_role_that_does_not_trust_the_service_is_to_be_mended() {
-        let identity = Identity {
-            role_arn: "arn:aws:iam::222233334444:role/campanile".into(),
-            external_id: "eu/vsu".into(),
-            account_id: "222233334444".into(),
-            region: "us-east-2".into(),
-        };
-        let role = "arn:aws:iam::222233334444:role/campanile-events";
-        let text = format!(
-            "Provided role '{role}' cannot be assumed by principal 'events.amazonaws.com'."
-        );
-        for operation in ["PutRule", "PutTargets"] {
-            let call = Call::write(&identity, "events", operation);
-            for error in [
-                answered(&call, 400, "ValidationException", &text),
-                failed_entry(&call, "ValidationException", &text),
-            ] {
-                assert_eq!(error.class, Class::Denied);
-                assert_eq!(
-                    error.message,
-                    format!(
-                        "events:{operation} in account 222233334444, us-east-2 was denied: ValidationException: Provided role '{role}' cannot be assumed by principal 'events.amazonaws.com'. Let that role's trust policy allow sts:AssumeRole to that principal; AWS takes a while to see it"
-                    )
-                );
-            }
-        }
-        let call = Call::write(&identity, "events", "PutTargets");
-        let other = answered(&call, 400, "ValidationException", "Arn is not valid");
-        assert_eq!(other.class, Class::Rejected);
-        // What passes by itself is told as that, whatever the text.
-        let throttled = answered(&call, 400, "ThrottlingException", &text);
-        assert_eq!(throttled.class, Class::Throttled);
-        let fails = answered(&call, 500, "InternalException", &text);
-        assert_eq!(fails.class, Class::Unavailable);
-    }
-
-    #[test]
-    fn an_entry_that_failed_is_told_with_its_code() {
-        let identity = Identity {
-            role_arn: "arn:aws:iam::222233334444:role/campanile".into(),
-            external_id: "eu/vsu".into(),
-            account_id: "222233334444".into(),
-            region: "us-east-2".into(),
-        };
-        let call = Call::write(&identity, "events", "PutTargets");
-        for (code, class) in [
-            ("ConcurrentModificationException", Class::Unavailable),
-            ("InternalException", Class::Unavailable),
-            ("ThrottlingException", Class::Throttled),
-            ("AccessDeniedException", Class::Denied),
-            ("LimitExceededException", Class::Rejected),
-            ("ResourceNotFoundException", Class::Rejected),
-            ("", Class::Rejected),
-        ] {
-            let error = failed_entry(&call, code, "so it is");
-            assert_eq!(error.class, class, "{code}");
-            assert!(error.message.contains(code) && error.message.contains("so it is"));
-        }
-    }
-
-    /// What STS answers while credentials are fetched arrives as a failure to send.
-    #[test]
-    fn a_refused_role_is_told_from_an_sts_that_fails() {
-        use aws_sdk_sts::{
-            error::ErrorMetadata,
-            operation::{
-                assume_role::AssumeRoleError, get_caller_identity::GetCallerIdentityError,
+    fn a_permit_is_of_one_account_one_region_and_one_role() {
+        let account = Account::at("http://127.0.0.1", &Default::default());
+        let own = account.operation("endpoint", "sns:CreateTopic");
+        let may = |operation| account.writer(&WritePermit::unchecked(operation)).is_ok();
+        assert!(may(own));
+        for other in [
+            Operation {
+                account: "555566667777",
+                ..own
             },
-        };
-        use aws_smithy_runtime_api::{client::result::ConnectorError, http::StatusCode};
-        use aws_smithy_types::body::SdkBody;
-        let identity = Identity {
-            role_arn: "arn:aws:iam::222233334444:role/campanile".into(),
-            external_id: "eu/vsu".into(),
-            account_id: "222233334444".into(),
-            region: "us-east-2".into(),
-        };
-        for (status, code, class, text) in [
-            (
-                403,
-                "AccessDenied",
-                Class::Denied,
-                "sts:ExternalId = eu/vsu",
-            ),
-            (400, "ValidationError", Class::Denied, "cannot assume"),
-            (400, "Throttling", Class::Throttled, "sts:AssumeRole"),
-            (
-                503,
-                "ServiceUnavailable",
-                Class::Unavailable,
-                "sts:AssumeRole",
-            ),
-            (500, "", Class::Unavailable, "500"),
+            Operation {
+                region: "eu-west-1",
+                ..own
+            },
+            Operation {
+                identity: "arn:aws:iam::222233334444:role/other",
+                ..own
+            },
         ] {
-            let metadata = ErrorMetadata::builder()
-                .code(code)
-                .message("so it is")
-                .build();
-            let status = StatusCode::try_from(status).unwrap();
-            let answer = SdkError::service_error(
-                AssumeRoleError::generic(metadata),
-                HttpResponse::new(status, SdkBody::empty()),
-            );
-            let error: SdkError<GetCallerIdentityError, HttpResponse> =
-                SdkError::dispatch_failure(ConnectorError::other(Box::new(answer), None));
-            let error = classify(&Call::write(&identity, "sns", "Subscribe"), &error);
-            assert_eq!(error.class, class, "{code}");
-            assert!(error.message.contains(text), "{error}");
+            assert!(!may(other), "{other:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What is watched of one AWS account and Region by one role, for all kinds. What nobody subscribes to is not read.
 
 use crate::{
-    clients::aws::{Account, Accounts, Identity, RoleAccess},
+    clients::aws::{Account, Accounts, Identity, RoleAccess, reading::AwsSource},
     engine::{
         error::Result,
         informer::{DynInformer, Informer, PollRate, Polling, ReadOf, Source},
@@ -26,15 +26,15 @@ pub struct AwsScope {
     /// Whether the role lets us in.
     pub trust: Arc<Informer<Trust>>,
     /// All alarms of this installation there.
-    pub alarms: Arc<Informer<Alarms>>,
+    pub alarms: Arc<Informer<AwsSource<Alarms>>>,
     /// Those of their tags that are ours to set.
     pub tags: Arc<Informer<HeldTags>>,
     /// The topics, and who hears them.
-    pub topics: Arc<Informer<Topics>>,
+    pub topics: Arc<Informer<AwsSource<Topics>>>,
     /// The rules by name, and their targets.
-    pub rules: Arc<Informer<Rules>>,
+    pub rules: Arc<Informer<AwsSource<Rules>>>,
     /// The connections and API destinations by name.
-    pub paths: Arc<Informer<Paths>>,
+    pub paths: Arc<Informer<AwsSource<Paths>>>,
 }
 
 impl AwsScope {
@@ -44,14 +44,15 @@ impl AwsScope {
             turns: account.turns(),
             account: account.clone(),
         };
-        let alarms = Informer::new(Alarms::of(&account, prefix.to_owned()), polling);
+        let prefix = prefix.to_owned();
+        let alarms = Informer::new(AwsSource::new(&account, Alarms { prefix }), polling);
         Self {
             trust: Informer::new(trust, polling),
             tags: Informer::new(HeldTags::of(&account, &alarms), polling),
             alarms,
-            topics: Informer::new(Topics::of(&account), polling),
-            rules: Informer::new(Rules::of(&account), polling),
-            paths: Informer::new(Paths::of(&account), polling),
+            topics: Informer::new(AwsSource::new(&account, Topics), polling),
+            rules: Informer::new(AwsSource::new(&account, Rules), polling),
+            paths: Informer::new(AwsSource::new(&account, Paths::default()), polling),
             account,
         }
     }
@@ -67,7 +68,7 @@ impl Scope for AwsScope {
         (accounts, prefix): &Self::Opener,
         polling: &Polling,
     ) -> Result<Self> {
-        Ok(Self::of(accounts.get(identity).await?, prefix, polling))
+        Ok(Self::of(accounts.open(identity).await?, prefix, polling))
     }
 
     fn informers(&self) -> Vec<&dyn DynInformer> {

@@ -559,7 +559,7 @@ fn sts(verb: &str, asked: &Asked) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clients::aws::Identity, testing::Fault};
+    use crate::{clients::aws::Identity, engine::gate::WritePermit, testing::Fault};
     use aws_sdk_cloudwatch::error::ProvideErrorMetadata;
     use std::time::Duration;
     use tokio::time::Instant;
@@ -575,10 +575,12 @@ mod tests {
             account_id: account.into(),
             region: "us-east-2".into(),
         };
-        let other = accounts.get(&identity("333344445555")).await.unwrap_err();
+        let other = accounts.open(&identity("333344445555")).await.unwrap_err();
         assert!(other.message.contains("leads to account 222233334444"));
-        let account = accounts.get(&identity("222233334444")).await.unwrap();
-        let cloudwatch = account.cloudwatch();
+        let account = accounts.open(&identity("222233334444")).await.unwrap();
+        let operation = account.operation("endpoint", "cloudwatch:PutMetricAlarm");
+        let writer = account.writer(&WritePermit::unchecked(operation)).unwrap();
+        let cloudwatch = writer.cloudwatch();
         let put = |name: String| {
             let put = cloudwatch.put_metric_alarm().alarm_name(name);
             put.threshold(1.5).send()

@@ -7,8 +7,8 @@ use super::{
 use crate::{
     api::AlarmState,
     clients::aws::{
-        Account, RoleAccess, classify,
-        reading::{found, pages},
+        Account,
+        reading::{AwsSource, ReadBy, Reader, Reads, pages},
     },
     engine::{
         error::{Error, Result},
@@ -30,42 +30,25 @@ use std::{
 /// The most that DescribeAlarms takes by name, and answers at once.
 const PAGE: usize = 100;
 
+const DESCRIBE: &str = "cloudwatch:DescribeAlarms";
+
 /// All alarms of this installation in one scope.
 pub struct Alarms {
-    account: Arc<Account>,
-    turns: RoleAccess,
     /// What their names begin with.
-    prefix: String,
+    pub prefix: String,
 }
 
 impl Alarms {
-    /// Those whose names begin so.
-    pub fn of(account: &Arc<Account>, prefix: String) -> Self {
-        Self {
-            turns: account.turns(),
-            account: account.clone(),
-            prefix,
-        }
-    }
-
     /// All that a request finds, page by page.
-    async fn find(
-        &self,
-        request: DescribeAlarmsFluentBuilder,
-        priority: Priority,
-    ) -> Result<ReadOf<Self>> {
+    async fn find(by: &Reads<'_>, request: DescribeAlarmsFluentBuilder) -> Result<ReadBy<Self>> {
         let request = request
             // Left out, AWS answers with metric alarms only.
             .alarm_types(AlarmType::MetricAlarm)
             .alarm_types(AlarmType::CompositeAlarm)
             .max_records(i32::try_from(PAGE).unwrap_or(i32::MAX));
         let page = async |next| {
-            let account = &self.account;
-            let call = account
-                .read("cloudwatch", "DescribeAlarms", priority)
-                .await?;
-            let page = request.clone().set_next_token(next).send().await;
-            let page = page.map_err(|error| classify(&call, &error))?;
+            let page = request.clone().set_next_token(next);
+            let page = by.list(DESCRIBE, page.send()).await?;
             let mut found = Vec::new();
             for alarm in page.metric_alarms() {
                 found.push((named(alarm.alarm_name())?, metric(alarm)));
@@ -75,52 +58,41 @@ impl Alarms {
             }
             Ok(Some((found, page.next_token)))
         };
-        let found = pages("DescribeAlarms", page).await?;
+        let found = pages(DESCRIBE, page).await?;
         Ok(found.into_iter().flatten().collect())
     }
 }
 
-impl Source for Alarms {
+impl Reader for Alarms {
     type Key = String;
     type Value = Observed;
     const ENUMERATES: bool = true;
     const POLL_RATE: PollRate = PollRate::Poll;
 
-    async fn read(&self, _: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
-        let read = || {
-            let describe = self.account.cloudwatch().describe_alarms();
-            self.find(describe.alarm_name_prefix(&self.prefix), priority)
-        };
-        self.account.read_afresh(read).await
+    async fn read(&self, by: &Reads<'_>, _: &BTreeSet<String>) -> Result<ReadBy<Self>> {
+        Self::find(by, by.alarms().alarm_name_prefix(&self.prefix)).await
     }
 
-    async fn read_some(&self, keys: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
+    async fn read_some(&self, by: &Reads<'_>, keys: &BTreeSet<String>) -> Result<ReadBy<Self>> {
         let mut found = BTreeMap::new();
         let keys: Vec<_> = keys.iter().cloned().collect();
         for names in keys.chunks(PAGE) {
-            let read = || {
-                let describe = self.account.cloudwatch().describe_alarms();
-                self.find(describe.set_alarm_names(Some(names.to_vec())), priority)
-            };
-            found.extend(self.account.read_afresh(read).await?);
+            let some = by.alarms().set_alarm_names(Some(names.to_vec()));
+            found.extend(Self::find(by, some).await?);
         }
         Ok(found)
-    }
-
-    async fn invalidated(&self) {
-        self.turns.next().await;
     }
 }
 
 /// The tags, as far as they are ours to set, of the alarms that somebody holds. There is no bulk read of them.
 pub struct HeldTags {
     account: Arc<Account>,
-    alarms: Arc<Informer<Alarms>>,
+    alarms: Arc<Informer<AwsSource<Alarms>>>,
 }
 
 impl HeldTags {
     /// Of these alarms.
-    pub fn of(account: &Arc<Account>, alarms: &Arc<Informer<Alarms>>) -> Self {
+    pub fn of(account: &Arc<Account>, alarms: &Arc<Informer<AwsSource<Alarms>>>) -> Self {
         Self {
             account: account.clone(),
             alarms: alarms.clone(),
@@ -128,14 +100,11 @@ impl HeldTags {
     }
 
     async fn find(&self, name: &str, priority: Priority) -> Result<Option<AlarmTags>> {
-        let account = &self.account;
-        let list = account.cloudwatch().list_tags_for_resource();
-        let list = list.resource_arn(alarm_arn(account, name));
-        let call = account
-            .read("cloudwatch", "ListTagsForResource", priority)
-            .await?;
+        let by = Reads::of(&self.account, priority);
+        let list = by.alarm_tags().resource_arn(alarm_arn(&self.account, name));
         // It may have been deleted since the alarms were read.
-        let tags = found(&call, list.send().await)?;
+        let tags = by.find("cloudwatch:ListTagsForResource", list.send());
+        let tags = tags.await?;
         Ok(tags.map(|tags| {
             let pairs = tags.tags().iter();
             let pairs = pairs.filter_map(|tag| Some((tag.key()?, tag.value().unwrap_or_default())));

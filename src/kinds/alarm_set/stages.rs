@@ -208,7 +208,7 @@ impl Stage for Alarms {
         change: &ChangeOf<Self>,
         _: &Ids,
     ) -> ResultOf<Self> {
-        let writer = self.scope.account.writer(permit);
+        let writer = self.scope.account.writer(permit)?;
         match change {
             Change::Create { key, to } => self.put(&writer, key, to, None).await.map(Some),
             Change::Update { key, to, from, .. } => {
@@ -230,8 +230,10 @@ impl Stage for Alarms {
             return vec![self.apply(permit, change, ids).await];
         }
         let names = changes.iter().map(|change| change.key().clone());
-        let writer = self.scope.account.writer(permit);
-        let outcome = self.delete(&writer, names.collect()).await;
+        let outcome = match self.scope.account.writer(permit) {
+            Ok(writer) => self.delete(&writer, names.collect()).await,
+            Err(error) => Err(error),
+        };
         vec![outcome.map(|()| None); changes.len()]
     }
 }
@@ -406,7 +408,7 @@ impl Stage for Tags {
         let Change::Update { key, from, to, .. } = change else {
             return Ok(None);
         };
-        let writer = account.writer(permit);
+        let writer = account.writer(permit)?;
         let request = writer.cloudwatch().tag_resource();
         let request = request.set_tags(Some(sdk_tags(to)));
         let outcome = request.resource_arn(alarm_arn(account, key)).send().await;

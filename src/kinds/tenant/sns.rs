@@ -3,16 +3,11 @@
 use super::desired::{ObservedSubscription, ObservedTopic, Topic};
 use crate::{
     clients::{
-        aws::{
-            Account, RoleAccess,
-            reading::{found, pages},
-        },
+        aws::reading::{ReadBy, Reader, Reads, pages},
         secret::Secret,
     },
     engine::{
         error::{Class, Result},
-        informer::{PollRate, ReadOf, Source},
-        limits::Priority,
         mirror::InformerKey,
     },
     kinds::{
@@ -21,10 +16,7 @@ use crate::{
     },
 };
 use serde_json::Value as Json;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A topic's ARN, which is not what it is called.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,43 +25,29 @@ pub struct TopicArn(pub String);
 impl InformerKey for TopicArn {}
 
 /// The topics of one scope that somebody has asked for. There is no bulk read of what is known of one.
-pub struct Topics {
-    account: Arc<Account>,
-    turns: RoleAccess,
-}
+pub struct Topics;
 
 impl Topics {
-    /// Of one scope.
-    pub fn of(account: &Arc<Account>) -> Self {
-        Self {
-            turns: account.turns(),
-            account: account.clone(),
-        }
-    }
-
-    async fn find(&self, arn: &str, priority: Priority) -> Result<Option<ObservedTopic>> {
-        let account = &self.account;
-        let sns = account.sns();
-        let call = account.read("sns", "GetTopicAttributes", priority).await?;
-        let get = sns.get_topic_attributes().topic_arn(arn);
-        let attributes = match found(&call, get.send().await) {
+    async fn find(by: &Reads<'_>, arn: &str) -> Result<Option<ObservedTopic>> {
+        let may_be_ours = may_be_ours(by, arn);
+        let get = by.topic().topic_arn(arn);
+        let attributes = match by.find("sns:GetTopicAttributes", get.send()).await {
             Ok(None) => return Ok(None),
-            Ok(Some(attributes)) if self.may_be_ours(arn) => attributes,
+            Ok(Some(attributes)) if may_be_ours => attributes,
             Ok(Some(_)) => return Ok(Some(unknown())),
             // A topic that somebody else has made need not let us look at it, and one that is not even the name
             // of a topic is nobody's trouble but its own.
             Err(error) => {
                 let passes = matches!(error.class, Class::Denied | Class::Rejected);
-                return match passes && !self.may_be_ours(arn) {
+                return match passes && !may_be_ours {
                     true => Ok(Some(unknown())),
                     false => Err(error),
                 };
             }
         };
-        let call = account.read("sns", "ListTagsForResource", priority).await?;
-        let list = sns.list_tags_for_resource().resource_arn(arn);
+        let list = by.topic_tags().resource_arn(arn);
         // It may have been deleted between the two reads.
-        let Some(tags) = found(&call, list.send().await)? else {
+        let Some(tags) = by.find("sns:ListTagsForResource", list.send()).await? else {
             return Ok(None);
         };
         let owner = tags.tags().iter().find(|tag| tag.key() == TAG);
@@ -81,7 +59,7 @@ impl Topics {
             policy: policy.unwrap_or(Json::Null),
         };
         let owner = OwnerTag(owner.map(|tag| tag.value().to_owned()));
-        let subscriptions = self.subscriptions(arn, priority).await?;
+        let subscriptions = Self::subscriptions(by, arn).await?;
         Ok(subscriptions.map(|subscriptions| ObservedTopic {
             topic,
             owner,
@@ -89,29 +67,15 @@ impl Topics {
         }))
     }
 
-    /// Whether it is in this account, and called as we call ours.
-    fn may_be_ours(&self, arn: &str) -> bool {
-        let account = arn.split(':').nth(4);
-        account == Some(&self.account.identity.account_id) && names::is_called_as_ours(arn)
-    }
-
     /// Who hears a topic; `None` if it went while we looked.
-    async fn subscriptions(
-        &self,
-        arn: &str,
-        priority: Priority,
-    ) -> Result<Option<Vec<ObservedSubscription>>> {
-        let account = &self.account;
+    async fn subscriptions(by: &Reads<'_>, arn: &str) -> Result<Option<Vec<ObservedSubscription>>> {
+        let api = "sns:ListSubscriptionsByTopic";
         let page = async |next| {
-            let list = account.sns().list_subscriptions_by_topic();
-            let list = list.topic_arn(arn).set_next_token(next);
-            let call = account
-                .read("sns", "ListSubscriptionsByTopic", priority)
-                .await?;
-            let page = found(&call, list.send().await)?;
+            let list = by.subscriptions().topic_arn(arn).set_next_token(next);
+            let page = by.find(api, list.send()).await?;
             Ok(page.map(|page| (page.subscriptions.unwrap_or_default(), page.next_token)))
         };
-        let Some(listed) = pages("ListSubscriptionsByTopic", page).await? else {
+        let Some(listed) = pages(api, page).await? else {
             return Ok(None);
         };
         let found = listed.into_iter().filter_map(|subscription| {
@@ -151,19 +115,21 @@ fn unknown() -> ObservedTopic {
     }
 }
 
-impl Source for Topics {
+/// Whether a topic is in this account, and called as we call ours.
+fn may_be_ours(by: &Reads<'_>, arn: &str) -> bool {
+    let owner = arn.split(':').nth(4);
+    owner == Some(&by.identity().account_id) && names::is_called_as_ours(arn)
+}
+
+impl Reader for Topics {
     type Key = TopicArn;
     type Value = ObservedTopic;
-    const ENUMERATES: bool = false;
-    const POLL_RATE: PollRate = PollRate::Slow;
 
-    async fn read(&self, asked: &BTreeSet<TopicArn>, priority: Priority) -> Result<ReadOf<Self>> {
+    async fn read(&self, by: &Reads<'_>, asked: &BTreeSet<TopicArn>) -> Result<ReadBy<Self>> {
         let mut found = BTreeMap::new();
         for arn in asked {
-            let topic = self.account.read_afresh(|| self.find(&arn.0, priority));
-            if let Some(topic) = topic.await? {
-                found.insert(arn.clone(), topic);
-            }
+            let topic = Self::find(by, &arn.0).await?;
+            found.extend(topic.map(|topic| (arn.clone(), topic)));
         }
         Ok(found)
     }
@@ -172,9 +138,5 @@ impl Source for Topics {
     fn is_unsettled(topic: &ObservedTopic) -> bool {
         let mut all = topic.subscriptions.iter();
         all.any(|subscription| subscription.arn.is_none())
-    }
-
-    async fn invalidated(&self) {
-        self.turns.next().await;
     }
 }

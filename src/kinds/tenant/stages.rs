@@ -225,7 +225,7 @@ impl Stage for Topics {
         change: &ChangeOf<Self>,
         _: &Ids,
     ) -> ResultOf<Self> {
-        let writer = self.scope.account.writer(permit);
+        let writer = self.scope.account.writer(permit)?;
         match change {
             Change::Create { key, to } => self.create(&writer, key, to).await.map(Some),
             Change::Update { ours, to, .. } => {
@@ -350,7 +350,7 @@ impl Stage for TopicTags {
         let Change::Update { ours, .. } = change else {
             return Ok(None);
         };
-        let (arn, writer) = (ours.id(), account.writer(permit));
+        let (arn, writer) = (ours.id(), account.writer(permit)?);
         let request = writer.sns().tag_resource().resource_arn(&arn.0);
         let outcome = request.tags(tag(&self.mark)?).send().await.map(drop);
         let outcome = outcome.map_err(|error| writer.refusal(&error));
@@ -703,7 +703,7 @@ impl Stage for Subscriptions {
         change: &ChangeOf<Self>,
         ids: &Ids,
     ) -> ResultOf<Self> {
-        let writer = self.scope.account.writer(permit);
+        let writer = self.scope.account.writer(permit)?;
         match change {
             Change::Create { key, to } => self.subscribe(&writer, key, to, ids).await?,
             Change::Delete { key, ours } => {

@@ -8,17 +8,10 @@ pub mod stages;
 
 use crate::{
     clients::{
-        aws::{
-            Account, RoleAccess, classify,
-            reading::{found, pages},
-        },
+        aws::reading::{ReadBy, Reader, Reads, pages},
         secret::Secret,
     },
-    engine::{
-        error::Result,
-        informer::{PollRate, ReadOf, Source},
-        limits::Priority,
-    },
+    engine::error::Result,
     kinds::mark::Mark,
 };
 use aws_sdk_eventbridge::types::{self as sdk, ConnectionAuthorizationType};
@@ -27,121 +20,43 @@ use desired::{
 };
 use message::Transformer;
 use parking_lot::Mutex;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::Instant;
 
 /// The rules of one scope whose names begin as somebody has asked for, with their targets.
-pub struct Rules {
-    account: Arc<Account>,
-    turns: RoleAccess,
+pub struct Rules;
+
+/// A rule with its targets; `None` if it went while we looked. Those of a rule without anybody's mark are not asked
+/// for.
+async fn observed_rule(by: &Reads<'_>, name: &str, parts: Parts) -> Result<Option<ObservedRule>> {
+    let rule = parts.rule();
+    let marked = Mark::in_description(&rule.description).is_some();
+    let targets = if marked && parts.managed_by.is_none() {
+        match targets(by, name).await? {
+            Some(targets) => Some(targets),
+            None => return Ok(None),
+        }
+    } else {
+        None
+    };
+    Ok(Some(ObservedRule {
+        rule,
+        managed_by: parts.managed_by,
+        targets,
+    }))
 }
 
-impl Rules {
-    /// Of one scope.
-    pub fn of(account: &Arc<Account>) -> Self {
-        Self {
-            turns: account.turns(),
-            account: account.clone(),
-        }
-    }
-
-    async fn list(&self, prefixes: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
-        let account = &self.account;
-        let mut found = BTreeMap::new();
-        for prefix in prefixes {
-            let page = async |next| {
-                let list = account.eventbridge().list_rules();
-                let list = list.name_prefix(prefix).set_next_token(next);
-                let call = account.read("events", "ListRules", priority).await?;
-                let page = list.send().await.map_err(|error| classify(&call, &error))?;
-                Ok(Some((page.rules.unwrap_or_default(), page.next_token)))
-            };
-            for rule in pages("ListRules", page).await?.unwrap_or_default() {
-                let name = rule.name.clone().unwrap_or_default();
-                let parts = Parts {
-                    pattern: rule.event_pattern,
-                    state: rule.state,
-                    schedule: rule.schedule_expression,
-                    description: rule.description,
-                    managed_by: rule.managed_by,
-                };
-                let rule = self.observed(&name, parts, priority).await?;
-                found.extend(rule.map(|rule| (name, rule)));
-            }
-        }
-        Ok(found)
-    }
-
-    async fn find(&self, names: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
-        let account = &self.account;
-        let mut rules = BTreeMap::new();
-        for name in names {
-            let call = account.read("events", "DescribeRule", priority).await?;
-            let describe = account.eventbridge().describe_rule().name(name);
-            let Some(rule) = found(&call, describe.send().await)? else {
-                continue;
-            };
-            let parts = Parts {
-                pattern: rule.event_pattern,
-                state: rule.state,
-                schedule: rule.schedule_expression,
-                description: rule.description,
-                managed_by: rule.managed_by,
-            };
-            let rule = self.observed(name, parts, priority).await?;
-            rules.extend(rule.map(|rule| (name.clone(), rule)));
-        }
-        Ok(rules)
-    }
-
-    /// A rule with its targets; `None` if it went while we looked. Those of a rule without anybody's mark are
-    /// not asked for.
-    async fn observed(
-        &self,
-        name: &str,
-        parts: Parts,
-        priority: Priority,
-    ) -> Result<Option<ObservedRule>> {
-        let rule = parts.rule();
-        let marked = Mark::in_description(&rule.description).is_some();
-        let targets = if marked && parts.managed_by.is_none() {
-            match self.targets(name, priority).await? {
-                Some(targets) => Some(targets),
-                None => return Ok(None),
-            }
-        } else {
-            None
-        };
-        Ok(Some(ObservedRule {
-            rule,
-            managed_by: parts.managed_by,
-            targets,
-        }))
-    }
-
-    /// The targets of a rule; `None` if there is no such rule.
-    async fn targets(
-        &self,
-        rule: &str,
-        priority: Priority,
-    ) -> Result<Option<BTreeMap<String, RuleTarget>>> {
-        let account = &self.account;
-        let page = async |next| {
-            let list = account.eventbridge().list_targets_by_rule();
-            let list = list.rule(rule).set_next_token(next);
-            let call = account
-                .read("events", "ListTargetsByRule", priority)
-                .await?;
-            let page = found(&call, list.send().await)?;
-            Ok(page.map(|page| (page.targets.unwrap_or_default(), page.next_token)))
-        };
-        let listed = pages("ListTargetsByRule", page).await?;
-        let named = |target: sdk::Target| (target.id.clone(), rule_target(target));
-        Ok(listed.map(|targets| targets.into_iter().map(named).collect()))
-    }
+/// The targets of a rule; `None` if there is no such rule.
+async fn targets(by: &Reads<'_>, rule: &str) -> Result<Option<BTreeMap<String, RuleTarget>>> {
+    let api = "events:ListTargetsByRule";
+    let page = async |next| {
+        let list = by.targets().rule(rule).set_next_token(next);
+        let page = by.find(api, list.send()).await?;
+        Ok(page.map(|page| (page.targets.unwrap_or_default(), page.next_token)))
+    };
+    let named = |target: sdk::Target| (target.id.clone(), rule_target(target));
+    let listed = pages(api, page).await?;
+    Ok(listed.map(|targets| targets.into_iter().map(named).collect()))
 }
 
 /// What both ways to read a rule answer with.
@@ -151,6 +66,19 @@ struct Parts {
     schedule: Option<String>,
     description: Option<String>,
     managed_by: Option<String>,
+}
+
+/// Of a rule as it is listed, or described.
+macro_rules! parts {
+    ($rule:expr) => {
+        Parts {
+            pattern: $rule.event_pattern,
+            state: $rule.state,
+            schedule: $rule.schedule_expression,
+            description: $rule.description,
+            managed_by: $rule.managed_by,
+        }
+    };
 }
 
 impl Parts {
@@ -210,32 +138,45 @@ fn rule_target(target: sdk::Target) -> RuleTarget {
     }
 }
 
-impl Source for Rules {
+impl Reader for Rules {
     type Key = String;
     type Value = ObservedRule;
-    const ENUMERATES: bool = false;
-    const POLL_RATE: PollRate = PollRate::Slow;
 
-    async fn read(&self, asked: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
-        self.account
-            .read_afresh(|| self.list(asked, priority))
-            .await
+    async fn read(&self, by: &Reads<'_>, asked: &BTreeSet<String>) -> Result<ReadBy<Self>> {
+        let api = "events:ListRules";
+        let mut found = BTreeMap::new();
+        for prefix in asked {
+            let page = async |next| {
+                let list = by.rules().name_prefix(prefix).set_next_token(next);
+                let page = by.list(api, list.send()).await?;
+                Ok(Some((page.rules.unwrap_or_default(), page.next_token)))
+            };
+            for rule in pages(api, page).await?.unwrap_or_default() {
+                let name = rule.name.clone().unwrap_or_default();
+                let rule = observed_rule(by, &name, parts!(rule)).await?;
+                found.extend(rule.map(|rule| (name, rule)));
+            }
+        }
+        Ok(found)
     }
 
-    async fn read_some(&self, keys: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
-        self.account.read_afresh(|| self.find(keys, priority)).await
-    }
-
-    async fn invalidated(&self) {
-        self.turns.next().await;
+    async fn read_some(&self, by: &Reads<'_>, keys: &BTreeSet<String>) -> Result<ReadBy<Self>> {
+        let mut rules = BTreeMap::new();
+        for name in keys {
+            let describe = by.rule().name(name);
+            if let Some(rule) = by.find("events:DescribeRule", describe.send()).await? {
+                let rule = observed_rule(by, name, parts!(rule)).await?;
+                rules.extend(rule.map(|rule| (name.clone(), rule)));
+            }
+        }
+        Ok(rules)
     }
 }
 
 /// The connections and API destinations of one scope whose names begin as somebody has asked for. Both have
 /// the same name.
+#[derive(Default)]
 pub struct Paths {
-    account: Arc<Account>,
-    turns: RoleAccess,
     /// The connections that have been written again since they were seen to be refused, by name.
     pub revived: Mutex<BTreeSet<String>>,
     /// Until when the ways into Slack stay that have been replaced, by the names of their connections. Whoever
@@ -243,139 +184,79 @@ pub struct Paths {
     pub retired: Mutex<BTreeMap<String, Instant>>,
 }
 
-impl Paths {
-    /// Of one scope.
-    pub fn of(account: &Arc<Account>) -> Self {
-        Self {
-            turns: account.turns(),
-            account: account.clone(),
-            revived: Mutex::default(),
-            retired: Mutex::default(),
-        }
-    }
-
-    /// The names of the connections that begin so. Whose they are, only a look at each says.
-    async fn connections(&self, prefix: &str, priority: Priority) -> Result<BTreeSet<String>> {
-        let account = &self.account;
+/// The names of all that begin so. Whose they are, only a look at each says.
+macro_rules! names {
+    ($by:ident, $call:ident, $api:literal, $prefix:ident) => {{
         let page = async |next| {
-            let list = account.eventbridge().list_connections();
-            let list = list.name_prefix(prefix).set_next_token(next);
-            let call = account.read("events", "ListConnections", priority).await?;
-            let page = list.send().await.map_err(|error| classify(&call, &error))?;
-            let names = page.connections.into_iter().flatten();
+            let list = $by.$call().name_prefix($prefix).set_next_token(next);
+            let page = $by.list($api, list.send()).await?;
+            let named = page.$call.into_iter().flatten();
             Ok(Some((
-                names.filter_map(|it| it.name).collect(),
+                named.filter_map(|it| it.name).collect(),
                 page.next_token,
             )))
         };
-        let listed = pages("ListConnections", page).await?;
-        Ok(listed.into_iter().flatten().collect())
-    }
+        let listed: Option<Vec<String>> = pages($api, page).await?;
+        listed.into_iter().flatten().collect::<BTreeSet<_>>()
+    }};
+}
 
-    /// The same of API destinations.
-    async fn destinations(&self, prefix: &str, priority: Priority) -> Result<BTreeSet<String>> {
-        let account = &self.account;
-        let page = async |next| {
-            let list = account.eventbridge().list_api_destinations();
-            let list = list.name_prefix(prefix).set_next_token(next);
-            let call = account
-                .read("events", "ListApiDestinations", priority)
-                .await?;
-            let page = list.send().await.map_err(|error| classify(&call, &error))?;
-            let names = page.api_destinations.into_iter().flatten();
-            Ok(Some((
-                names.filter_map(|it| it.name).collect(),
-                page.next_token,
-            )))
-        };
-        let listed = pages("ListApiDestinations", page).await?;
-        Ok(listed.into_iter().flatten().collect())
-    }
-
-    async fn connection(
-        &self,
-        name: &str,
-        priority: Priority,
-    ) -> Result<Option<ObservedConnection>> {
-        let account = &self.account;
-        let describe = account.eventbridge().describe_connection().name(name);
-        let call = account
-            .read("events", "DescribeConnection", priority)
-            .await?;
-        let found = found(&call, describe.send().await)?;
-        Ok(found.map(|found| {
-            let is_key = found.authorization_type == Some(ConnectionAuthorizationType::ApiKey);
-            let key = found
-                .auth_parameters
-                .and_then(|parameters| parameters.api_key_auth_parameters);
-            ObservedConnection {
-                arn: found.connection_arn.unwrap_or_default(),
-                header: key
-                    .filter(|_| is_key)
-                    .and_then(|key| key.api_key_name)
-                    .unwrap_or_default(),
-                state: connection_state(found.connection_state.as_ref()),
-                reason: found.state_reason.unwrap_or_default(),
-                description: found.description.unwrap_or_default(),
-            }
-        }))
-    }
-
-    async fn destination(
-        &self,
-        name: &str,
-        priority: Priority,
-    ) -> Result<Option<ObservedDestination>> {
-        let account = &self.account;
-        let describe = account.eventbridge().describe_api_destination();
-        let call = account
-            .read("events", "DescribeApiDestination", priority)
-            .await?;
-        let found = found(&call, describe.name(name).send().await)?;
-        Ok(found.map(|found| ObservedDestination {
-            arn: found.api_destination_arn.unwrap_or_default(),
-            url: Secret::new(found.invocation_endpoint.unwrap_or_default()),
-            method: found
-                .http_method
-                .map(|method| method.as_str().to_owned())
+async fn connection(by: &Reads<'_>, name: &str) -> Result<Option<ObservedConnection>> {
+    let describe = by.connection().name(name);
+    let found = by.find("events:DescribeConnection", describe.send());
+    Ok(found.await?.map(|found| {
+        let is_key = found.authorization_type == Some(ConnectionAuthorizationType::ApiKey);
+        let key = found
+            .auth_parameters
+            .and_then(|parameters| parameters.api_key_auth_parameters);
+        ObservedConnection {
+            arn: found.connection_arn.unwrap_or_default(),
+            header: key
+                .filter(|_| is_key)
+                .and_then(|key| key.api_key_name)
                 .unwrap_or_default(),
-            // What EventBridge does where nothing is said.
-            per_second: found.invocation_rate_limit_per_second.unwrap_or(300),
-            connection: found.connection_arn.unwrap_or_default(),
-            active: is_active(found.api_destination_state.as_ref()),
+            state: connection_state(found.connection_state.as_ref()),
+            reason: found.state_reason.unwrap_or_default(),
             description: found.description.unwrap_or_default(),
-        }))
-    }
+        }
+    }))
+}
 
-    async fn find(
-        &self,
-        connections: &BTreeSet<String>,
-        destinations: &BTreeSet<String>,
-        priority: Priority,
-    ) -> Result<ReadOf<Self>> {
-        let mut found = BTreeMap::<String, ObservedPath>::new();
-        for name in connections {
-            if let Some(connection) = self.connection(name, priority).await? {
-                found.entry(name.clone()).or_default().connection = Some(connection);
-            }
-        }
-        for name in destinations {
-            if let Some(destination) = self.destination(name, priority).await? {
-                found.entry(name.clone()).or_default().destination = Some(destination);
-            }
-        }
-        Ok(found)
-    }
+async fn destination(by: &Reads<'_>, name: &str) -> Result<Option<ObservedDestination>> {
+    let describe = by.api_destination().name(name);
+    let found = by.find("events:DescribeApiDestination", describe.send());
+    Ok(found.await?.map(|found| ObservedDestination {
+        arn: found.api_destination_arn.unwrap_or_default(),
+        url: Secret::new(found.invocation_endpoint.unwrap_or_default()),
+        method: found
+            .http_method
+            .map(|method| method.as_str().to_owned())
+            .unwrap_or_default(),
+        // What EventBridge does where nothing is said.
+        per_second: found.invocation_rate_limit_per_second.unwrap_or(300),
+        connection: found.connection_arn.unwrap_or_default(),
+        active: is_active(found.api_destination_state.as_ref()),
+        description: found.description.unwrap_or_default(),
+    }))
+}
 
-    async fn list(&self, prefixes: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
-        let mut found = BTreeMap::new();
-        for prefix in prefixes {
-            let connections = self.connections(prefix, priority).await?;
-            let destinations = self.destinations(prefix, priority).await?;
-            found.extend(self.find(&connections, &destinations, priority).await?);
+async fn find(
+    by: &Reads<'_>,
+    connections: &BTreeSet<String>,
+    destinations: &BTreeSet<String>,
+) -> Result<ReadBy<Paths>> {
+    let mut found = BTreeMap::<String, ObservedPath>::new();
+    for name in connections {
+        if let Some(connection) = connection(by, name).await? {
+            found.entry(name.clone()).or_default().connection = Some(connection);
         }
-        Ok(found)
     }
+    for name in destinations {
+        if let Some(destination) = destination(by, name).await? {
+            found.entry(name.clone()).or_default().destination = Some(destination);
+        }
+    }
+    Ok(found)
 }
 
 /// A connection's state as AWS calls it; where it says nothing, that it is at work.
@@ -390,22 +271,22 @@ fn is_active(state: Option<&sdk::ApiDestinationState>) -> bool {
     state.is_none_or(|state| *state == sdk::ApiDestinationState::Active)
 }
 
-impl Source for Paths {
+impl Reader for Paths {
     type Key = String;
     type Value = ObservedPath;
-    const ENUMERATES: bool = false;
-    const POLL_RATE: PollRate = PollRate::Slow;
 
-    async fn read(&self, asked: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
-        self.account
-            .read_afresh(|| self.list(asked, priority))
-            .await
+    async fn read(&self, by: &Reads<'_>, asked: &BTreeSet<String>) -> Result<ReadBy<Self>> {
+        let mut found = BTreeMap::new();
+        for prefix in asked {
+            let connections = names!(by, connections, "events:ListConnections", prefix);
+            let api = names!(by, api_destinations, "events:ListApiDestinations", prefix);
+            found.extend(find(by, &connections, &api).await?);
+        }
+        Ok(found)
     }
 
-    async fn read_some(&self, keys: &BTreeSet<String>, priority: Priority) -> Result<ReadOf<Self>> {
-        self.account
-            .read_afresh(|| self.find(keys, keys, priority))
-            .await
+    async fn read_some(&self, by: &Reads<'_>, keys: &BTreeSet<String>) -> Result<ReadBy<Self>> {
+        find(by, keys, keys).await
     }
 
     /// A connection that has just been written to is authorized within seconds, and its destination then
@@ -416,10 +297,6 @@ impl Source for Paths {
         let barred = connection.is_none_or(ObservedConnection::is_barred);
         let destination = path.destination.as_ref();
         moving || !barred && destination.is_some_and(|destination| !destination.active)
-    }
-
-    async fn invalidated(&self) {
-        self.turns.next().await;
     }
 }
 

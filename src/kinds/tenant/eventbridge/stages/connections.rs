@@ -33,7 +33,7 @@ impl Connections {
     /// Whether a connection that lets nobody through is to be written again. Once for each time that it is
     /// seen to have come to that: where the secret is wrong, writing it again helps no more than once.
     fn must_revive(&self, name: &str, connection: &ObservedConnection) -> bool {
-        let mut revived = self.events.scope.paths.source.revived.lock();
+        let mut revived = self.events.scope.paths.source.reader.revived.lock();
         if !connection.is_barred() {
             if !connection.is_moving() {
                 revived.remove(name);
@@ -196,6 +196,7 @@ impl Connections {
                 .scope
                 .paths
                 .source
+                .reader
                 .revived
                 .lock()
                 .insert(name.to_owned());
@@ -294,7 +295,7 @@ impl Stage for Connections {
         change: &ChangeOf<Self>,
         _: &Ids,
     ) -> ResultOf<Self> {
-        let writer = &self.events.writer(permit);
+        let writer = &self.events.writer(permit)?;
         match change {
             Change::Create { key, to } => return self.create(writer, key, to).await.map(Some),
             Change::Update { key, from, to, .. } => self.update(writer, key, from, to).await?,

@@ -233,7 +233,7 @@ impl Stage for Destinations {
         change: &ChangeOf<Self>,
         ids: &Ids,
     ) -> ResultOf<Self> {
-        let writer = &self.events.writer(permit);
+        let writer = &self.events.writer(permit)?;
         match change {
             Change::Create { key, to } => return self.create(writer, key, to, ids).await.map(Some),
             Change::Update { key, to, .. } => self.update(writer, key, to, ids).await?,

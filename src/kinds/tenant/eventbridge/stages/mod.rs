@@ -123,7 +123,7 @@ impl EventBridgeContext {
     /// Begins to count for how long the ways stay that have been replaced, from when no target is seen to lead
     /// there any more. `there` and `used` are the names of those that there are, and of those where one does.
     fn retire(&self, there: &BTreeSet<&str>, used: &BTreeSet<&str>) {
-        let mut retired = self.scope.paths.source.retired.lock();
+        let mut retired = self.scope.paths.source.reader.retired.lock();
         for name in self.paths.keys().map(String::as_str) {
             if self.replaced.contains(name) && there.contains(name) && !used.contains(name) {
                 let until = Instant::now() + DRAINING;
@@ -136,21 +136,21 @@ impl EventBridgeContext {
 
     /// Whether a way stays though another one has replaced it.
     fn drains(&self, name: &str) -> bool {
-        let retired = self.scope.paths.source.retired.lock();
+        let retired = self.scope.paths.source.reader.retired.lock();
         let until = retired.get(name);
         self.replaced.contains(name) && until.is_none_or(|until| *until > Instant::now())
     }
 
     /// When the first of the ways that have been replaced need not stay any longer. `seen`: what there is of them.
     pub fn drained_in(&self, seen: &Seen<Destinations>) -> Option<Duration> {
-        let retired = self.scope.paths.source.retired.lock();
+        let retired = self.scope.paths.source.reader.retired.lock();
         let replaced = self.replaced.iter().filter(|name| seen.contains_key(*name));
         let left =
             replaced.filter_map(|name| retired.get(name)?.checked_duration_since(Instant::now()));
         left.min()
     }
 
-    fn writer(&self, permit: &WritePermit<'_>) -> Writer<'_> {
+    fn writer(&self, permit: &WritePermit<'_>) -> Result<Writer<'_>> {
         self.scope.account.writer(permit)
     }
 

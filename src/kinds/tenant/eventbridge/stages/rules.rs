@@ -147,7 +147,7 @@ impl Stage for Rules {
         change: &ChangeOf<Self>,
         _: &Ids,
     ) -> ResultOf<Self> {
-        let writer = &self.events.writer(permit);
+        let writer = &self.events.writer(permit)?;
         match change {
             Change::Create { key, to } => self.put(writer, key, to, true).await.map(Some),
             Change::Update { key, to, .. } => self.put(writer, key, to, false).await.map(Some),

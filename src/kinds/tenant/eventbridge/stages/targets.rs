@@ -2,7 +2,11 @@
 
 use super::{Destinations, EventBridgeContext, Rules, refused};
 use crate::{
-    clients::aws::{Call, DISTRUSTS, Writer, failed_entry, reading::is_missing},
+    clients::aws::{
+        Writer,
+        error::{Call, DISTRUSTS, failed_entry},
+        reading::is_missing,
+    },
     engine::{
         error::{Class, Error, Result},
         gate::{Operation, WritePermit},
@@ -282,7 +286,7 @@ impl Stage for RuleTargets {
         change: &ChangeOf<Self>,
         ids: &Ids,
     ) -> ResultOf<Self> {
-        let writer = &self.events.writer(permit);
+        let writer = &self.events.writer(permit)?;
         match change {
             Change::Create { key, to } | Change::Update { key, to, .. } => {
                 self.put(writer, key, to, ids).await

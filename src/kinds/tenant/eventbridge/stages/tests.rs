@@ -516,7 +516,7 @@ impl World {
 
     /// Lets the time pass for which ways stay that have been replaced.
     fn drain(&self) {
-        let mut retired = self.scope.paths.source.retired.lock();
+        let mut retired = self.scope.paths.source.reader.retired.lock();
         retired
             .values_mut()
             .for_each(|until| *until = Instant::now());
