@@ -263,6 +263,7 @@ impl TopicTags {
         Self {
             desired: Desired {
                 wanted: names.map(|name| (name.clone(), tag.clone())).collect(),
+                adoption: topics.desired.adoption.clone(),
                 ..Desired::default()
             },
             candidates: topics.candidates.clone(),
@@ -292,7 +293,7 @@ impl TopicTags {
                     let found = Found {
                         id: arn.clone(),
                         value: topic.owner.clone(),
-                        owner: Owner::Us,
+                        owner: Owner::Nobody,
                         live: (),
                     };
                     seen.insert(name.clone(), found);
