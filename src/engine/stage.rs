@@ -37,10 +37,12 @@ pub type ResultOf<S> = Result<Option<<S as Stage>::Id>>;
 pub trait Stage: Send + Sync {
     /// What one such thing is called: `alarm`, `topic`. No two stages of a kind share it.
     const NAME: &'static str;
+    /// What its things are called where there are several sorts of them, that of its own name first.
+    const NOUNS: &'static [&'static str] = &[Self::NAME];
     /// The stages whose things this one's refer to: made before, deleted after.
     const NEEDS: &'static [&'static str] = &[];
 
-    /// What tells the things apart; its `Display` is for people, and tells them apart as well.
+    /// What tells the things apart; its `Display` is for people, and tells those of one noun apart as well.
     type Key: Ord + Clone + Display + Send + Sync + 'static;
     /// A thing's configuration.
     type Value: Value;
@@ -49,6 +51,10 @@ pub trait Stage: Send + Sync {
     /// What a thing is doing, as opposed to how it is configured.
     type Live: Clone + Send + Sync;
 
+    /// What a thing is called: one of [`Stage::NOUNS`].
+    fn noun(_key: &Self::Key) -> &'static str {
+        Self::NAME
+    }
     /// What one refusal or throttling stops: the credentials, the Region and the service.
     fn endpoint(&self) -> &str;
     /// What is to be there. Pure.
@@ -151,7 +157,7 @@ pub trait Stage: Send + Sync {
     /// What a thing is, whatever it is called: where a key holds something that may be edited, the thing
     /// under the old key stays until the one under the new key is made.
     fn identity(&self, key: &Self::Key) -> String {
-        key.to_string()
+        format!("{} {key}", Self::noun(key))
     }
 }
 
@@ -203,7 +209,7 @@ impl Ids {
 }
 
 fn waiting_for<S: Stage>(key: &S::Key) -> Error {
-    let message = format!("waiting for the {} {key}", S::NAME);
+    let message = format!("waiting for the {} {key}", S::noun(key));
     Error::new(Class::Waiting(WaitingOn::Prerequisite), message)
 }
 
@@ -368,7 +374,7 @@ impl<S: Stage> StageRun<S> {
             self.failed.insert(key.clone(), error.clone());
         }
         run.report.failed.push(Failure {
-            stage: S::NAME,
+            stage: key.map_or(S::NAME, |(key, _)| S::noun(key)),
             key: key.map(|(key, _)| key.to_string()),
             error,
             blocked,
@@ -399,7 +405,7 @@ impl<S: Stage> StageRun<S> {
 
     /// A change as the gate sees it, which keeps the record.
     fn entered(&self, change: &ChangeOf<S>) -> Step {
-        let step = Step::of(S::NAME, change);
+        let step = Step::of(S::noun(change.key()), change);
         let seen = self.seen.as_ref().filter(|_| step.verb == Verb::Delete);
         match seen.and_then(|seen| seen.found.get(change.key())) {
             Some(lost) => step.losing(&lost.value),
@@ -438,8 +444,14 @@ impl<S: Stage> StageRun<S> {
     }
 
     /// Whether a difference came about outside: the same was applied to this very thing before.
-    fn is_drift(change: &ChangeOf<S>, run: &Run<'_>, before: Option<&AppliedStage>) -> bool {
-        let Some(before) = before else { return false };
+    fn is_drift(
+        change: &ChangeOf<S>,
+        run: &Run<'_>,
+        before: &BTreeMap<&'static str, AppliedStage>,
+    ) -> bool {
+        let Some(before) = before.get(S::noun(change.key())) else {
+            return false;
+        };
         let thing = thing(run.place, change.key());
         match change {
             Change::Create { to, .. } | Change::Update { to, .. } => before.has(&thing, to),
@@ -566,7 +578,7 @@ impl<S: Stage> StageRun<S> {
     ) {
         let key = change.key();
         self.unfinished.remove(key);
-        run.report.made.push(Step::of(S::NAME, change));
+        run.report.made.push(Step::of(S::noun(key), change));
         let id = match change {
             Change::Create { .. } => {
                 let edit = id.as_ref().and_then(|id| self.stage.record(key, id));
@@ -596,29 +608,32 @@ impl<S: Stage> StageRun<S> {
             self.report_failure(Some((&key, Verb::Conflict)), error, true, run);
         }
         for (key, owner) in plan.conflicts {
-            run.report
-                .planned
-                .push(Step::conflict(S::NAME, &key, &owner));
+            let noun = S::noun(&key);
+            run.report.planned.push(Step::conflict(noun, &key, &owner));
             let message = format!(
-                "{} {key} exists and is held by {owner}; it was not touched: remove it, or give ours another name",
-                S::NAME
+                "{noun} {key} exists and is held by {owner}; it was not touched: remove it, or give ours another name"
             );
             let error = Error::new(Class::Conflict, message);
             self.report_failure(Some((&key, Verb::Conflict)), error, false, run);
             self.unfinished.insert(key);
         }
-        let before = run.before.and_then(|before| before.applied.stage(S::NAME));
+        let before = run.before.into_iter().flat_map(|before| {
+            let known = |noun: &&'static str| Some((*noun, before.applied.stage(noun)?));
+            S::NOUNS.iter().filter_map(known)
+        });
+        let before = before.collect();
         let mut upserts = Vec::new();
         for change in plan.changes {
             let (key, verb) = (change.key().clone(), change.verb());
+            let noun = S::noun(&key);
             self.unfinished.insert(key.clone());
             if let Some(error) = self.stage.unsupported_change(&change) {
                 self.report_failure(Some((&key, verb)), error, false, run);
                 continue;
             }
-            let step = Step::of(S::NAME, &change);
+            let step = Step::of(noun, &change);
             run.report.planned.push(step.clone());
-            if Self::is_drift(&change, run, before.as_ref()) {
+            if Self::is_drift(&change, run, &before) {
                 run.report.drift.push(step.clone());
                 if run.before.is_some_and(|it| it.drift == DriftPolicy::Report) {
                     run.report.reported.push(step.clone());
@@ -630,8 +645,7 @@ impl<S: Stage> StageRun<S> {
             match verb {
                 Verb::Create if adoption == AdoptionPolicy::MustExist => {
                     let message = format!(
-                        "{} {key} does not exist, and spec.adoptionPolicy is MustExist: make it there first, or choose IfExists",
-                        S::NAME
+                        "{noun} {key} does not exist, and spec.adoptionPolicy is MustExist: make it there first, or choose IfExists"
                     );
                     let error = Error::new(Class::Rejected, message);
                     self.report_failure(Some((&key, verb)), error, false, run);
@@ -665,7 +679,7 @@ impl<S: Stage> StageRun<S> {
         for change in rest {
             let message = format!(
                 "{} {} refers to itself by way of others: take one of these out of the circle: {}",
-                S::NAME,
+                S::noun(change.key()),
                 change.key(),
                 names.join(", ")
             );
@@ -798,33 +812,39 @@ impl<S: Stage> DynStage for StageRun<S> {
     }
 
     fn remember(&self, place: &str, before: &Applied, now: &mut Applied) {
-        let known = before.stage(S::NAME);
-        if !self.looked {
-            if let Some(known) = known {
-                now.set_stage(S::NAME, known);
-            }
-            return;
-        }
-        let (known, mut stage) = (known.unwrap_or_default(), AppliedStage::default());
         let unknown = self.seen.iter().flat_map(|seen| &seen.unknown);
         let undone: BTreeSet<_> = unknown.chain(&self.unfinished).collect();
         let Desired {
             wanted, blocked, ..
         } = self.stage.desired();
-        for (key, value) in wanted.iter().filter(|(key, _)| !undone.contains(key)) {
-            stage.insert(thing(place, key), value);
-        }
-        for key in undone.iter().copied().chain(blocked.keys()) {
-            let thing = thing(place, key);
-            let removed = !wanted.contains_key(key) && !blocked.contains_key(key);
-            if removed && !self.reported.contains_key(key) {
-                // The spec's to remove, however late that comes.
-                stage.mark(thing);
-            } else {
-                stage.keep(thing, &known);
+        for noun in S::NOUNS {
+            let known = before.stage(noun);
+            if !self.looked {
+                if let Some(known) = known {
+                    now.set_stage(noun, known);
+                }
+                continue;
             }
+            let (known, mut stage) = (known.unwrap_or_default(), AppliedStage::default());
+            let is_such = |key: &S::Key| S::noun(key) == *noun;
+            for (key, value) in wanted.iter().filter(|(key, _)| is_such(key)) {
+                if !undone.contains(key) {
+                    stage.insert(thing(place, key), value);
+                }
+            }
+            let kept = undone.iter().copied().chain(blocked.keys());
+            for key in kept.filter(|key| is_such(key)) {
+                let thing = thing(place, key);
+                let removed = !wanted.contains_key(key) && !blocked.contains_key(key);
+                if removed && !self.reported.contains_key(key) {
+                    // The spec's to remove, however late that comes.
+                    stage.mark(thing);
+                } else {
+                    stage.keep(thing, &known);
+                }
+            }
+            now.set_stage(noun, stage);
         }
-        now.set_stage(S::NAME, stage);
     }
 }
 

@@ -4,20 +4,19 @@
 pub mod desired;
 pub mod eventbridge;
 pub mod health;
+mod report;
 pub mod sns;
 pub mod stages;
 
 use crate::{
     api::{
         self, ACCOUNT_REACHABLE, AlarmSet, AwsTarget, CommonStatus, DELIVERY_READY, Health, Links,
-        Severity, SubscriptionEntry, SubscriptionState, TenantObservability,
-        TenantObservabilityStatus, TopicEntry,
+        Severity, TenantObservability, TenantObservabilityStatus,
     },
     clients::aws::Identity,
     engine::{
         error::{Class, Error, Result, WaitingOn},
         informer::{Subscriber, Subscription},
-        plan::{Desired, Owner},
         scope_pool::ScopePool,
         stage::{DynStage, Failure, StageRun},
     },
@@ -34,8 +33,8 @@ use crate::{
 use desired::{IntegrationKeys, SubscriptionKey};
 use eventbridge::{
     desired::{Ways, channels, concerns, concerns_as},
-    report::{Parts, View, Way, is_slacks},
-    stages::{Connections, Destinations, EventBridgeContext, RuleTargets, Rules},
+    report::{Delivery, is_slacks},
+    stages::{AlarmRules, EventBridgeContext, SlackPaths},
 };
 use kube::ResourceExt;
 use sns::TopicArn;
@@ -66,14 +65,10 @@ pub struct TenantStages {
     pub topics: StageRun<Topics>,
     /// Who hears them.
     pub subscriptions: StageRun<Subscriptions>,
-    /// What EventBridge says to Slack of who it is.
-    pub connections: StageRun<Connections>,
-    /// Where EventBridge posts.
-    pub destinations: StageRun<Destinations>,
-    /// Which alarms go to Slack.
-    pub rules: StageRun<Rules>,
-    /// Where they go, and as what.
-    pub targets: StageRun<RuleTargets>,
+    /// The connections and API destinations by which EventBridge gets into Slack.
+    pub slack: StageRun<SlackPaths>,
+    /// Which alarms go there, and as what.
+    pub rules: StageRun<AlarmRules>,
 }
 
 impl Stages for TenantStages {
@@ -82,10 +77,8 @@ impl Stages for TenantStages {
             &mut self.tags,
             &mut self.topics,
             &mut self.subscriptions,
-            &mut self.connections,
-            &mut self.destinations,
+            &mut self.slack,
             &mut self.rules,
-            &mut self.targets,
         ]
     }
 }
@@ -190,17 +183,12 @@ impl Kind for TenantObservability {
         let mut problems = Vec::new();
         if let Some(visit) = outcome.visits.current() {
             let failed = &visit.report.report.failed;
-            match reachable(visit.report.reached.as_ref().err(), failed) {
+            match report::reachable(visit.report.reached.as_ref().err(), failed) {
                 Some(verdict) => findings.conditions.push(verdict),
                 None => findings.unknown.push(ACCOUNT_REACHABLE),
             }
             let delivery = match &visit.stages {
-                Some(row) => {
-                    let delivery = self.report_delivery(row, status);
-                    let view = view(row);
-                    view.record(status);
-                    delivery.and(view.way(failed))
-                }
+                Some(row) => report::delivery(row, failed, status),
                 None => Delivery::Unknown,
             };
             match delivery {
@@ -213,7 +201,7 @@ impl Kind for TenantObservability {
                 }
                 Delivery::ToNobody => {}
                 Delivery::Known(troubles) => {
-                    let verdict = delivering(&troubles);
+                    let verdict = report::delivering(&troubles);
                     if verdict.holds != Some(true) {
                         problems.push(verdict.message.clone());
                     }
@@ -349,8 +337,7 @@ impl System<TenantObservability> for Aws {
             options.clone(),
             installation,
         );
-        let (connections, destinations, rules, targets) =
-            eventbridge::stages::stages(slack, &events);
+        let (slack, rules) = eventbridge::stages::stages(slack, &events);
         let staying = candidates
             .iter()
             .filter(|(_, (name, _))| topics.wanted.contains_key(name))
@@ -373,10 +360,8 @@ impl System<TenantObservability> for Aws {
             tags: StageRun::new(TopicTags::of(&topics)),
             topics: StageRun::new(topics),
             subscriptions: StageRun::new(subscriptions),
-            connections: StageRun::new(connections),
-            destinations: StageRun::new(destinations),
+            slack: StageRun::new(slack),
             rules: StageRun::new(rules),
-            targets: StageRun::new(targets),
         }
     }
 
@@ -430,196 +415,12 @@ impl TenantObservability {
     fn again(&self, row: &TenantStages, status: &TenantObservabilityStatus) -> Option<Duration> {
         // Nothing is left of it, but this run still wanted to know: the next one says that nobody does.
         let over = concerns(self) && !concerns_as(self, Some(status));
-        let destinations = row.destinations.seen.as_ref();
-        let drained = destinations.and_then(|seen| row.destinations.stage.events.drained_in(seen));
+        let seen = row.slack.seen.as_ref();
+        let drained = seen.and_then(|seen| row.slack.stage.events.drained_in(seen));
         let over = over.then_some(Duration::ZERO);
         let again = over.into_iter().chain(drained).min();
         again.map(|again| again + MOMENT)
     }
-
-    /// Topics and subscriptions into status, and whether messages reach those who should hear them.
-    fn report_delivery(
-        &self,
-        row: &TenantStages,
-        status: &mut TenantObservabilityStatus,
-    ) -> Delivery {
-        let (topics, subscriptions) = (&row.topics.stage, &row.subscriptions.stage);
-        let Some(seen) = &row.topics.seen else {
-            return Delivery::Unknown;
-        };
-        let is_ours = |name: &String| seen.get(name).is_some_and(|found| found.owner == Owner::Us);
-        let is_there = |name: &String| seen.contains_key(name);
-        // What happens to a topic outside is no reason to take the alarms off it: it is made again, or given
-        // back, and until then nobody else has that name in the tenant's own account.
-        let known: BTreeSet<_> = status.topics.iter().map(|topic| topic.severity).collect();
-        status.topics = topics
-            .candidates
-            .iter()
-            .filter(|(_, (name, _))| topics.desired.wanted.contains_key(name))
-            .filter(|(severity, (name, _))| is_ours(name) || known.contains(severity))
-            .map(|(severity, (_, arn))| TopicEntry {
-                severity: *severity,
-                arn: arn.0.clone(),
-            })
-            .collect();
-        let not_ours = topics.desired.wanted.keys().filter(|name| !is_ours(name));
-        let (taken, missing): (Vec<_>, Vec<_>) = not_ours.partition(|name| is_there(name));
-        let taken: Vec<_> = taken.into_iter().map(String::as_str).collect();
-        let mut missing: Vec<_> = missing.into_iter().map(String::as_str).collect();
-        missing.extend(topics.absent());
-        // Of who hears a topic that is not ours to look into, what was known last stands.
-        let is_taken = |key: &SubscriptionKey| {
-            let topic = topics.candidates.get(&key.severity);
-            topic.is_some_and(|(name, _)| taken.contains(&name.as_str()))
-        };
-
-        // With a topic its subscriptions went by themselves.
-        let has_topic = |key: &SubscriptionKey| {
-            topics
-                .candidates
-                .get(&key.severity)
-                .is_some_and(|(name, _)| is_ours(name))
-        };
-        let Some(seen) = &row.subscriptions.seen else {
-            return Delivery::Unknown;
-        };
-        let Desired {
-            wanted, blocked, ..
-        } = &subscriptions.desired;
-        let made = subscriptions.made();
-        let state = |key: &SubscriptionKey| match seen.get(key) {
-            Some(found) => found.live,
-            None if is_taken(key) => made
-                .get(key)
-                .copied()
-                .unwrap_or(SubscriptionState::Creating),
-            None if subscriptions.is_gone(key) => SubscriptionState::Gone,
-            None => SubscriptionState::Creating,
-        };
-        status.subscriptions = made
-            .keys()
-            .filter(|key| wanted.contains_key(key) || seen.contains_key(key) && has_topic(key))
-            .map(|key| SubscriptionEntry {
-                severity: key.severity,
-                protocol: key.protocol.clone(),
-                endpoint: key.endpoint.clone(),
-                state: state(key),
-            })
-            .collect();
-        let in_state = |state_wanted: SubscriptionState| {
-            let late = wanted.iter().filter(|(key, _)| !is_taken(key));
-            let late = late.filter(|(key, _)| state(key) == state_wanted);
-            let late = late.map(|(key, to)| format!("{} ({})", to.recipient, key.severity));
-            late.collect::<Vec<_>>().join(", ")
-        };
-        let blocked: Vec<_> = blocked
-            .values()
-            .map(|error| error.message.clone())
-            .collect();
-        if missing.is_empty()
-            && taken.is_empty()
-            && blocked.is_empty()
-            && wanted.is_empty()
-            && !topics.has_named()
-        {
-            return Delivery::ToNobody;
-        }
-        let mut troubles = Vec::new();
-        if !taken.is_empty() {
-            let taken = taken.join(", ");
-            let says = format!(
-                "topic {taken} does not carry our mark, so who hears it is not looked after (see Ready)"
-            );
-            troubles.push(("TopicConflict", says));
-        }
-        if !missing.is_empty() {
-            let missing = missing.join(", ");
-            troubles.push(("TopicMissing", format!("topic {missing} is not there")));
-        }
-        if !blocked.is_empty() {
-            troubles.push(("WaitingForSecret", blocked.join("; ")));
-        }
-        for (reason, state, says) in [
-            (
-                "SubscriptionMissing",
-                SubscriptionState::Creating,
-                "not subscribed",
-            ),
-            (
-                "SubscriptionGone",
-                SubscriptionState::Gone,
-                "unsubscribed, or never confirmed within the time that AWS gives (to invite again, take the address out of the spec and put it back in)",
-            ),
-            (
-                "PendingConfirmation",
-                SubscriptionState::Pending,
-                "not confirmed yet, so messages do not reach them",
-            ),
-        ] {
-            let who = in_state(state);
-            if !who.is_empty() {
-                troubles.push((reason, format!("{says}: {who}")));
-            }
-        }
-        Delivery::Known(troubles)
-    }
-}
-
-/// What was wanted on the way to Slack, and what there is.
-fn view(row: &TenantStages) -> View<'_> {
-    let events = &row.connections.stage.events;
-    View {
-        wanted: Parts {
-            connections: &row.connections.stage.desired,
-            destinations: &row.destinations.stage.desired,
-            rules: &row.rules.stage.desired,
-            targets: &row.targets.stage.desired,
-        },
-        paths: events.paths(),
-        ledger: events.known(),
-        connections: row.connections.seen.as_ref(),
-        destinations: row.destinations.seen.as_ref(),
-        rules: row.rules.seen.as_ref(),
-        targets: row.targets.seen.as_ref(),
-    }
-}
-
-/// Whether messages reach those who should hear them.
-enum Delivery {
-    /// It could not be read.
-    Unknown,
-    /// Nobody is to hear anything, so there is nothing to say.
-    ToNobody,
-    /// It was read: what is in the way, a reason and a text each.
-    Known(Vec<(&'static str, String)>),
-}
-
-impl Delivery {
-    /// The same with what is known of the way into Slack.
-    fn and(self, slack: Way) -> Self {
-        match (self, slack) {
-            (delivery, Way::Unasked) => delivery,
-            // What is known to be wrong is told, whatever is not known.
-            (Self::Unknown, Way::Known(troubles)) if !troubles.is_empty() => Self::Known(troubles),
-            (Self::Known(troubles), Way::Unknown) if !troubles.is_empty() => Self::Known(troubles),
-            (Self::Unknown, _) | (_, Way::Unknown) => Self::Unknown,
-            (Self::ToNobody, Way::Known(troubles)) => Self::Known(troubles),
-            (Self::Known(mut all), Way::Known(troubles)) => {
-                all.extend(troubles);
-                Self::Known(all)
-            }
-        }
-    }
-}
-
-/// The condition that says it.
-fn delivering(troubles: &[(&'static str, String)]) -> ConditionUpdate {
-    // What a reader has yet to confirm is the least: anything else is said before it.
-    let mut troubles: Vec<_> = troubles.iter().collect();
-    troubles.sort_by_key(|(reason, _)| *reason == "PendingConfirmation");
-    let told: Vec<_> = troubles.iter().map(|(_, text)| text.as_str()).collect();
-    let reason = troubles.first().map_or("Delivering", |(reason, _)| reason);
-    ConditionUpdate::new(DELIVERY_READY, troubles.is_empty(), reason, told.join("; "))
 }
 
 async fn integration_key(
@@ -635,23 +436,4 @@ async fn integration_key(
         );
         Error::new(Class::Waiting(WaitingOn::Secret), message)
     })
-}
-
-/// Whether the account answered us; `None` where that passes by itself and says nothing yet.
-fn reachable(unreachable: Option<&Error>, failed: &[Failure]) -> Option<ConditionUpdate> {
-    // Alarms need no EventBridge: what is in the way there is told of their delivery.
-    let others = failed.iter().filter(|failure| !is_slacks(failure));
-    let mut others = others.filter(|failure| failure.key.is_none());
-    let blind = others.next();
-    let (holds, reason, message) = match unreachable.or(blind.map(|failure| &failure.error)) {
-        None => (true, "Reachable", ""),
-        Some(error) if error.class == Class::Denied => (false, "AccessDenied", &*error.message),
-        Some(_) => return None,
-    };
-    Some(ConditionUpdate::new(
-        ACCOUNT_REACHABLE,
-        holds,
-        reason,
-        message,
-    ))
 }

@@ -4,8 +4,8 @@
 use super::message::{About, Transformer, message};
 use crate::{
     api::{
-        AdoptionPolicy, AlarmState, AwsTarget, SlackPathEntry, SlackVia, TenantObservability,
-        TenantObservabilityStatus,
+        AdoptionPolicy, AlarmState, AwsTarget, FINALIZER, SlackPathEntry, SlackVia,
+        TenantObservability, TenantObservabilityStatus,
     },
     clients::secret::Secret,
     engine::{
@@ -144,10 +144,12 @@ pub struct Connection {
     pub header: String,
     /// A digest of the secret in it; empty where there is none, or nobody knows.
     pub secret: String,
-    /// As AWS calls it, where that is worth doing something about; [`AUTHORIZED`] otherwise.
+    /// As AWS calls it.
     pub state: String,
     /// Holds the mark, and nothing else: AWS takes no line break there.
     pub description: String,
+    /// Whether it lets nobody through, and has not been written again since. Known only of what is there.
+    pub is_refused: bool,
     /// What is in the header. Known only of what is to be.
     pub value: Option<Secret>,
     /// Why Slack takes nothing that comes this way. Known only of what is to be, and never compared.
@@ -169,8 +171,13 @@ pub const HEADER: &str = "header";
 
 impl Value for Connection {
     fn is_satisfied_by(&self, seen: &Self) -> bool {
-        (&self.header, &self.secret, &self.state, &self.description)
-            == (&seen.header, &seen.secret, &seen.state, &seen.description)
+        (&self.header, &self.secret, &self.description, false)
+            == (
+                &seen.header,
+                &seen.secret,
+                &seen.description,
+                seen.is_refused,
+            )
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
@@ -222,6 +229,55 @@ impl Value for ApiDestination {
             ("connection", self.connection.clone()),
             ("description", self.description.clone()),
         ]
+    }
+}
+
+/// A part of a path, by the name that both have.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PathPart {
+    /// The connection.
+    Connection(String),
+    /// The API destination.
+    Destination(String),
+}
+
+impl PathPart {
+    /// The name of its path.
+    pub fn name(&self) -> &str {
+        let (Self::Connection(name) | Self::Destination(name)) = self;
+        name
+    }
+}
+
+impl fmt::Display for PathPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How a part of a path is configured.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PathValue {
+    /// The connection.
+    Connection(Connection),
+    /// The API destination.
+    Destination(ApiDestination),
+}
+
+impl Value for PathValue {
+    fn is_satisfied_by(&self, seen: &Self) -> bool {
+        match (self, seen) {
+            (Self::Connection(to), Self::Connection(seen)) => to.is_satisfied_by(seen),
+            (Self::Destination(to), Self::Destination(seen)) => to.is_satisfied_by(seen),
+            _ => false,
+        }
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Connection(it) => it.fields(),
+            Self::Destination(it) => it.fields(),
+        }
     }
 }
 
@@ -314,17 +370,65 @@ impl Value for RuleTarget {
     }
 }
 
+/// A rule, or a target of one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RuleKey {
+    /// The rule of this name.
+    Rule(String),
+    /// A target.
+    Target(TargetKey),
+}
+
+impl RuleKey {
+    /// The rule's name.
+    pub fn rule(&self) -> &str {
+        let (Self::Rule(name) | Self::Target(TargetKey { rule: name, .. })) = self;
+        name
+    }
+}
+
+impl fmt::Display for RuleKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule(name) => f.write_str(name),
+            Self::Target(key) => key.fmt(f),
+        }
+    }
+}
+
+/// How a rule or a target is configured.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RuleValue {
+    /// The rule.
+    Rule(Rule),
+    /// The target.
+    Target(RuleTarget),
+}
+
+impl Value for RuleValue {
+    fn is_satisfied_by(&self, seen: &Self) -> bool {
+        match (self, seen) {
+            (Self::Rule(to), Self::Rule(seen)) => to.is_satisfied_by(seen),
+            (Self::Target(to), Self::Target(seen)) => to.is_satisfied_by(seen),
+            _ => false,
+        }
+    }
+
+    fn fields(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Rule(it) => it.fields(),
+            Self::Target(it) => it.fields(),
+        }
+    }
+}
+
 /// All that a tenant's alarms need to reach Slack.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
-    /// The connections, by name.
-    pub connections: Desired<String, Connection>,
-    /// The API destinations, by name: that of its connection.
-    pub destinations: Desired<String, ApiDestination>,
-    /// The rules, by name.
-    pub rules: Desired<String, Rule>,
-    /// Their targets.
-    pub targets: Desired<TargetKey, RuleTarget>,
+    /// The connections and API destinations.
+    pub slack: Desired<PathPart, PathValue>,
+    /// The rules and their targets.
+    pub rules: Desired<RuleKey, RuleValue>,
     /// The ways that there may be into the channels, by the name of their connection and API destination.
     pub paths: BTreeMap<String, PathKey>,
     /// Where the events of each rule go, by the names of the API destinations.
@@ -341,7 +445,7 @@ pub fn channels(tenant: &TenantObservability) -> BTreeSet<&str> {
 }
 
 /// Whether a tenant's alarms go to Slack, or may have. Where they do not, EventBridge is not even asked.
-/// With status it is forgotten whether they have; a deletion looks for itself then.
+/// With status it is forgotten whether they have; one that has our finalizer, and so had a status, is looked for.
 pub fn concerns(tenant: &TenantObservability) -> bool {
     concerns_as(tenant, tenant.status.as_ref())
 }
@@ -352,10 +456,10 @@ pub fn concerns_as(
     status: Option<&TenantObservabilityStatus>,
 ) -> bool {
     let noted = status.is_some_and(|status| !status.slack_paths.is_empty());
-    // Every look at a tenant that stays says where its alarms are; a deletion does not.
+    // Every look at a tenant that stays says where its alarms are.
     let wiped = status.is_none_or(|status| status.links.is_none());
-    let deleting = tenant.metadata.deletion_timestamp.is_some();
-    noted || deleting && wiped || !channels(tenant).is_empty()
+    let ours = tenant.finalizers().iter().any(|it| it == FINALIZER);
+    noted || ours && wiped || !channels(tenant).is_empty()
 }
 
 /// The name of a way's connection, and of its API destination.
@@ -380,8 +484,7 @@ pub fn wanted(
     let (namespace, name) = (tenant.namespace().unwrap_or_default(), tenant.name_any());
     let adoption = tenant.spec.adoption_policy;
     let mut wanted = Wanted {
-        connections: desired(adoption),
-        destinations: desired(adoption),
+        slack: desired(adoption),
         rules: desired(adoption),
         ..Wanted::default()
     };
@@ -404,17 +507,28 @@ pub fn wanted(
                 let path = PathKey::of(channel, &way.route);
                 let path = path_name(tenant, &path, installation);
                 let (connection, destination) = path_into(way, channel, &path, &mark, installation);
-                wanted.connections.wanted.insert(path.clone(), connection);
-                wanted.destinations.wanted.insert(path, destination);
+                wanted.slack.wanted.extend([
+                    (
+                        PathPart::Connection(path.clone()),
+                        PathValue::Connection(connection),
+                    ),
+                    (
+                        PathPart::Destination(path),
+                        PathValue::Destination(destination),
+                    ),
+                ]);
             }
             // By what it is asked for nobody can say now: whatever there is stays.
             Err(error) => {
                 for (path, _) in both {
+                    let parts = [
+                        PathPart::Connection(path.clone()),
+                        PathPart::Destination(path),
+                    ];
                     wanted
-                        .connections
+                        .slack
                         .blocked
-                        .insert(path.clone(), error.clone());
-                    wanted.destinations.blocked.insert(path, error.clone());
+                        .extend(parts.map(|part| (part, error.clone())));
                 }
             }
         }
@@ -431,14 +545,14 @@ pub fn wanted(
         for state in STATES {
             let rule = names::rule(cluster, &namespace, &name, severity, state);
             for (channel, way) in &channels {
-                let key = TargetKey {
+                let key = RuleKey::Target(TargetKey {
                     rule: rule.clone(),
                     id: names::rule_target(channel),
-                };
+                });
                 let way = match (way, &tenant.spec.event_bridge) {
                     (Ok(way), Some(event_bridge)) => (way, event_bridge),
                     (Err(error), _) => {
-                        wanted.targets.blocked.insert(key, error.clone());
+                        wanted.rules.blocked.insert(key, error.clone());
                         continue;
                     }
                     (Ok(_), None) => continue,
@@ -471,13 +585,19 @@ pub fn wanted(
                     message: message(&about),
                     foreign: BTreeSet::new(),
                 };
-                wanted.targets.wanted.insert(key, to);
+                // Of a rule of ours every target is ours, and it need not exist before.
+                let adoption = &mut wanted.rules.adoption.of;
+                adoption.insert(key.clone(), AdoptionPolicy::Never);
+                wanted.rules.wanted.insert(key, RuleValue::Target(to));
             }
             let blocked = channels.iter().find_map(|(_, way)| way.as_ref().err());
             match blocked {
                 // It would tell nobody.
                 Some(error) if !wanted.feeds.contains_key(&rule) => {
-                    wanted.rules.blocked.insert(rule, error.clone());
+                    wanted
+                        .rules
+                        .blocked
+                        .insert(RuleKey::Rule(rule), error.clone());
                 }
                 _ => {
                     let prefix = format!("{}{severity}/", names::alarm_prefix(cluster, &name));
@@ -488,7 +608,10 @@ pub fn wanted(
                         schedule: String::new(),
                         description: mark.sign(&text),
                     };
-                    wanted.rules.wanted.insert(rule, to);
+                    wanted
+                        .rules
+                        .wanted
+                        .insert(RuleKey::Rule(rule), RuleValue::Rule(to));
                 }
             }
         }
@@ -532,6 +655,7 @@ fn path_into(
         secret,
         state: AUTHORIZED.into(),
         description: mark.to_string(),
+        is_refused: false,
         value: Some(Secret::new(value)),
         shut: state.blocked.clone(),
     };
@@ -613,6 +737,11 @@ impl ObservedConnection {
             self.state.as_str(),
             "CREATING" | "UPDATING" | "DELETING" | "AUTHORIZING" | "DEAUTHORIZING"
         )
+    }
+
+    /// Whether it lets its destination be called, as far as AWS says.
+    pub fn is_open(&self) -> bool {
+        !self.is_barred() && !self.is_moving()
     }
 
     /// Whether it is going away.
@@ -731,8 +860,60 @@ mod tests {
             .collect()
     }
 
-    fn of(tenant: &TenantObservability, ways: &Ways) -> Wanted {
-        wanted(tenant, ways, &target(), &Installation::sample())
+    /// What is wanted, each sort by itself.
+    struct Parts {
+        connections: Desired<String, Connection>,
+        destinations: Desired<String, ApiDestination>,
+        rules: Desired<String, Rule>,
+        targets: Desired<TargetKey, RuleTarget>,
+        paths: BTreeMap<String, PathKey>,
+        feeds: BTreeMap<String, BTreeSet<String>>,
+    }
+
+    fn parts(wanted: Wanted) -> Parts {
+        let mut parts = Parts {
+            connections: Desired::default(),
+            destinations: Desired::default(),
+            rules: Desired::default(),
+            targets: Desired::default(),
+            paths: wanted.paths,
+            feeds: wanted.feeds,
+        };
+        for (key, value) in wanted.slack.wanted {
+            let name = key.name().to_owned();
+            match value {
+                PathValue::Connection(it) => drop(parts.connections.wanted.insert(name, it)),
+                PathValue::Destination(it) => drop(parts.destinations.wanted.insert(name, it)),
+            }
+        }
+        for (key, error) in wanted.slack.blocked {
+            match key {
+                PathPart::Connection(name) => parts.connections.blocked.insert(name, error),
+                PathPart::Destination(name) => parts.destinations.blocked.insert(name, error),
+            };
+        }
+        for (key, value) in wanted.rules.wanted {
+            match (key, value) {
+                (RuleKey::Rule(name), RuleValue::Rule(it)) => {
+                    parts.rules.wanted.insert(name, it);
+                }
+                (RuleKey::Target(key), RuleValue::Target(it)) => {
+                    parts.targets.wanted.insert(key, it);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        for (key, error) in wanted.rules.blocked {
+            match key {
+                RuleKey::Rule(name) => parts.rules.blocked.insert(name, error),
+                RuleKey::Target(key) => parts.targets.blocked.insert(key, error),
+            };
+        }
+        parts
+    }
+
+    fn of(tenant: &TenantObservability, ways: &Ways) -> Parts {
+        parts(wanted(tenant, ways, &target(), &Installation::sample()))
     }
 
     #[test]
@@ -780,7 +961,8 @@ mod tests {
         );
         assert!(bot.is_bot() && bot.secret.starts_with("hmac:"));
         assert_eq!(post.endpoint, "https://slack.com/api/chat.postMessage");
-        assert!(!format!("{wanted:?}").contains("canary"));
+        let all = format!("{:?} {:?}", wanted.connections, wanted.destinations);
+        assert!(!all.contains("canary") && !format!("{:?}", wanted.targets).contains("canary"));
         // Only a bot says which channel.
         for (key, to) in &wanted.targets.wanted {
             let bot = key.id == "b";
@@ -976,7 +1158,7 @@ mod tests {
                 ..seen.clone()
             },
             Connection {
-                state: "DEAUTHORIZED".into(),
+                is_refused: true,
                 ..seen.clone()
             },
             Connection {
@@ -1098,32 +1280,38 @@ mod tests {
         let bare = || tenant(json!({"critical": {}}));
         assert!(!concerns(&bare()));
         assert!(concerns(&tenant(json!({"info": slack(&["a"])}))));
-        let with = |status: Json, deleting: bool| {
+        let with = |status: Json, known: bool, deleting: bool| {
             let mut tenant = bare();
             tenant.status = serde_json::from_value(status).unwrap();
             if deleting {
                 let at = json!("2026-01-02T03:04:05Z");
                 tenant.metadata.deletion_timestamp = serde_json::from_value(at).unwrap();
             }
+            tenant.metadata.finalizers = known.then(|| vec![FINALIZER.to_owned()]);
             concerns(&tenant)
         };
         let noted = json!({"slackPaths": [{"channel": "a", "via": "Webhook"}]});
         let place = json!({"accountId": "1", "region": "r", "roleArn": "a", "prefix": "p"});
         let looked = json!({"targets": [place], "links": {"alarms": "https://"}});
-        for (status, deleting, expected) in [
-            (json!(null), false, false),
-            (json!({}), false, false),
-            (noted, false, true),
-            (json!(null), true, true),
-            (json!({}), true, true),
+        for (status, known, deleting, expected) in [
+            // Made just now.
+            (json!(null), false, false, false),
+            (json!({}), false, false, false),
+            (noted, false, false, true),
+            // Its status was wiped.
+            (json!(null), true, false, true),
+            (json!({}), true, false, true),
+            (json!(null), true, true, true),
+            (json!({}), true, true, true),
             // As a deletion leaves it that did not come to its end.
-            (json!({"targets": [place]}), true, true),
-            (looked, true, false),
+            (json!({"targets": [place]}), true, true, true),
+            (looked.clone(), true, false, false),
+            (looked, true, true, false),
         ] {
             assert_eq!(
-                with(status.clone(), deleting),
+                with(status.clone(), known, deleting),
                 expected,
-                "{status} {deleting}"
+                "{status} {known} {deleting}"
             );
         }
     }
@@ -1185,7 +1373,7 @@ mod tests {
         tenant.metadata.name = Some("t".repeat(36));
         tenant.metadata.namespace = Some("n".repeat(63));
         let way = ways(&[(&"c".repeat(63), Ok(bot()))]);
-        let wanted = wanted(&tenant, &way, &target(), &installation);
+        let wanted = parts(wanted(&tenant, &way, &target(), &installation));
         assert_eq!(wanted.paths.len(), 2);
         for name in wanted.paths.keys() {
             assert!(name.len() <= 64, "{name}: {}", name.len());

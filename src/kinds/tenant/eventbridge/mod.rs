@@ -178,7 +178,7 @@ impl Reader for Rules {
 #[derive(Default)]
 pub struct Paths {
     /// The connections that have been written again since they were seen to be refused, by name.
-    pub revived: Mutex<BTreeSet<String>>,
+    pub renewed: Mutex<BTreeSet<String>>,
     /// Until when the ways into Slack stay that have been replaced, by the names of their connections. Whoever
     /// does not know counts anew.
     pub retired: Mutex<BTreeMap<String, Instant>>,

@@ -1,257 +1,202 @@
-//! What status says of the way into Slack, and whether alarms get there. Pure.
+//! What status says of the paths into Slack, and whether alarms get there. Pure.
 
 use super::{
-    desired::{ENABLED, ObservedConnection, PathKey, Wanted},
-    stages::{Connections, Destinations, KnownPaths, RuleTargets, Rules},
+    desired::{ENABLED, ObservedConnection, PathKey, PathPart, PathValue, RuleKey, RuleValue},
+    stages::{AlarmRules, KnownPaths, SlackPaths},
 };
 use crate::{
     api::TenantObservabilityStatus,
     engine::{
         error::{Class, Error, WaitingOn},
         plan::{Desired, Owner},
-        stage::{Failure, Seen, Stage as _},
+        stage::{Failure, Stage as _, StageRun},
     },
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The stages on the way to Slack.
-const STAGES: [&str; 4] = [
-    Connections::NAME,
-    Destinations::NAME,
-    Rules::NAME,
-    RuleTargets::NAME,
-];
-
-/// Whether something failed on the way to Slack, and so says nothing of the rest.
+/// Whether something failed on the path to Slack, and so says nothing of the rest.
 pub fn is_slacks(failure: &Failure) -> bool {
-    STAGES.contains(&failure.stage)
+    let mut nouns = SlackPaths::NOUNS.iter().chain(AlarmRules::NOUNS);
+    nouns.any(|noun| *noun == failure.stage)
 }
 
-/// What was wanted and what there is; `None` of what could not be read.
-pub struct View<'a> {
-    /// What was wanted.
-    pub wanted: Parts<'a>,
-    /// The ways by the names of their connections, whether they are wanted, were, or might have been.
-    pub paths: &'a BTreeMap<String, PathKey>,
-    /// The ways that we have made, as they are known after the run.
-    pub ledger: KnownPaths,
-    /// The connections that there are.
-    pub connections: Option<&'a Seen<Connections>>,
-    /// The API destinations that there are.
-    pub destinations: Option<&'a Seen<Destinations>>,
-    /// The rules that there are.
-    pub rules: Option<&'a Seen<Rules>>,
-    /// Their targets that there are.
-    pub targets: Option<&'a Seen<RuleTargets>>,
-}
-
-/// What was wanted, by stage.
-pub struct Parts<'a> {
-    /// The connections.
-    pub connections: &'a Desired<String, super::desired::Connection>,
-    /// The API destinations.
-    pub destinations: &'a Desired<String, super::desired::ApiDestination>,
-    /// The rules.
-    pub rules: &'a Desired<String, super::desired::Rule>,
-    /// Their targets.
-    pub targets: &'a Desired<super::desired::TargetKey, super::desired::RuleTarget>,
-}
-
-impl<'a> From<&'a Wanted> for Parts<'a> {
-    fn from(wanted: &'a Wanted) -> Self {
-        Self {
-            connections: &wanted.connections,
-            destinations: &wanted.destinations,
-            rules: &wanted.rules,
-            targets: &wanted.targets,
-        }
-    }
-}
-
-/// Whether alarms get to Slack.
+/// Whether messages reach those who should hear them.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Delivery {
     /// It could not be read.
     Unknown,
-    /// They are not to.
-    Unasked,
+    /// Nobody is to hear anything, so there is nothing to say.
+    ToNobody,
     /// What is in the way, a reason and a text each; nothing where they do.
     Known(Vec<(&'static str, String)>),
 }
 
-impl View<'_> {
-    /// The SlackChannel object of a connection or an API destination.
-    fn channel<'a>(&'a self, name: &'a str) -> &'a str {
-        self.paths.get(name).map_or(name, |path| &path.channel)
-    }
-
-    /// The way of a connection or an API destination.
-    fn path(&self, name: &str) -> PathKey {
-        PathKey::named(name, self.paths)
-    }
-
-    fn is_asked(&self) -> bool {
-        let Desired {
-            wanted, blocked, ..
-        } = self.wanted.connections;
-        !wanted.is_empty() || !blocked.is_empty()
-    }
-
-    /// The ways into status: those that are wanted, and those of which something is left. What could not be
-    /// read stays as it was.
-    pub fn record(&self, status: &mut TenantObservabilityStatus) {
-        let noted = status.slack_paths.iter();
-        let noted = noted.map(|entry| (PathKey::from(entry), entry.secret.clone()));
-        let mut ways: KnownPaths = noted.collect();
-        ways.extend(self.ledger.clone());
-        if let (Some(connections), Some(destinations), Some(rules)) =
-            (self.connections, self.destinations, self.rules)
-        {
-            let Desired {
-                wanted, blocked, ..
-            } = self.wanted.connections;
-            let connections = connections.iter();
-            let connections = connections.map(|(name, found)| (name, &found.owner));
-            let destinations = destinations.iter();
-            let destinations = destinations.map(|(name, found)| (name, &found.owner));
-            let ours = connections.chain(destinations);
-            let ours = ours.filter(|(_, owner)| **owner == Owner::Us);
-            let kept = wanted.keys().chain(blocked.keys());
-            let kept = kept.chain(ours.map(|(name, _)| name));
-            let kept: BTreeSet<_> = kept.map(|name| self.path(name)).collect();
-            let Desired {
-                wanted, blocked, ..
-            } = self.wanted.rules;
-            let left = rules.iter().find(|(name, found)| {
-                let stays = wanted.contains_key(*name) || blocked.contains_key(*name);
-                found.owner == Owner::Us && !stays
-            });
-            if let Some((rule, _)) = left {
-                // Without an entry nobody would look for it any more.
-                if ways.is_empty() {
-                    ways.insert(self.path(rule), None);
-                }
-            } else {
-                ways.retain(|path, _| kept.contains(path));
+impl Delivery {
+    /// That of both.
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (it, Self::ToNobody) | (Self::ToNobody, it) => it,
+            // What is known to be wrong is told, whatever is not known.
+            (Self::Unknown, Self::Known(troubles)) | (Self::Known(troubles), Self::Unknown)
+                if !troubles.is_empty() =>
+            {
+                Self::Known(troubles)
+            }
+            (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
+            (Self::Known(mut all), Self::Known(troubles)) => {
+                all.extend(troubles);
+                Self::Known(all)
             }
         }
-        let entries = ways.into_iter().map(|(path, secret)| path.entry(secret));
-        status.slack_paths = entries.collect();
-    }
-
-    /// Whether alarms get to Slack. `failed`: what failed in the run.
-    pub fn way(&self, failed: &[Failure]) -> Way {
-        if !self.is_asked() {
-            return Way::Unasked;
-        }
-        let blind = failed.iter().filter(|failure| is_slacks(failure));
-        let mut blind = blind.filter(|failure| failure.key.is_none());
-        let (Some(connections), Some(destinations), Some(rules), Some(targets)) = (
-            self.connections,
-            self.destinations,
-            self.rules,
-            self.targets,
-        ) else {
-            let denied = blind.find(|failure| failure.error.class == Class::Denied);
-            return match denied {
-                Some(failure) => {
-                    let message = failure.error.message.clone();
-                    Way::Known(vec![("SlackAccessDenied", message)])
-                }
-                None => Way::Unknown,
-            };
-        };
-        let mut missing: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        let (mut taken, mut barred, mut disabled) = (Vec::new(), Vec::new(), Vec::new());
-        for name in self.wanted.connections.wanted.keys() {
-            let channel = self.channel(name);
-            let mut lacks = |what| {
-                missing.entry(channel).or_default().insert(what);
-            };
-            let connection = match connections.get(name) {
-                None => {
-                    lacks(Connections::NAME);
-                    None
-                }
-                Some(found) if found.owner != Owner::Us => {
-                    taken.push(format!("{} {name}", Connections::NAME));
-                    None
-                }
-                Some(found) => Some(&found.live),
-            };
-            let open = connection.is_none_or(is_open);
-            match destinations.get(name) {
-                None => lacks(Destinations::NAME),
-                Some(found) if found.owner != Owner::Us => {
-                    taken.push(format!("{} {name}", Destinations::NAME));
-                }
-                Some(found) if !found.live && open => barred.push(format!(
-                    "{} {name} (SlackChannel {channel}) is INACTIVE",
-                    Destinations::NAME
-                )),
-                Some(_) => {}
-            }
-            if let Some(live) = connection.filter(|live| !is_open(live)) {
-                barred.push(not_open(name, channel, live));
-            }
-        }
-        for name in self.wanted.rules.wanted.keys() {
-            match rules.get(name) {
-                Some(found) if found.owner != Owner::Us => {
-                    taken.push(format!("{} {name}", Rules::NAME));
-                }
-                Some(found) if found.value.state != ENABLED => disabled.push(name.as_str()),
-                // Its targets are not there either.
-                Some(_) | None => {}
-            }
-        }
-        for (key, to) in &self.wanted.targets.wanted {
-            if !targets.contains_key(key) {
-                let channel = self.channel(&to.destination);
-                let what = if rules.contains_key(&key.rule) {
-                    RuleTargets::NAME
-                } else {
-                    Rules::NAME
-                };
-                missing.entry(channel).or_default().insert(what);
-            }
-        }
-        let mut troubles = Vec::new();
-        if !taken.is_empty() {
-            let taken = taken.join(", ");
-            let says = format!("{taken} does not carry our mark (see Ready)");
-            troubles.push(("SlackConflict", says));
-        }
-        troubles.extend(held(self.wanted.connections.blocked.values()));
-        if !missing.is_empty() {
-            let missing = missing.iter().map(|(channel, what)| {
-                let what: Vec<_> = what.iter().copied().collect();
-                format!("SlackChannel {channel} lacks its {}", what.join(", "))
-            });
-            let says = missing.collect::<Vec<_>>().join("; ");
-            troubles.push((
-                "SlackPathMissing",
-                format!("alarms do not reach Slack: {says}"),
-            ));
-        }
-        if !barred.is_empty() {
-            troubles.push(("SlackNotAuthorized", barred.join("; ")));
-        }
-        let wanted = self.wanted.connections.wanted.values();
-        let shut: Vec<_> = wanted.filter_map(|to| to.shut.as_deref()).collect();
-        if !shut.is_empty() {
-            troubles.push(("ChannelNotReady", shut.join("; ")));
-        }
-        if !disabled.is_empty() {
-            let says = format!("{} {} is disabled", Rules::NAME, disabled.join(", "));
-            troubles.push(("SlackRuleDisabled", says));
-        }
-        Way::Known(troubles)
     }
 }
 
-fn is_open(connection: &ObservedConnection) -> bool {
-    !connection.is_barred() && !connection.is_moving()
+/// The paths into status: those that are wanted, and those of which something is left. What could not be read stays
+/// as it was.
+pub fn record(
+    slack: &StageRun<SlackPaths>,
+    rules: &StageRun<AlarmRules>,
+    status: &mut TenantObservabilityStatus,
+) {
+    let events = &slack.stage.events;
+    let noted = status.slack_paths.iter();
+    let noted = noted.map(|entry| (PathKey::from(entry), entry.secret.clone()));
+    let mut paths: KnownPaths = noted.collect();
+    paths.extend(events.known());
+    if let (Some(seen), Some(seen_rules)) = (&slack.seen, &rules.seen) {
+        let Desired {
+            wanted, blocked, ..
+        } = &slack.stage.desired;
+        let ours = seen.iter().filter(|(_, found)| found.owner == Owner::Us);
+        let kept = wanted.keys().chain(blocked.keys());
+        let kept = kept.chain(ours.map(|(part, _)| part));
+        let kept: BTreeSet<_> = kept.map(|part| events.path(part.name())).collect();
+        let Desired {
+            wanted, blocked, ..
+        } = &rules.stage.desired;
+        let left = seen_rules.iter().find_map(|(key, found)| match key {
+            RuleKey::Rule(name) => {
+                let stays = wanted.contains_key(key) || blocked.contains_key(key);
+                (found.owner == Owner::Us && !stays).then_some(name)
+            }
+            RuleKey::Target(_) => None,
+        });
+        if let Some(rule) = left {
+            // Without an entry nobody would look for it any more.
+            if paths.is_empty() {
+                paths.insert(events.path(rule), None);
+            }
+        } else {
+            paths.retain(|path, _| kept.contains(path));
+        }
+    }
+    let entries = paths.into_iter().map(|(path, secret)| path.entry(secret));
+    status.slack_paths = entries.collect();
+}
+
+/// Whether alarms get to Slack. `failed`: what failed in the run.
+pub fn delivery(
+    slack: &StageRun<SlackPaths>,
+    rules: &StageRun<AlarmRules>,
+    failed: &[Failure],
+) -> Delivery {
+    let Desired {
+        wanted, blocked, ..
+    } = &slack.stage.desired;
+    if wanted.is_empty() && blocked.is_empty() {
+        return Delivery::ToNobody;
+    }
+    let (Some(seen), Some(seen_rules)) = (&slack.seen, &rules.seen) else {
+        let denied = |it: &&Failure| it.key.is_none() && it.error.class == Class::Denied;
+        let mut blind = failed.iter().filter(|failure| is_slacks(failure));
+        return blind.find(denied).map_or(Delivery::Unknown, |failure| {
+            let message = failure.error.message.clone();
+            Delivery::Known(vec![("SlackAccessDenied", message)])
+        });
+    };
+    let channel = |name: &str| slack.stage.events.path(name).channel;
+    let mut missing: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    let (mut taken, mut barred, mut disabled) = (Vec::new(), Vec::new(), Vec::new());
+    for part in wanted.keys() {
+        let (noun, name) = (SlackPaths::noun(part), part.name());
+        let connection = seen.get(&PathPart::Connection(name.to_owned()));
+        let connection = connection.filter(|found| found.owner == Owner::Us);
+        let connection = connection.and_then(|found| found.live.connection.as_ref());
+        let shut = connection.filter(|connection| !connection.is_open());
+        match (seen.get(part), part, shut) {
+            (None, ..) => drop(missing.entry(channel(name)).or_default().insert(noun)),
+            (Some(found), ..) if found.owner != Owner::Us => taken.push(format!("{noun} {name}")),
+            (Some(_), PathPart::Connection(_), Some(connection)) => {
+                barred.push(not_open(name, &channel(name), connection));
+            }
+            (Some(found), PathPart::Destination(_), None) => {
+                if found.live.destination.as_ref().is_some_and(|it| !it.active) {
+                    let channel = channel(name);
+                    barred.push(format!(
+                        "{noun} {name} (SlackChannel {channel}) is INACTIVE"
+                    ));
+                }
+            }
+            _ => {}
+        }
+    }
+    for (key, to) in &rules.stage.desired.wanted {
+        match (to, seen_rules.get(key)) {
+            (RuleValue::Rule(_), Some(found)) if found.owner != Owner::Us => {
+                taken.push(format!("{} {key}", AlarmRules::NAME));
+            }
+            (RuleValue::Rule(_), Some(found)) => match &found.value {
+                RuleValue::Rule(rule) if rule.state != ENABLED => disabled.push(key.rule()),
+                _ => {}
+            },
+            (RuleValue::Target(to), None) => {
+                let rule = RuleKey::Rule(key.rule().to_owned());
+                let lacks = if seen_rules.contains_key(&rule) {
+                    key
+                } else {
+                    &rule
+                };
+                let lacking = missing.entry(channel(&to.destination)).or_default();
+                lacking.insert(AlarmRules::noun(lacks));
+            }
+            // Its targets are not there either.
+            (RuleValue::Rule(_), None) | (RuleValue::Target(_), Some(_)) => {}
+        }
+    }
+    let mut troubles = Vec::new();
+    if !taken.is_empty() {
+        let taken = taken.join(", ");
+        let says = format!("{taken} does not carry our mark (see Ready)");
+        troubles.push(("SlackConflict", says));
+    }
+    troubles.extend(held(blocked.values()));
+    if !missing.is_empty() {
+        let missing = missing.iter().map(|(channel, what)| {
+            let what: Vec<_> = what.iter().copied().collect();
+            format!("SlackChannel {channel} lacks its {}", what.join(", "))
+        });
+        let says = missing.collect::<Vec<_>>().join("; ");
+        troubles.push((
+            "SlackPathMissing",
+            format!("alarms do not reach Slack: {says}"),
+        ));
+    }
+    if !barred.is_empty() {
+        troubles.push(("SlackNotAuthorized", barred.join("; ")));
+    }
+    let shut = wanted.values().filter_map(|to| match to {
+        PathValue::Connection(to) => to.shut.as_deref(),
+        PathValue::Destination(_) => None,
+    });
+    let shut: Vec<_> = shut.collect();
+    if !shut.is_empty() {
+        troubles.push(("ChannelNotReady", shut.join("; ")));
+    }
+    if !disabled.is_empty() {
+        let says = format!("{} {} is disabled", AlarmRules::NAME, disabled.join(", "));
+        troubles.push(("SlackRuleDisabled", says));
+    }
+    Delivery::Known(troubles)
 }
 
 fn not_open(name: &str, channel: &str, connection: &ObservedConnection) -> String {
@@ -263,7 +208,7 @@ fn not_open(name: &str, channel: &str, connection: &ObservedConnection) -> Strin
     };
     let says = format!(
         "{} {name} (SlackChannel {channel}) is {state}{why}",
-        Connections::NAME
+        SlackPaths::NAME
     );
     if connection.is_moving() {
         return says;
@@ -297,13 +242,31 @@ fn held<'a>(errors: impl Iterator<Item = &'a Error>) -> Vec<(&'static str, Strin
 #[cfg(test)]
 mod tests {
     use super::{
-        super::desired::{AUTHORIZED, ApiDestination, Connection, Rule, RuleTarget, TargetKey},
+        super::{
+            desired::{
+                AUTHORIZED, ApiDestination, Connection, ObservedDestination, ObservedPath, Rule,
+                RuleTarget, TargetKey, Wanted, path_name,
+            },
+            stages::{EventBridgeContext, stages},
+        },
         *,
     };
-    use crate::{engine::plan::Found, kinds::tenant::eventbridge::message::Transformer};
+    use crate::{
+        api::TenantObservability,
+        clients::{aws::Account, secret::Secret},
+        engine::{
+            informer::{Consistency, Polling, ReadOptions},
+            limits::Priority,
+            plan::Found,
+        },
+        kinds::{
+            aws_scope::AwsScope, installation::Installation,
+            tenant::eventbridge::message::Transformer,
+        },
+    };
     use serde_json::json;
+    use std::sync::Arc;
 
-    const PATH: &str = "campanile_vsu_slack_0a1b2c3d";
     const RULE: &str = "campanile_vsu_critical_0a1b2c3d";
 
     fn found<V, I: Default, L>(value: V, live: L) -> Found<V, I, L> {
@@ -317,13 +280,8 @@ mod tests {
 
     /// All as it should be: one channel, one rule.
     struct World {
-        wanted: Wanted,
-        paths: BTreeMap<String, PathKey>,
-        ledger: KnownPaths,
-        connections: Seen<Connections>,
-        destinations: Seen<Destinations>,
-        rules: Seen<Rules>,
-        targets: Seen<RuleTargets>,
+        slack: StageRun<SlackPaths>,
+        rules: StageRun<AlarmRules>,
     }
 
     fn live(state: &str) -> ObservedConnection {
@@ -336,33 +294,96 @@ mod tests {
         }
     }
 
+    fn path(state: &str, active: bool) -> Arc<ObservedPath> {
+        Arc::new(ObservedPath {
+            connection: Some(live(state)),
+            destination: Some(ObservedDestination {
+                arn: "arn".into(),
+                url: Secret::new(String::new()),
+                method: String::new(),
+                per_second: 1,
+                connection: "arn".into(),
+                active,
+                description: String::new(),
+            }),
+        })
+    }
+
+    fn tenant() -> TenantObservability {
+        let mut tenant =
+            TenantObservability::new("vsu", serde_json::from_value(json!({})).unwrap());
+        tenant.metadata.namespace = Some("ns".into());
+        tenant
+    }
+
+    /// The name of the path of a webhook into the channel `alerts`.
+    fn name() -> String {
+        let [hook, _] = PathKey::both("alerts");
+        path_name(&tenant(), &hook, &Installation::sample())
+    }
+
+    fn connection() -> PathPart {
+        PathPart::Connection(name())
+    }
+
+    fn destination() -> PathPart {
+        PathPart::Destination(name())
+    }
+
+    fn rule() -> RuleKey {
+        RuleKey::Rule(RULE.into())
+    }
+
+    fn target() -> RuleKey {
+        RuleKey::Target(TargetKey {
+            rule: RULE.into(),
+            id: "alerts".into(),
+        })
+    }
+
+    fn status(channels: &[&str]) -> TenantObservabilityStatus {
+        let entries = channels.iter();
+        TenantObservabilityStatus {
+            slack_paths: entries
+                .map(|name| PathKey::both(name)[0].clone().entry(None))
+                .collect(),
+            ..TenantObservabilityStatus::default()
+        }
+    }
+
     fn world() -> World {
-        let connection = Connection {
+        world_after(&status(&["alerts"]))
+    }
+
+    /// The same where status said this before the run.
+    fn world_after(before: &TenantObservabilityStatus) -> World {
+        let to = Connection {
             channel: "alerts".into(),
             header: "X".into(),
             secret: String::new(),
             state: AUTHORIZED.into(),
             description: "mark".into(),
+            is_refused: false,
             value: None,
             shut: None,
         };
-        let destination = ApiDestination {
+        let post = ApiDestination {
             channel: "alerts".into(),
             endpoint: "hmac:1".into(),
             method: "POST".into(),
             per_second: 1,
-            connection: PATH.into(),
+            connection: name(),
             description: "mark".into(),
             url: None,
         };
-        let rule = Rule {
+        let on = Rule {
             pattern: json!({}),
             state: ENABLED.into(),
             schedule: String::new(),
             description: "mark".into(),
         };
-        let target = RuleTarget {
-            destination: PATH.into(),
+        let to_slack = RuleTarget {
+            destination: name(),
             role: "role".into(),
             dead_letters: String::new(),
             max_age: None,
@@ -370,67 +391,91 @@ mod tests {
             message: Transformer::default(),
             foreign: BTreeSet::new(),
         };
-        let key = TargetKey {
-            rule: RULE.into(),
-            id: "alerts".into(),
-        };
+        let parts = [
+            (connection(), PathValue::Connection(to)),
+            (destination(), PathValue::Destination(post)),
+        ];
+        let sorts = [
+            (rule(), RuleValue::Rule(on)),
+            (target(), RuleValue::Target(to_slack)),
+        ];
         let mut wanted = Wanted::default();
-        let (path, name) = (PATH.to_owned(), RULE.to_owned());
-        wanted
-            .connections
-            .wanted
-            .insert(path.clone(), connection.clone());
-        wanted
-            .destinations
-            .wanted
-            .insert(path.clone(), destination.clone());
-        wanted.rules.wanted.insert(name.clone(), rule.clone());
-        wanted.targets.wanted.insert(key.clone(), target.clone());
-        let [hook, _] = PathKey::both("alerts");
-        World {
-            wanted,
-            paths: [(path.clone(), hook.clone())].into(),
-            ledger: [(hook, Some("hmac:1".into()))].into(),
-            connections: [(path.clone(), found(connection, live(AUTHORIZED)))]
-                .into_iter()
-                .collect(),
-            destinations: [(path, found(destination, true))].into_iter().collect(),
-            rules: [(name, found(rule, ()))].into_iter().collect(),
-            targets: [(key, found(target, ()))].into_iter().collect(),
-        }
+        wanted.slack.wanted.extend(parts.clone());
+        wanted.rules.wanted.extend(sorts.clone());
+        wanted.paths = PathKey::both("alerts")
+            .map(|path| (path_name(&tenant(), &path, &Installation::sample()), path))
+            .into();
+        let account = Account::at("http://127.0.0.1", &BTreeMap::new());
+        let options = ReadOptions {
+            uid: "uid".into(),
+            priority: Priority::Edit,
+            consistency: Consistency::Known,
+            since: tokio::time::Instant::now(),
+            superseded: Default::default(),
+        };
+        let events = EventBridgeContext::new(
+            &tenant(),
+            &wanted,
+            before,
+            Arc::new(AwsScope::of(account, "", &Polling::none())),
+            options,
+            &Installation::sample(),
+        );
+        let (slack, rules) = stages(wanted, &events);
+        let (mut slack, mut rules) = (StageRun::new(slack), StageRun::new(rules));
+        let parts = parts.map(|(key, to)| (key, found(to, path(AUTHORIZED, true))));
+        let sorts = sorts.map(|(key, to)| (key, found(to, ())));
+        slack.seen = Some(parts.into_iter().collect());
+        rules.seen = Some(sorts.into_iter().collect());
+        World { slack, rules }
     }
 
     impl World {
-        fn view(&self) -> View<'_> {
-            View {
-                wanted: (&self.wanted).into(),
-                paths: &self.paths,
-                ledger: self.ledger.clone(),
-                connections: Some(&self.connections),
-                destinations: Some(&self.destinations),
-                rules: Some(&self.rules),
-                targets: Some(&self.targets),
-            }
+        fn delivery(&self, failed: &[Failure]) -> Delivery {
+            delivery(&self.slack, &self.rules, failed)
         }
 
         fn reasons(&self) -> Vec<&'static str> {
-            match self.view().way(&[]) {
-                Way::Known(troubles) => troubles.iter().map(|(reason, _)| *reason).collect(),
+            match self.delivery(&[]) {
+                Delivery::Known(troubles) => troubles.iter().map(|(reason, _)| *reason).collect(),
                 other => panic!("{other:?}"),
             }
         }
 
+        /// What status says of the paths after a run before which it said `before`.
         fn paths(&self, before: &[&str]) -> Vec<String> {
-            let entries = before.iter();
-            let mut status = TenantObservabilityStatus {
-                slack_paths: entries
-                    .map(|name| PathKey::both(name)[0].clone().entry(None))
-                    .collect(),
-                ..TenantObservabilityStatus::default()
-            };
-            self.view().record(&mut status);
+            let mut status = status(before);
+            record(&self.slack, &self.rules, &mut status);
             let paths = status.slack_paths.into_iter();
             paths.map(|entry| entry.channel).collect()
+        }
+
+        fn wants_nothing(&mut self) {
+            self.slack.stage.desired = Desired::default();
+            self.rules.stage.desired = Desired::default();
+        }
+
+        fn is_without(&mut self, part: &PathPart) {
+            self.slack.seen.as_mut().unwrap().remove(part);
+        }
+
+        fn is_without_rule(&mut self, key: &RuleKey) {
+            self.rules.seen.as_mut().unwrap().remove(key);
+        }
+
+        fn is_of(&mut self, part: &PathPart, owner: Owner) {
+            let seen = self.slack.seen.as_mut().unwrap();
+            seen.get_mut(part).unwrap().owner = owner;
+        }
+
+        fn rule_is_of(&mut self, owner: Owner) {
+            let seen = self.rules.seen.as_mut().unwrap();
+            seen.get_mut(&rule()).unwrap().owner = owner;
+        }
+
+        fn is(&mut self, state: &str, active: bool) {
+            let all = self.slack.seen.as_mut().unwrap().values_mut();
+            all.for_each(|found| found.live = path(state, active));
         }
     }
 
@@ -441,84 +486,56 @@ mod tests {
         let changes: [(Change, &[&str]); 13] = [
             (
                 |it| {
-                    let all = it.wanted.connections.wanted.values_mut();
-                    all.for_each(|to| to.shut = Some("no".into()));
+                    for to in it.slack.stage.desired.wanted.values_mut() {
+                        if let PathValue::Connection(to) = to {
+                            to.shut = Some("no".into());
+                        }
+                    }
                 },
                 &["ChannelNotReady"],
             ),
-            (|it| it.connections.clear(), &["SlackPathMissing"]),
-            (|it| it.destinations.clear(), &["SlackPathMissing"]),
-            (|it| it.targets.clear(), &["SlackPathMissing"]),
+            (|it| it.is_without(&connection()), &["SlackPathMissing"]),
+            (|it| it.is_without(&destination()), &["SlackPathMissing"]),
+            (|it| it.is_without_rule(&target()), &["SlackPathMissing"]),
             (
                 |it| {
-                    it.rules.clear();
-                    it.targets.clear();
+                    it.is_without_rule(&rule());
+                    it.is_without_rule(&target());
                 },
                 &["SlackPathMissing"],
             ),
+            (|it| it.rule_is_of(Owner::Nobody), &["SlackConflict"]),
             (
-                |it| {
-                    it.rules
-                        .values_mut()
-                        .for_each(|found| found.owner = Owner::Nobody)
-                },
+                |it| it.is_of(&connection(), Owner::Other("x".into())),
                 &["SlackConflict"],
             ),
             (
-                |it| {
-                    let all = it.connections.values_mut();
-                    all.for_each(|found| found.owner = Owner::Other("x".into()));
-                },
+                |it| it.is_of(&destination(), Owner::Nobody),
                 &["SlackConflict"],
             ),
+            (|it| it.is("DEAUTHORIZED", true), &["SlackNotAuthorized"]),
+            (|it| it.is("AUTHORIZING", true), &["SlackNotAuthorized"]),
+            (|it| it.is(AUTHORIZED, false), &["SlackNotAuthorized"]),
             (
                 |it| {
-                    let all = it.destinations.values_mut();
-                    all.for_each(|found| found.owner = Owner::Nobody);
-                },
-                &["SlackConflict"],
-            ),
-            (
-                |it| {
-                    it.connections
-                        .values_mut()
-                        .for_each(|found| found.live = live("DEAUTHORIZED"))
-                },
-                &["SlackNotAuthorized"],
-            ),
-            (
-                |it| {
-                    it.connections
-                        .values_mut()
-                        .for_each(|found| found.live = live("AUTHORIZING"))
-                },
-                &["SlackNotAuthorized"],
-            ),
-            (
-                |it| {
-                    it.destinations
-                        .values_mut()
-                        .for_each(|found| found.live = false)
-                },
-                &["SlackNotAuthorized"],
-            ),
-            (
-                |it| {
-                    let all = it.rules.values_mut();
-                    all.for_each(|found| found.value.state = "DISABLED".into());
+                    for found in it.rules.seen.as_mut().unwrap().values_mut() {
+                        if let RuleValue::Rule(rule) = &mut found.value {
+                            rule.state = "DISABLED".into();
+                        }
+                    }
                 },
                 &["SlackRuleDisabled"],
             ),
             (
                 |it| {
-                    let held = &mut it.wanted.connections.blocked;
+                    let held = &mut it.slack.stage.desired.blocked;
                     for (name, on) in [
                         ("a", WaitingOn::Channel),
                         ("b", WaitingOn::Secret),
                         ("c", WaitingOn::Secret),
                     ] {
                         let error = Error::new(Class::Waiting(on), "it is not there");
-                        held.insert(name.into(), error);
+                        held.insert(PathPart::Connection(name.into()), error);
                     }
                 },
                 &["WaitingForChannel", "WaitingForSecret"],
@@ -527,17 +544,15 @@ mod tests {
         for (change, expected) in changes {
             let mut world = world();
             change(&mut world);
-            assert_eq!(world.reasons(), expected, "{:?}", world.view().way(&[]));
+            assert_eq!(world.reasons(), expected, "{:?}", world.delivery(&[]));
         }
     }
 
     #[test]
     fn one_connection_that_is_barred_is_told_once() {
         let mut world = world();
-        let connection = world.connections.values_mut().next().unwrap();
-        connection.live = live("DEAUTHORIZED");
-        world.destinations.values_mut().next().unwrap().live = false;
-        let Way::Known(troubles) = world.view().way(&[]) else {
+        world.is("DEAUTHORIZED", false);
+        let Delivery::Known(troubles) = world.delivery(&[]) else {
             panic!("it was read");
         };
         assert_eq!(troubles.len(), 1);
@@ -551,77 +566,69 @@ mod tests {
 
     #[test]
     fn what_could_not_be_read_is_not_made_up() {
-        let world = world();
-        let view = View {
-            rules: None,
-            ..world.view()
-        };
+        let mut world = world();
+        world.rules.seen = None;
         let failure = |class| Failure {
-            stage: Rules::NAME,
+            stage: AlarmRules::NAME,
             key: None,
             error: Error::new(class, "no"),
             deletes: false,
             blocked: false,
         };
-        assert_eq!(view.way(&[failure(Class::Unavailable)]), Way::Unknown);
-        assert_eq!(view.way(&[]), Way::Unknown);
-        let denied = Way::Known(vec![("SlackAccessDenied", "no".into())]);
-        assert_eq!(view.way(&[failure(Class::Denied)]), denied);
-        let nothing = Wanted::default();
-        let view = View {
-            wanted: (&nothing).into(),
-            ..view
-        };
-        assert_eq!(view.way(&[failure(Class::Denied)]), Way::Unasked);
+        let unavailable = failure(Class::Unavailable);
+        assert_eq!(world.delivery(&[unavailable]), Delivery::Unknown);
+        assert_eq!(world.delivery(&[]), Delivery::Unknown);
+        let denied = Delivery::Known(vec![("SlackAccessDenied", "no".into())]);
+        assert_eq!(world.delivery(&[failure(Class::Denied)]), denied);
+        world.wants_nothing();
+        assert_eq!(
+            world.delivery(&[failure(Class::Denied)]),
+            Delivery::ToNobody
+        );
         assert!(is_slacks(&failure(Class::Denied)));
     }
 
     #[test]
-    fn a_way_stands_in_status_until_nothing_is_left_of_it() {
+    fn a_path_stands_in_status_until_nothing_is_left_of_it() {
         let mut world = world();
         assert_eq!(world.paths(&[]), ["alerts"]);
         assert_eq!(world.paths(&["alerts", "gone"]), ["alerts"]);
         // Not wanted any more, and still there.
-        world.wanted = Wanted::default();
-        world.targets.clear();
+        world.wants_nothing();
+        world.is_without_rule(&target());
         assert_eq!(world.paths(&["alerts"]), ["alerts"]);
-        world.rules.clear();
-        world.connections.clear();
+        world.is_without_rule(&rule());
+        world.is_without(&connection());
         assert_eq!(
             world.paths(&["alerts", "gone"]),
             ["alerts"],
             "its API destination"
         );
-        world.destinations.clear();
+        world.is_without(&destination());
         assert_eq!(world.paths(&["alerts"]), Vec::<String>::new());
         // A rule alone is looked for as well, whoever knows it still.
-        world.rules = self::world().rules;
+        world.rules.seen = self::world().rules.seen;
         assert_eq!(world.paths(&["alerts"]), ["alerts"]);
-        world.ledger.clear();
+        let mut world = world_after(&status(&[]));
+        world.wants_nothing();
+        world.slack.seen = Some(Default::default());
         assert_eq!(world.paths(&[]), [RULE]);
         // What is somebody else's is not ours to look after.
-        world
-            .rules
-            .values_mut()
-            .for_each(|found| found.owner = Owner::Nobody);
+        world.rule_is_of(Owner::Nobody);
         assert_eq!(world.paths(&[RULE]), Vec::<String>::new());
     }
 
     #[test]
-    fn a_way_that_could_not_be_read_stands_as_it_was() {
-        let mut world = world();
-        world.wanted = Wanted::default();
-        world.ledger.clear();
+    fn a_path_that_could_not_be_read_stands_as_it_was() {
+        let mut world = world_after(&status(&[]));
+        world.wants_nothing();
         let mut status = TenantObservabilityStatus {
             slack_paths: vec![PathKey::both("x")[1].clone().entry(None)],
             ..TenantObservabilityStatus::default()
         };
         let before = status.clone();
-        let view = View {
-            connections: None,
-            ..world.view()
-        };
-        view.record(&mut status);
+        world.slack.seen = None;
+        record(&world.slack, &world.rules, &mut status);
         assert_eq!(status, before);
     }
 }

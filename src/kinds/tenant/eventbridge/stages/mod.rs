@@ -1,16 +1,12 @@
-//! The way of one tenant's alarms into Slack, in one place: connections, API destinations, rules, targets.
+//! The path of one tenant's alarms into Slack, in one place: connections and API destinations, rules and targets.
 
-mod connections;
-mod destinations;
+mod paths;
 mod rules;
-mod targets;
 
-pub use connections::Connections;
-pub use destinations::Destinations;
-pub use rules::Rules;
-pub use targets::RuleTargets;
+pub use paths::SlackPaths;
+pub use rules::AlarmRules;
 
-use super::desired::{MAX_AGE, ObservedPath, PathKey, Wanted, concerns, path_name};
+use super::desired::{MAX_AGE, ObservedPath, PathKey, PathPart, Wanted, concerns, path_name};
 use crate::{
     api::{TenantObservability, TenantObservabilityStatus},
     clients::{
@@ -83,12 +79,12 @@ impl EventBridgeContext {
             paths.insert(path_name(tenant, &path, installation), path.clone());
             ledger.insert(path, entry.secret.clone());
         }
-        let wanted = &wanted.connections.wanted;
-        let open = wanted.keys().filter_map(|name| paths.get(name));
+        let wanted: BTreeSet<_> = wanted.slack.wanted.keys().map(PathPart::name).collect();
+        let open = wanted.iter().filter_map(|name| paths.get(*name));
         let open: BTreeSet<_> = open.map(|path| path.channel.as_str()).collect();
         let replaced = paths
             .iter()
-            .filter(|(name, path)| !wanted.contains_key(*name) && open.contains(&*path.channel))
+            .filter(|(name, path)| !wanted.contains(name.as_str()) && open.contains(&*path.channel))
             .map(|(name, _)| name.clone())
             .collect();
         Self {
@@ -110,23 +106,18 @@ impl EventBridgeContext {
         self.ledger.lock().clone()
     }
 
-    /// The ways by the names of their connections, whether they are wanted, were, or might have been.
-    pub fn paths(&self) -> &BTreeMap<String, PathKey> {
-        &self.paths
-    }
-
-    /// The way of a connection.
-    fn path(&self, name: &str) -> PathKey {
+    /// The path of a connection or an API destination.
+    pub fn path(&self, name: &str) -> PathKey {
         PathKey::named(name, &self.paths)
     }
 
-    /// Begins to count for how long the ways stay that have been replaced, from when no target is seen to lead
-    /// there any more. `there` and `used` are the names of those that there are, and of those where one does.
+    /// Begins to count for how long the replaced paths stay, from when no target is seen to lead there any more.
+    /// `there` and `used` are the names of those that there are, and of those where a target leads.
     fn retire(&self, there: &BTreeSet<&str>, used: &BTreeSet<&str>) {
         let mut retired = self.scope.paths.source.reader.retired.lock();
+        let until = Instant::now() + DRAINING;
         for name in self.paths.keys().map(String::as_str) {
             if self.replaced.contains(name) && there.contains(name) && !used.contains(name) {
-                let until = Instant::now() + DRAINING;
                 retired.entry(name.to_owned()).or_insert(until);
             } else {
                 retired.remove(name);
@@ -142,9 +133,10 @@ impl EventBridgeContext {
     }
 
     /// When the first of the ways that have been replaced need not stay any longer. `seen`: what there is of them.
-    pub fn drained_in(&self, seen: &Seen<Destinations>) -> Option<Duration> {
+    pub fn drained_in(&self, seen: &Seen<SlackPaths>) -> Option<Duration> {
         let retired = self.scope.paths.source.reader.retired.lock();
-        let replaced = self.replaced.iter().filter(|name| seen.contains_key(*name));
+        let is_there = |name: &&String| seen.contains_key(&PathPart::Destination((*name).clone()));
+        let replaced = self.replaced.iter().filter(is_there);
         let left =
             replaced.filter_map(|name| retired.get(name)?.checked_duration_since(Instant::now()));
         left.min()
@@ -171,17 +163,19 @@ impl EventBridgeContext {
     }
 
     /// What a write to a connection or an API destination leaves behind, as far as it is known.
-    fn remember_path(
+    fn remember_path<T>(
         &self,
         name: &str,
-        outcome: Result<(), &Error>,
-        change: impl FnOnce(&mut ObservedPath),
+        outcome: Result<&T, &Error>,
+        change: impl FnOnce(&mut ObservedPath, &T),
     ) {
         let paths = &self.scope.paths;
         paths.note(name, outcome, || {
             let known = paths.get(name);
             let mut now = known.map_or_else(ObservedPath::default, |known| (*known).clone());
-            change(&mut now);
+            if let Ok(made) = outcome {
+                change(&mut now, made);
+            }
             let there = now.connection.is_some() || now.destination.is_some();
             there.then_some(now)
         });
@@ -223,38 +217,18 @@ fn redacted(error: Error, secret: &str, shown: &str) -> Error {
     Error { message, ..error }
 }
 
-/// The stages on the way to Slack, in order.
-pub fn stages(
-    wanted: Wanted,
-    events: &EventBridgeContext,
-) -> (Connections, Destinations, Rules, RuleTargets) {
-    let Wanted {
-        connections,
-        destinations,
-        rules,
-        targets,
-        paths: _,
-        feeds,
-    } = wanted;
-    (
-        Connections {
-            desired: connections,
-            events: events.clone(),
-        },
-        Destinations {
-            desired: destinations,
-            events: events.clone(),
-        },
-        Rules {
-            desired: rules,
-            feeds,
-            events: events.clone(),
-        },
-        RuleTargets {
-            desired: targets,
-            events: events.clone(),
-        },
-    )
+/// The stages on the path to Slack, in order.
+pub fn stages(wanted: Wanted, events: &EventBridgeContext) -> (SlackPaths, AlarmRules) {
+    let paths = SlackPaths {
+        desired: wanted.slack,
+        events: events.clone(),
+    };
+    let rules = AlarmRules {
+        desired: wanted.rules,
+        feeds: wanted.feeds,
+        events: events.clone(),
+    };
+    (paths, rules)
 }
 
 #[cfg(test)]

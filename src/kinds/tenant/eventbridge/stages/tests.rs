@@ -1,8 +1,8 @@
 //! The stages against an EventBridge in memory: what is called, in which order, and what is there then.
 
-use super::{targets::passing, *};
+use super::{rules::passing, *};
 use crate::{
-    api::DriftPolicy,
+    api::{DriftPolicy, FINALIZER},
     clients::{aws::Account, secret::Secret},
     engine::{
         applied::Applied,
@@ -21,7 +21,7 @@ use crate::{
             Aws,
             eventbridge::{
                 desired::{Ways, wanted},
-                report::{Parts, View, Way},
+                report::{self, Delivery},
             },
         },
     },
@@ -317,7 +317,7 @@ struct Ran {
     drift: Vec<String>,
     untried: usize,
     failed: Vec<Error>,
-    way: Way,
+    way: Delivery,
     drained: Option<Duration>,
 }
 
@@ -414,10 +414,8 @@ impl World {
             options,
             &self.installation,
         );
-        let (connections, destinations, rules, targets) = stages(wanted, &events);
-        let (mut connections, mut destinations) =
-            (StageRun::new(connections), StageRun::new(destinations));
-        let (mut rules, mut targets) = (StageRun::new(rules), StageRun::new(targets));
+        let (slack, rules) = stages(wanted, &events);
+        let (mut slack, mut rules) = (StageRun::new(slack), StageRun::new(rules));
         let gate = Open {
             status: Mutex::new(status),
             left: AtomicUsize::new(calls),
@@ -428,48 +426,20 @@ impl World {
             drift,
         });
         let mut run = Run::new(Some(&gate), "").since(before);
-        drive(
-            &mut [
-                &mut connections,
-                &mut destinations,
-                &mut rules,
-                &mut targets,
-            ],
-            &mut run,
-        )
-        .await;
+        drive(&mut [&mut slack, &mut rules], &mut run).await;
         let report = std::mem::take(&mut run.report);
-        let all: [&mut dyn DynStage; 4] = [
-            &mut connections,
-            &mut destinations,
-            &mut rules,
-            &mut targets,
-        ];
+        let all: [&mut dyn DynStage; 2] = [&mut slack, &mut rules];
         let now = applied_after(&all, "", &applied);
         drop(run);
         self.applied = now;
         let mut status = gate.status.into_inner();
-        let view = View {
-            wanted: Parts {
-                connections: &connections.stage.desired,
-                destinations: &destinations.stage.desired,
-                rules: &rules.stage.desired,
-                targets: &targets.stage.desired,
-            },
-            paths: events.paths(),
-            ledger: events.known(),
-            connections: connections.seen.as_ref(),
-            destinations: destinations.seen.as_ref(),
-            rules: rules.seen.as_ref(),
-            targets: targets.seen.as_ref(),
-        };
         // A process that ends has said no more than what it was about to do.
         if calls == usize::MAX {
-            view.record(&mut status);
+            report::record(&slack, &rules, &mut status);
         }
-        let drained = destinations.seen.as_ref();
+        let drained = slack.seen.as_ref();
         let drained = drained.and_then(|seen| events.drained_in(seen));
-        let way = view.way(&report.failed);
+        let way = report::delivery(&slack, &rules, &report.failed);
         let told = format!("{report:?} {status:?} {way:?}");
         let cluster = told.find("canary").map(|at| &told[at - 100..at + 20]);
         assert_eq!(cluster, None, "no secret is told");
@@ -492,7 +462,7 @@ impl World {
     async fn settles(&mut self) -> Vec<String> {
         let ran = self.run(Consistency::Now).await;
         assert_eq!(ran.failed, []);
-        assert_eq!(ran.way, Way::Known(Vec::new()));
+        assert_eq!(ran.way, Delivery::Known(Vec::new()));
         self.eventbridge.writes()
     }
 
@@ -548,6 +518,12 @@ impl World {
             let message = target["InputTransformer"]["InputTemplate"].to_string();
             assert_eq!(message.contains("C012AB3CD"), bot, "{rule}: {message}");
         }
+    }
+
+    /// Its status was lost.
+    fn wipe(&mut self) {
+        self.tenant.status = None;
+        self.tenant.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
     }
 
     /// The tenant is to go.
@@ -667,7 +643,7 @@ async fn it_is_made_once_and_looked_at_cheaply() {
 async fn without_slack_eventbridge_is_not_asked() {
     let mut world = World::new(json!({"critical": {}}), &[]).await;
     let ran = world.run(Consistency::Now).await;
-    assert_eq!((ran.way, ran.planned.len()), (Way::Unasked, 0));
+    assert_eq!((ran.way, ran.planned.len()), (Delivery::ToNobody, 0));
     assert_eq!(world.eventbridge.calls(), (Vec::new(), 0));
 }
 
@@ -718,7 +694,7 @@ async fn another_way_takes_the_place_of_one_that_drains() {
         json!({"channel": "a", "via": "BotToken", "secret": digest(TOKEN)}),
     );
     let ran = world.run(Consistency::Now).await;
-    assert_eq!((ran.failed, ran.way), (vec![], Way::Known(Vec::new())));
+    assert_eq!((ran.failed, ran.way), (vec![], Delivery::Known(Vec::new())));
     assert_eq!(world.eventbridge.writes(), MADE);
     world.leads();
     assert!(ran.drained.is_some_and(|left| left <= DRAINING));
@@ -887,7 +863,7 @@ async fn a_way_stays_until_nothing_leads_there() {
 /// A channel that is not asked for any more, and a tenant that goes, take both along at once.
 #[tokio::test]
 async fn what_goes_takes_both_ways_along() {
-    for (deleted, lost) in [(false, false), (true, false), (true, true)] {
+    for (deleted, lost) in [(false, false), (false, true), (true, false), (true, true)] {
         let mut world = World::hooked().await;
         world.settles().await;
         world.rotate("a", bot(TOKEN));
@@ -899,10 +875,10 @@ async fn what_goes_takes_both_ways_along() {
             world.tenant.spec.notify = None;
         }
         if lost {
-            world.tenant.status = None;
+            world.wipe();
         }
         let ran = world.run(Consistency::Now).await;
-        assert_eq!((ran.failed, ran.way), (vec![], Way::Unasked));
+        assert_eq!((ran.failed, ran.way), (vec![], Delivery::ToNobody));
         assert_eq!(world.there(), (vec![], vec![]), "{deleted} {lost}");
         assert_eq!(world.paths(), json!([]));
     }
@@ -1064,7 +1040,7 @@ async fn a_connection_that_is_refused_is_written_again_once() {
     for writes in [vec!["UpdateConnection"], vec![], vec![]] {
         let ran = world.run(Consistency::Now).await;
         assert_eq!(world.eventbridge.writes(), writes);
-        let Way::Known(troubles) = ran.way else {
+        let Delivery::Known(troubles) = ran.way else {
             panic!("{:?}", ran.way);
         };
         assert_eq!(troubles[0].0, "SlackNotAuthorized");
@@ -1131,7 +1107,7 @@ async fn what_is_anothers_is_left_alone() {
         .iter()
         .filter(|error| error.class == Class::Conflict);
     assert_eq!(conflicts.count(), 2, "{:?}", ran.failed);
-    let Way::Known(troubles) = ran.way else {
+    let Delivery::Known(troubles) = ran.way else {
         panic!("{:?}", ran.way);
     };
     assert_eq!(troubles[0].0, "SlackConflict");
@@ -1173,9 +1149,10 @@ async fn it_goes_in_the_order_in_which_it_may() {
     );
     let ran = world.run(Consistency::Now).await;
     assert_eq!(ran.failed.len(), 1);
+    let removed = ["RemoveTargets", "RemoveTargets", "RemoveTargets"];
     assert_eq!(
         world.eventbridge.writes(),
-        ["RemoveTargets", "RemoveTargets", "RemoveTargets"],
+        [&removed[..], &["DeleteRule", "DeleteRule"]].concat(),
         "nothing goes that is still referred to"
     );
     assert_eq!(
@@ -1184,13 +1161,11 @@ async fn it_goes_in_the_order_in_which_it_may() {
         "it is not forgotten"
     );
     let ran = world.run(Consistency::Now).await;
-    assert_eq!((ran.failed, ran.way), (vec![], Way::Unasked));
+    assert_eq!((ran.failed, ran.way), (vec![], Delivery::ToNobody));
     assert_eq!(
         world.eventbridge.writes(),
         [
             "RemoveTargets",
-            "DeleteRule",
-            "DeleteRule",
             "DeleteRule",
             "DeleteApiDestination",
             "DeleteConnection"
@@ -1209,7 +1184,7 @@ async fn it_goes_in_the_order_in_which_it_may() {
 async fn a_deletion_finds_it_though_status_was_lost() {
     let mut world = World::hooked().await;
     world.settles().await;
-    world.tenant.status = None;
+    world.wipe();
     world.delete();
     let ran = world.run(Consistency::Now).await;
     assert_eq!(ran.failed, []);
@@ -1232,7 +1207,7 @@ async fn a_target_that_failed_is_an_error_of_its_own() {
         says.contains("ResourceNotFoundException: target a: no such destination"),
         "{says}"
     );
-    let Way::Known(troubles) = ran.way else {
+    let Delivery::Known(troubles) = ran.way else {
         panic!("{:?}", ran.way);
     };
     assert_eq!(troubles[0].0, "SlackPathMissing");
@@ -1346,7 +1321,7 @@ async fn what_aws_quotes_is_not_told() {
 
 #[test]
 fn who_may_not_hand_over_the_role_is_told_so() {
-    let denied = |text: &str| passing(Error::new(Class::Denied, text), "arn:invoke");
+    let denied = |text: &str| passing(Error::new(Class::Denied, text), Some(text), "arn:invoke");
     let error = denied("is not authorized to perform: iam:PassRole");
     assert!(
         error.message.contains("iam:PassRole on arn:invoke"),
@@ -1382,7 +1357,7 @@ async fn a_role_that_does_not_trust_eventbridge_is_told_and_tried_again() {
         says.contains(role) && says.contains("sts:AssumeRole"),
         "{says}"
     );
-    let Way::Known(troubles) = ran.way else {
+    let Delivery::Known(troubles) = ran.way else {
         panic!("{:?}", ran.way);
     };
     assert_eq!(troubles[0].0, "SlackPathMissing");
@@ -1395,7 +1370,7 @@ async fn a_role_that_does_not_trust_eventbridge_is_told_and_tried_again() {
 async fn a_channel_that_takes_nothing_has_its_way_all_the_same() {
     let mut world = World::new(slack(&["a", "b"]), &[("a", hook(URL)), ("b", bot(TOKEN))]).await;
     let says = "alarms do not get through SlackChannel ns/b: revoked";
-    let told = || Way::Known(vec![("ChannelNotReady", says.to_owned())]);
+    let told = || Delivery::Known(vec![("ChannelNotReady", says.to_owned())]);
     let shut = |says: Option<&str>| {
         let route = bot(TOKEN);
         let blocked = says.map(str::to_owned);
@@ -1410,7 +1385,7 @@ async fn a_channel_that_takes_nothing_has_its_way_all_the_same() {
         world.ways.insert("b".into(), shut(way));
         let ran = world.run(Consistency::Known).await;
         assert_eq!((ran.planned, ran.failed), (vec![], vec![]));
-        let open = Way::Known(Vec::new());
+        let open = Delivery::Known(Vec::new());
         assert_eq!(ran.way, if way.is_some() { told() } else { open });
     }
 }

@@ -1,0 +1,187 @@
+//! What status says of the topics of a tenant and of who hears them, and whether messages arrive. Pure.
+
+use super::{
+    TenantStages,
+    desired::SubscriptionKey,
+    eventbridge::report::{self as slack, Delivery, is_slacks},
+};
+use crate::{
+    api::{
+        ACCOUNT_REACHABLE, DELIVERY_READY, SubscriptionEntry, SubscriptionState,
+        TenantObservabilityStatus, TopicEntry,
+    },
+    engine::{
+        error::{Class, Error},
+        plan::{Desired, Owner},
+        stage::Failure,
+    },
+    kinds::ConditionUpdate,
+};
+use std::collections::BTreeSet;
+
+/// Topics, subscriptions and paths into Slack into status, and whether messages reach those who should hear them.
+/// `failed`: what failed in the run.
+pub fn delivery(
+    row: &TenantStages,
+    failed: &[Failure],
+    status: &mut TenantObservabilityStatus,
+) -> Delivery {
+    let delivery = topics_and_subscriptions(row, status);
+    slack::record(&row.slack, &row.rules, status);
+    delivery.and(slack::delivery(&row.slack, &row.rules, failed))
+}
+
+/// Topics and subscriptions into status, and whether messages reach those who should hear them.
+fn topics_and_subscriptions(
+    row: &TenantStages,
+    status: &mut TenantObservabilityStatus,
+) -> Delivery {
+    let (topics, subscriptions) = (&row.topics.stage, &row.subscriptions.stage);
+    let Some(seen) = &row.topics.seen else {
+        return Delivery::Unknown;
+    };
+    let is_ours = |name: &String| seen.get(name).is_some_and(|found| found.owner == Owner::Us);
+    let is_there = |name: &String| seen.contains_key(name);
+    // What happens to a topic outside is no reason to take the alarms off it: it is made again, or given
+    // back, and until then nobody else has that name in the tenant's own account.
+    let known: BTreeSet<_> = status.topics.iter().map(|topic| topic.severity).collect();
+    status.topics = topics
+        .candidates
+        .iter()
+        .filter(|(_, (name, _))| topics.desired.wanted.contains_key(name))
+        .filter(|(severity, (name, _))| is_ours(name) || known.contains(severity))
+        .map(|(severity, (_, arn))| TopicEntry {
+            severity: *severity,
+            arn: arn.0.clone(),
+        })
+        .collect();
+    let not_ours = topics.desired.wanted.keys().filter(|name| !is_ours(name));
+    let (taken, missing): (Vec<_>, Vec<_>) = not_ours.partition(|name| is_there(name));
+    let taken: Vec<_> = taken.into_iter().map(String::as_str).collect();
+    let mut missing: Vec<_> = missing.into_iter().map(String::as_str).collect();
+    missing.extend(topics.absent());
+    // Of who hears a topic that is not ours to look into, what was known last stands.
+    let is_taken = |key: &SubscriptionKey| {
+        let topic = topics.candidates.get(&key.severity);
+        topic.is_some_and(|(name, _)| taken.contains(&name.as_str()))
+    };
+
+    // With a topic its subscriptions went by themselves.
+    let has_topic = |key: &SubscriptionKey| {
+        topics
+            .candidates
+            .get(&key.severity)
+            .is_some_and(|(name, _)| is_ours(name))
+    };
+    let Some(seen) = &row.subscriptions.seen else {
+        return Delivery::Unknown;
+    };
+    let Desired {
+        wanted, blocked, ..
+    } = &subscriptions.desired;
+    let made = subscriptions.made();
+    let state = |key: &SubscriptionKey| match seen.get(key) {
+        Some(found) => found.live,
+        None if is_taken(key) => made
+            .get(key)
+            .copied()
+            .unwrap_or(SubscriptionState::Creating),
+        None if subscriptions.is_gone(key) => SubscriptionState::Gone,
+        None => SubscriptionState::Creating,
+    };
+    status.subscriptions = made
+        .keys()
+        .filter(|key| wanted.contains_key(key) || seen.contains_key(key) && has_topic(key))
+        .map(|key| SubscriptionEntry {
+            severity: key.severity,
+            protocol: key.protocol.clone(),
+            endpoint: key.endpoint.clone(),
+            state: state(key),
+        })
+        .collect();
+    let in_state = |state_wanted: SubscriptionState| {
+        let late = wanted.iter().filter(|(key, _)| !is_taken(key));
+        let late = late.filter(|(key, _)| state(key) == state_wanted);
+        let late = late.map(|(key, to)| format!("{} ({})", to.recipient, key.severity));
+        late.collect::<Vec<_>>().join(", ")
+    };
+    let blocked: Vec<_> = blocked
+        .values()
+        .map(|error| error.message.clone())
+        .collect();
+    if missing.is_empty()
+        && taken.is_empty()
+        && blocked.is_empty()
+        && wanted.is_empty()
+        && !topics.has_named()
+    {
+        return Delivery::ToNobody;
+    }
+    let mut troubles = Vec::new();
+    if !taken.is_empty() {
+        let taken = taken.join(", ");
+        let says = format!(
+            "topic {taken} does not carry our mark, so who hears it is not looked after (see Ready)"
+        );
+        troubles.push(("TopicConflict", says));
+    }
+    if !missing.is_empty() {
+        let missing = missing.join(", ");
+        troubles.push(("TopicMissing", format!("topic {missing} is not there")));
+    }
+    if !blocked.is_empty() {
+        troubles.push(("WaitingForSecret", blocked.join("; ")));
+    }
+    for (reason, state, says) in [
+        (
+            "SubscriptionMissing",
+            SubscriptionState::Creating,
+            "not subscribed",
+        ),
+        (
+            "SubscriptionGone",
+            SubscriptionState::Gone,
+            "unsubscribed, or never confirmed within the time that AWS gives (to invite again, take the address out of the spec and put it back in)",
+        ),
+        (
+            "PendingConfirmation",
+            SubscriptionState::Pending,
+            "not confirmed yet, so messages do not reach them",
+        ),
+    ] {
+        let who = in_state(state);
+        if !who.is_empty() {
+            troubles.push((reason, format!("{says}: {who}")));
+        }
+    }
+    Delivery::Known(troubles)
+}
+
+/// The condition that says whether messages arrive.
+pub fn delivering(troubles: &[(&'static str, String)]) -> ConditionUpdate {
+    // What a reader has yet to confirm is the least: anything else is said before it.
+    let mut troubles: Vec<_> = troubles.iter().collect();
+    troubles.sort_by_key(|(reason, _)| *reason == "PendingConfirmation");
+    let told: Vec<_> = troubles.iter().map(|(_, text)| text.as_str()).collect();
+    let reason = troubles.first().map_or("Delivering", |(reason, _)| reason);
+    ConditionUpdate::new(DELIVERY_READY, troubles.is_empty(), reason, told.join("; "))
+}
+
+/// Whether the account answered us; `None` where that passes by itself and says nothing yet.
+pub fn reachable(unreachable: Option<&Error>, failed: &[Failure]) -> Option<ConditionUpdate> {
+    // Alarms need no EventBridge: what is in the way there is told of their delivery.
+    let others = failed.iter().filter(|failure| !is_slacks(failure));
+    let mut others = others.filter(|failure| failure.key.is_none());
+    let blind = others.next();
+    let (holds, reason, message) = match unreachable.or(blind.map(|failure| &failure.error)) {
+        None => (true, "Reachable", ""),
+        Some(error) if error.class == Class::Denied => (false, "AccessDenied", &*error.message),
+        Some(_) => return None,
+    };
+    Some(ConditionUpdate::new(
+        ACCOUNT_REACHABLE,
+        holds,
+        reason,
+        message,
+    ))
+}
