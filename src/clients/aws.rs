@@ -94,7 +94,7 @@ impl RoleAccess {
     }
 
     /// Ends at the next one at which it begins to let us in.
-    pub async fn let_in(&self) {
+    pub async fn restored(&self) {
         loop {
             self.next().await;
             if self.0.lock().await.borrow().is_none() {
@@ -226,9 +226,9 @@ impl Account {
         outcome
     }
 
-    /// The same, unless the role has just let somebody else in. A refusal is never taken on trust.
-    pub async fn check_unless_let_in(&self) -> Result<()> {
-        /// Whoever is told that the role has turned looks within this time.
+    /// The same, unless a check succeeded less than a second ago. A refusal is never taken on trust.
+    pub async fn check_unless_recent(&self) -> Result<()> {
+        /// Whoever is told that the role's access has changed checks within this time.
         const JUST: Duration = Duration::from_secs(1);
         let checked = *self.checked.lock();
         if checked.elapsed() < JUST && self.refusal.borrow().is_none() {
@@ -257,7 +257,7 @@ impl Account {
     }
 
     /// Tells whoever waits for it when the role lets us in again, or does not any more.
-    pub fn turns(&self) -> RoleAccess {
+    pub fn access_changes(&self) -> RoleAccess {
         RoleAccess(Mutex::new(self.refusal.subscribe()))
     }
 }

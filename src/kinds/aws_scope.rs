@@ -24,7 +24,7 @@ pub struct AwsScope {
     /// The account, and who we are there.
     pub account: Arc<Account>,
     /// Whether the role lets us in.
-    pub trust: Arc<Informer<Trust>>,
+    pub trust: Arc<Informer<RoleTrust>>,
     /// All alarms of this installation there.
     pub alarms: Arc<Informer<AwsSource<Alarms>>>,
     /// Those of their tags that are ours to set.
@@ -40,8 +40,8 @@ pub struct AwsScope {
 impl AwsScope {
     /// Of one account. Nothing is read yet. `prefix` is that of the names of this installation's alarms.
     pub fn of(account: Arc<Account>, prefix: &str, polling: &Polling) -> Self {
-        let trust = Trust {
-            turns: account.turns(),
+        let trust = RoleTrust {
+            access: account.access_changes(),
             account: account.clone(),
         };
         let prefix = prefix.to_owned();
@@ -84,9 +84,9 @@ impl Scope for AwsScope {
 }
 
 /// Whether the role still trusts us. Credentials outlive a change of its trust, so it is assumed anew.
-pub struct Trust {
+pub struct RoleTrust {
     account: Arc<Account>,
-    turns: RoleAccess,
+    access: RoleAccess,
 }
 
 /// There is nothing to see of a role but whether it lets us in.
@@ -99,19 +99,19 @@ impl Mirrored for Nothing {
     }
 }
 
-impl Source for Trust {
+impl Source for RoleTrust {
     type Key = ();
     type Value = Nothing;
     const ENUMERATES: bool = true;
     const POLL_RATE: PollRate = PollRate::Slow;
 
     async fn read(&self, _: &BTreeSet<()>, _: Priority) -> Result<ReadOf<Self>> {
-        self.account.check_unless_let_in().await?;
+        self.account.check_unless_recent().await?;
         Ok(ReadOf::<Self>::new())
     }
 
     /// That it does not let us in any more is told by whatever is refused.
     async fn invalidated(&self) {
-        self.turns.let_in().await;
+        self.access.restored().await;
     }
 }

@@ -163,7 +163,7 @@ impl<R> AwsSource<R> {
     pub fn new(account: &Arc<Account>, reader: R) -> Self {
         Self {
             reader,
-            access: account.turns(),
+            access: account.access_changes(),
             account: account.clone(),
         }
     }

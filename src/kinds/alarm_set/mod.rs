@@ -138,13 +138,13 @@ impl Kind for AlarmSet {
             ))),
             Purpose::Plan if attempted.is_none() || attempted != tenant.metadata.generation => {
                 let own = tenant::desired::topic_arns(&tenant, cluster.installation);
-                let topics = tenant::desired::audience(&tenant, own);
+                let topics = tenant::desired::alarm_actions(&tenant, own);
                 Ok(Inputs { tenant, topics })
             }
             Purpose::Act | Purpose::Plan => {
                 let own = tenant.status.iter().flat_map(|status| &status.topics);
                 let own = own.map(|topic| (topic.severity, topic.arn.clone()));
-                let topics = tenant::desired::audience(&tenant, own.collect());
+                let topics = tenant::desired::alarm_actions(&tenant, own.collect());
                 Ok(Inputs { tenant, topics })
             }
         }

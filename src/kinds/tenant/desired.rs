@@ -67,19 +67,19 @@ pub fn topic_arns(
 }
 
 /// Whom a tenant's alarms tell, by severity: of its own topics those that are there, and all that its spec names.
-pub fn audience(
+pub fn alarm_actions(
     tenant: &TenantObservability,
     own: BTreeMap<Severity, String>,
 ) -> BTreeMap<Severity, BTreeSet<String>> {
-    let mut audience: BTreeMap<Severity, BTreeSet<String>> = BTreeMap::new();
+    let mut alarm_actions: BTreeMap<Severity, BTreeSet<String>> = BTreeMap::new();
     for (severity, recipients) in tenant.spec.notify.iter().flat_map(|notify| notify.listed()) {
         let named = recipients.topic_arns.iter().cloned();
-        audience.entry(severity).or_default().extend(named);
+        alarm_actions.entry(severity).or_default().extend(named);
     }
     for (severity, arn) in own {
-        audience.entry(severity).or_default().insert(arn);
+        alarm_actions.entry(severity).or_default().insert(arn);
     }
-    audience
+    alarm_actions
 }
 
 /// A topic's configuration.

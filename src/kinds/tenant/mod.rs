@@ -1,4 +1,4 @@
-//! TenantObservability: the topics of a tenant, who hears them, its alarms' way into Slack, and how the
+//! TenantObservability: the topics of a tenant, who hears them, the path of its alarms into Slack, and how the
 //! tenant is.
 
 pub mod desired;
@@ -32,7 +32,7 @@ use crate::{
 };
 use desired::{IntegrationKeys, SubscriptionKey};
 use eventbridge::{
-    desired::{Ways, channels, concerns, concerns_as},
+    desired::{Routes, channels, concerns, concerns_as},
     report::{Delivery, is_slacks},
     stages::{AlarmRules, EventBridgeContext, SlackPaths},
 };
@@ -51,8 +51,8 @@ const MOMENT: Duration = Duration::from_secs(1);
 pub struct Inputs {
     /// The integration keys that it names.
     pub keys: IntegrationKeys,
-    /// The ways into the Slack channels that it names.
-    pub ways: Ways,
+    /// The routes into the Slack channels that it names.
+    pub routes: Routes,
     /// The tenant's AlarmSets.
     pub sets: Vec<AlarmSet>,
 }
@@ -135,14 +135,14 @@ impl Kind for TenantObservability {
         let sets = sets
             .filter(|set| set.metadata.deletion_timestamp.is_none())
             .collect();
-        let mut ways = Ways::new();
+        let mut routes = Routes::new();
         for channel in channels(self) {
-            let way = route(channel, &namespace, cluster).await;
-            ways.insert(channel.to_owned(), way);
+            let found = route(channel, &namespace, cluster).await;
+            routes.insert(channel.to_owned(), found);
         }
         Ok(Inputs {
             keys: self.integration_keys(&namespace, cluster).await,
-            ways,
+            routes,
             sets,
         })
     }
@@ -324,7 +324,7 @@ impl System<TenantObservability> for Aws {
             Some(inputs) => (
                 desired::topics(tenant, target, installation),
                 desired::subscriptions(tenant, &inputs.keys, installation),
-                eventbridge::desired::wanted(tenant, &inputs.ways, target, installation),
+                eventbridge::desired::wanted(tenant, &inputs.routes, target, installation),
             ),
             None => Default::default(),
         };
@@ -411,7 +411,7 @@ impl TenantObservability {
         keys
     }
 
-    /// When the way into Slack is to be looked at again, if anything there is only a matter of time.
+    /// When the paths into Slack are to be looked at again, if anything there is only a matter of time.
     fn again(&self, row: &TenantStages, status: &TenantObservabilityStatus) -> Option<Duration> {
         // Nothing is left of it, but this run still wanted to know: the next one says that nobody does.
         let over = concerns(self) && !concerns_as(self, Some(status));

@@ -446,14 +446,12 @@ impl Subscriptions {
     }
 
     /// With the key of the digests all that the ledger says is lost. What it names and nobody can find
-    /// any more was made for what the spec still names, so that is taken back.
-    fn take_back(&self, seen: &mut Seen<Self>) {
-        let mut memory = self.memory.lock();
+    /// any more was made for what the spec still names, so that is taken back. Pure.
+    fn take_back(&self, seen: &mut Seen<Self>, ledger: &mut KnownSubscriptions) {
         let lost = |made: &&SubscriptionKey| {
             !seen.contains_key(made) && !self.desired.wanted.contains_key(made)
         };
-        let lost: BTreeSet<_> = memory
-            .ledger
+        let lost: BTreeSet<_> = ledger
             .keys()
             .filter(lost)
             .map(|made| (made.severity, made.protocol.clone()))
@@ -464,13 +462,18 @@ impl Subscriptions {
             let lost = secret && lost.contains(&(key.severity, key.protocol.clone()));
             if wanted && lost && found.owner == Owner::Nobody && found.id.is_some() {
                 found.owner = Owner::Us;
-                memory.ledger.insert(key.clone(), found.live);
+                ledger.insert(key.clone(), found.live);
             }
         }
     }
 
-    fn found(&self, observed: &Snapshot<ObservedTopic, TopicArn>, ids: &Ids) -> Seen<Self> {
-        let made = self.made();
+    /// Those that there are: ours are those in `ledger`, into which goes what is taken back. Pure.
+    fn found(
+        &self,
+        observed: &Snapshot<ObservedTopic, TopicArn>,
+        ids: &Ids,
+        ledger: &mut KnownSubscriptions,
+    ) -> Seen<Self> {
         let mut seen = Seen::<Self>::default();
         for (severity, (name, arn)) in &self.topics {
             // Only topics that are there and ours.
@@ -489,7 +492,7 @@ impl Subscriptions {
                     subscription.endpoint.reveal(),
                     &self.digester,
                 );
-                let owner = if made.contains_key(&key) {
+                let owner = if ledger.contains_key(&key) {
                     Owner::Us
                 } else {
                     Owner::Nobody
@@ -511,7 +514,7 @@ impl Subscriptions {
                 }
             }
         }
-        self.take_back(&mut seen);
+        self.take_back(&mut seen, ledger);
         seen
     }
 
@@ -600,8 +603,9 @@ impl Stage for Subscriptions {
             .iter()
             .filter(|(_, (name, arn))| ids.is_new::<Topics>(name) || !observed.contains_key(arn));
         let bare: Vec<_> = bare.map(|(severity, _)| *severity).collect();
-        self.memory.lock().bare.extend(bare);
-        Ok(self.found(&observed, ids))
+        let mut memory = self.memory.lock();
+        memory.bare.extend(bare);
+        Ok(self.found(&observed, ids, &mut memory.ledger))
     }
 
     async fn confirm(
@@ -621,7 +625,7 @@ impl Stage for Subscriptions {
         }
         let observed = self.scope.topics.confirm(&arns, &self.options).await?;
         Ok(observed.map(|observed| {
-            let mut found = self.found(&observed, ids);
+            let mut found = self.found(&observed, ids, &mut self.memory.lock().ledger);
             found.retain(|key, _| keys.contains(key));
             found
         }))

@@ -44,7 +44,7 @@ pub const ENABLED: &str = "ENABLED";
 /// The header by which a bot says who it is.
 pub const BOT_HEADER: &str = "Authorization";
 
-/// A webhook needs no header, but a connection does. It says nothing.
+/// EventBridge requires a header; a webhook needs none, so this one says nothing.
 const WEBHOOK_HEADER: (&str, &str) = ("X-Campanile", "webhook");
 
 /// Slack takes one message a second for a channel.
@@ -56,7 +56,7 @@ pub const MAX_AGE: i32 = 3600;
 /// How often, at most. What EventBridge does where nothing is said.
 const MAX_ATTEMPTS: i32 = 185;
 
-/// A way into Slack: whose channel, and by what. By another it is another way, so that both can be there while
+/// A path into Slack: whose channel, and by what. By another it is another path, so that both can be there while
 /// the one takes the place of the other. Its text is `<SlackChannel>/webhook` or `<SlackChannel>/bot`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PathKey {
@@ -67,7 +67,7 @@ pub struct PathKey {
 }
 
 impl PathKey {
-    /// The ways that there may be into a channel.
+    /// The paths that there may be into a channel.
     pub fn both(channel: &str) -> [Self; 2] {
         [SlackVia::Webhook, SlackVia::BotToken].map(|via| Self {
             channel: channel.to_owned(),
@@ -75,9 +75,9 @@ impl PathKey {
         })
     }
 
-    /// A way into a channel, as read.
-    fn of(channel: &str, way: &SlackRoute) -> Self {
-        let via = match way {
+    /// The path for a route into a channel.
+    fn of(channel: &str, route: &SlackRoute) -> Self {
+        let via = match route {
             SlackRoute::Webhook(_) => SlackVia::Webhook,
             SlackRoute::BotToken { .. } => SlackVia::BotToken,
         };
@@ -87,7 +87,7 @@ impl PathKey {
         }
     }
 
-    /// The way of a connection or an API destination, of those in `known`. The channel of one that nobody knows
+    /// The path of a connection or an API destination, of those in `known`. The channel of one that nobody knows
     /// any more is called as that, so that it is not forgotten.
     pub fn named(name: &str, known: &BTreeMap<String, Self>) -> Self {
         known.get(name).cloned().unwrap_or_else(|| Self {
@@ -132,8 +132,8 @@ impl fmt::Display for PathKey {
     }
 }
 
-/// The ways into Slack by SlackChannel object, as read.
-pub type Ways = BTreeMap<String, Result<RouteState>>;
+/// What SlackChannel objects say of how messages get in, by their names.
+pub type Routes = BTreeMap<String, Result<RouteState>>;
 
 /// What EventBridge knows of how Slack is called: the header, and what is in it.
 #[derive(Clone, Debug, PartialEq)]
@@ -149,10 +149,10 @@ pub struct Connection {
     /// Holds the mark, and nothing else: AWS takes no line break there.
     pub description: String,
     /// Whether it lets nobody through, and has not been written again since. Known only of what is there.
-    pub is_refused: bool,
+    pub needs_reauthorization: bool,
     /// What is in the header. Known only of what is to be.
     pub value: Option<Secret>,
-    /// Why Slack takes nothing that comes this way. Known only of what is to be, and never compared.
+    /// Why Slack takes nothing that comes by this path. Known only of what is to be, and never compared.
     pub shut: Option<String>,
 }
 
@@ -176,7 +176,7 @@ impl Value for Connection {
                 &seen.header,
                 &seen.secret,
                 &seen.description,
-                seen.is_refused,
+                seen.needs_reauthorization,
             )
     }
 
@@ -429,7 +429,7 @@ pub struct Wanted {
     pub slack: Desired<PathPart, PathValue>,
     /// The rules and their targets.
     pub rules: Desired<RuleKey, RuleValue>,
-    /// The ways that there may be into the channels, by the name of their connection and API destination.
+    /// The paths that there may be into the channels, by name.
     pub paths: BTreeMap<String, PathKey>,
     /// Where the events of each rule go, by the names of the API destinations.
     pub feeds: BTreeMap<String, BTreeSet<String>>,
@@ -462,7 +462,7 @@ pub fn concerns_as(
     noted || ours && wiped || !channels(tenant).is_empty()
 }
 
-/// The name of a way's connection, and of its API destination.
+/// The name of a path: its connection and its API destination have it.
 pub fn path_name(
     tenant: &TenantObservability,
     path: &PathKey,
@@ -475,7 +475,7 @@ pub fn path_name(
 /// What a tenant's alarms need to reach Slack.
 pub fn wanted(
     tenant: &TenantObservability,
-    ways: &Ways,
+    routes: &Routes,
     target: &AwsTarget,
     installation: &Installation,
 ) -> Wanted {
@@ -493,20 +493,21 @@ pub fn wanted(
         let both = PathKey::both(channel);
         let both = both.map(|path| (path_name(tenant, &path, installation), path));
         wanted.paths.extend(both.clone());
-        let way = match (ways.get(channel), &tenant.spec.event_bridge) {
+        let route = match (routes.get(channel), &tenant.spec.event_bridge) {
             (_, None) => Err(Error::invalid(
                 "spec.notify lists Slack channels, but spec.eventBridge.invokeRoleArn is missing: add it",
             )),
-            (Some(Ok(way)), Some(_)) => Ok(way),
+            (Some(Ok(route)), Some(_)) => Ok(route),
             (Some(Err(error)), Some(_)) => Err(error.clone()),
             // Whoever read them read those of this very spec.
             (None, Some(_)) => continue,
         };
-        match &way {
-            Ok(way) => {
-                let path = PathKey::of(channel, &way.route);
+        match &route {
+            Ok(route) => {
+                let path = PathKey::of(channel, &route.route);
                 let path = path_name(tenant, &path, installation);
-                let (connection, destination) = path_into(way, channel, &path, &mark, installation);
+                let (connection, destination) =
+                    path_into(route, channel, &path, &mark, installation);
                 wanted.slack.wanted.extend([
                     (
                         PathPart::Connection(path.clone()),
@@ -532,7 +533,7 @@ pub fn wanted(
                 }
             }
         }
-        open.insert(channel, way);
+        open.insert(channel, route);
     }
     let display = tenant.spec.display_name.as_deref().unwrap_or(&name);
     let alarms = alarms_link(tenant, &target.region, cluster);
@@ -544,21 +545,20 @@ pub fn wanted(
             .collect();
         for state in STATES {
             let rule = names::rule(cluster, &namespace, &name, severity, state);
-            for (channel, way) in &channels {
+            for (channel, route) in &channels {
                 let key = RuleKey::Target(TargetKey {
                     rule: rule.clone(),
                     id: names::rule_target(channel),
                 });
-                let way = match (way, &tenant.spec.event_bridge) {
-                    (Ok(way), Some(event_bridge)) => (way, event_bridge),
+                let (route, event_bridge) = match (route, &tenant.spec.event_bridge) {
+                    (Ok(route), Some(event_bridge)) => (route, event_bridge),
                     (Err(error), _) => {
                         wanted.rules.blocked.insert(key, error.clone());
                         continue;
                     }
                     (Ok(_), None) => continue,
                 };
-                let (way, event_bridge) = way;
-                let path = PathKey::of(channel, &way.route);
+                let path = PathKey::of(channel, &route.route);
                 let path = path_name(tenant, &path, installation);
                 let feeds = wanted.feeds.entry(rule.clone()).or_default();
                 feeds.insert(path.clone());
@@ -570,7 +570,7 @@ pub fn wanted(
                     region: &target.region,
                     alarm_link: &alarm_link(&target.region),
                     alarms_link: &alarms,
-                    channel_id: match &way.route {
+                    channel_id: match &route.route {
                         SlackRoute::Webhook(_) => None,
                         SlackRoute::BotToken { channel_id, .. } => Some(channel_id),
                     },
@@ -590,7 +590,7 @@ pub fn wanted(
                 adoption.insert(key.clone(), AdoptionPolicy::Never);
                 wanted.rules.wanted.insert(key, RuleValue::Target(to));
             }
-            let blocked = channels.iter().find_map(|(_, way)| way.as_ref().err());
+            let blocked = channels.iter().find_map(|(_, route)| route.as_ref().err());
             match blocked {
                 // It would tell nobody.
                 Some(error) if !wanted.feeds.contains_key(&rule) => {
@@ -628,7 +628,7 @@ fn desired<K, V>(adoption: AdoptionPolicy) -> Desired<K, V> {
     }
 }
 
-/// The connection and the API destination for a way into a channel.
+/// The connection and the API destination for a route into a channel.
 fn path_into(
     state: &RouteState,
     channel: &str,
@@ -655,7 +655,7 @@ fn path_into(
         secret,
         state: AUTHORIZED.into(),
         description: mark.to_string(),
-        is_refused: false,
+        needs_reauthorization: false,
         value: Some(Secret::new(value)),
         shut: state.blocked.clone(),
     };
@@ -727,12 +727,12 @@ pub struct ObservedConnection {
 
 impl ObservedConnection {
     /// Whether it does not let its destination be called, and will not by itself.
-    pub fn is_barred(&self) -> bool {
+    pub fn is_deauthorized(&self) -> bool {
         matches!(self.state.as_str(), "DEAUTHORIZED" | "FAILED_CONNECTIVITY")
     }
 
     /// Whether it is about to be in another state by itself.
-    pub fn is_moving(&self) -> bool {
+    pub fn is_pending(&self) -> bool {
         matches!(
             self.state.as_str(),
             "CREATING" | "UPDATING" | "DELETING" | "AUTHORIZING" | "DEAUTHORIZING"
@@ -741,11 +741,11 @@ impl ObservedConnection {
 
     /// Whether it lets its destination be called, as far as AWS says.
     pub fn is_open(&self) -> bool {
-        !self.is_barred() && !self.is_moving()
+        !self.is_deauthorized() && !self.is_pending()
     }
 
     /// Whether it is going away.
-    pub fn is_going(&self) -> bool {
+    pub fn is_deleting(&self) -> bool {
         self.state == "DELETING"
     }
 }
@@ -769,7 +769,7 @@ pub struct ObservedDestination {
     pub description: String,
 }
 
-/// What there is of a way into Slack: a connection and an API destination of one name.
+/// What there is of a path into Slack: a connection and an API destination of one name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObservedPath {
     /// The connection.
@@ -854,7 +854,7 @@ mod tests {
         }
     }
 
-    fn ways(ways: &[(&str, Result<SlackRoute>)]) -> Ways {
+    fn ways(ways: &[(&str, Result<SlackRoute>)]) -> Routes {
         let ways = ways.iter().cloned();
         ways.map(|(name, way)| (name.to_owned(), way.map(RouteState::from)))
             .collect()
@@ -912,7 +912,7 @@ mod tests {
         parts
     }
 
-    fn of(tenant: &TenantObservability, ways: &Ways) -> Parts {
+    fn of(tenant: &TenantObservability, ways: &Routes) -> Parts {
         parts(wanted(tenant, ways, &target(), &Installation::sample()))
     }
 
@@ -1028,7 +1028,7 @@ mod tests {
         assert!(wanted.connections.wanted.is_empty() && wanted.rules.wanted.is_empty());
         let classes = wanted.targets.blocked.values().map(|error| error.class);
         assert_eq!(classes.collect::<Vec<_>>(), [Class::Invalid; 3]);
-        let none = of(&tenant(json!({"critical": {}})), &Ways::new());
+        let none = of(&tenant(json!({"critical": {}})), &Routes::new());
         assert!(
             none.paths.is_empty() && none.rules.wanted.is_empty() && none.rules.blocked.is_empty()
         );
@@ -1158,7 +1158,7 @@ mod tests {
                 ..seen.clone()
             },
             Connection {
-                is_refused: true,
+                needs_reauthorization: true,
                 ..seen.clone()
             },
             Connection {

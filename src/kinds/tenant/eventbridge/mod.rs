@@ -1,5 +1,5 @@
-//! The way of a tenant's alarms into Slack: EventBridge rules, connections and API destinations. What is
-//! watched of them in one scope. A scope in which nobody asks for any of it costs no call.
+//! The path of a tenant's alarms into Slack: EventBridge rules, connections and API destinations. How they are read in
+//! one scope. A scope in which nobody asks for any of it costs no call.
 
 pub mod desired;
 pub mod message;
@@ -26,12 +26,30 @@ use tokio::time::Instant;
 /// The rules of one scope whose names begin as somebody has asked for, with their targets.
 pub struct Rules;
 
+/// A rule as it is listed or described, and the AWS service that looks after it.
+macro_rules! rule {
+    ($rule:expr) => {{
+        let state = $rule.state.as_ref();
+        let rule = Rule {
+            pattern: serde_json::from_str(&$rule.event_pattern.unwrap_or_default())
+                .unwrap_or_default(),
+            state: state.map_or(desired::ENABLED, |it| it.as_str()).to_owned(),
+            schedule: $rule.schedule_expression.unwrap_or_default(),
+            description: $rule.description.unwrap_or_default(),
+        };
+        (rule, $rule.managed_by)
+    }};
+}
+
 /// A rule with its targets; `None` if it went while we looked. Those of a rule without anybody's mark are not asked
 /// for.
-async fn observed_rule(by: &Reads<'_>, name: &str, parts: Parts) -> Result<Option<ObservedRule>> {
-    let rule = parts.rule();
+async fn with_targets(
+    by: &Reads<'_>,
+    name: &str,
+    (rule, managed_by): (Rule, Option<String>),
+) -> Result<Option<ObservedRule>> {
     let marked = Mark::in_description(&rule.description).is_some();
-    let targets = if marked && parts.managed_by.is_none() {
+    let targets = if marked && managed_by.is_none() {
         match targets(by, name).await? {
             Some(targets) => Some(targets),
             None => return Ok(None),
@@ -41,7 +59,7 @@ async fn observed_rule(by: &Reads<'_>, name: &str, parts: Parts) -> Result<Optio
     };
     Ok(Some(ObservedRule {
         rule,
-        managed_by: parts.managed_by,
+        managed_by,
         targets,
     }))
 }
@@ -57,45 +75,6 @@ async fn targets(by: &Reads<'_>, rule: &str) -> Result<Option<BTreeMap<String, R
     let named = |target: sdk::Target| (target.id.clone(), rule_target(target));
     let listed = pages(api, page).await?;
     Ok(listed.map(|targets| targets.into_iter().map(named).collect()))
-}
-
-/// What both ways to read a rule answer with.
-struct Parts {
-    pattern: Option<String>,
-    state: Option<sdk::RuleState>,
-    schedule: Option<String>,
-    description: Option<String>,
-    managed_by: Option<String>,
-}
-
-/// Of a rule as it is listed, or described.
-macro_rules! parts {
-    ($rule:expr) => {
-        Parts {
-            pattern: $rule.event_pattern,
-            state: $rule.state,
-            schedule: $rule.schedule_expression,
-            description: $rule.description,
-            managed_by: $rule.managed_by,
-        }
-    };
-}
-
-impl Parts {
-    fn rule(&self) -> Rule {
-        let pattern = self.pattern.as_deref().unwrap_or_default();
-        let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        Rule {
-            pattern: serde_json::from_str(pattern).unwrap_or_default(),
-            state: self
-                .state
-                .as_ref()
-                .map_or(desired::ENABLED, |state| state.as_str())
-                .to_owned(),
-            schedule: text(&self.schedule),
-            description: text(&self.description),
-        }
-    }
 }
 
 /// A target with the ARN of its destination for its name.
@@ -153,7 +132,7 @@ impl Reader for Rules {
             };
             for rule in pages(api, page).await?.unwrap_or_default() {
                 let name = rule.name.clone().unwrap_or_default();
-                let rule = observed_rule(by, &name, parts!(rule)).await?;
+                let rule = with_targets(by, &name, rule!(rule)).await?;
                 found.extend(rule.map(|rule| (name, rule)));
             }
         }
@@ -165,7 +144,7 @@ impl Reader for Rules {
         for name in keys {
             let describe = by.rule().name(name);
             if let Some(rule) = by.find("events:DescribeRule", describe.send()).await? {
-                let rule = observed_rule(by, name, parts!(rule)).await?;
+                let rule = with_targets(by, name, rule!(rule)).await?;
                 rules.extend(rule.map(|rule| (name.clone(), rule)));
             }
         }
@@ -178,9 +157,8 @@ impl Reader for Rules {
 #[derive(Default)]
 pub struct Paths {
     /// The connections that have been written again since they were seen to be refused, by name.
-    pub renewed: Mutex<BTreeSet<String>>,
-    /// Until when the ways into Slack stay that have been replaced, by the names of their connections. Whoever
-    /// does not know counts anew.
+    pub reauthorized: Mutex<BTreeSet<String>>,
+    /// Until when the paths stay that have been replaced, by name. A process that does not know counts anew.
     pub retired: Mutex<BTreeMap<String, Instant>>,
 }
 
@@ -293,8 +271,8 @@ impl Reader for Paths {
     /// becomes active.
     fn is_unsettled(path: &ObservedPath) -> bool {
         let connection = path.connection.as_ref();
-        let moving = connection.is_some_and(ObservedConnection::is_moving);
-        let barred = connection.is_none_or(ObservedConnection::is_barred);
+        let moving = connection.is_some_and(ObservedConnection::is_pending);
+        let barred = connection.is_none_or(ObservedConnection::is_deauthorized);
         let destination = path.destination.as_ref();
         moving || !barred && destination.is_some_and(|destination| !destination.active)
     }

@@ -129,13 +129,13 @@ pub fn delivery(
             (Some(_), PathPart::Connection(_), Some(connection)) => {
                 barred.push(not_open(name, &channel(name), connection));
             }
-            (Some(found), PathPart::Destination(_), None) => {
-                if found.live.destination.as_ref().is_some_and(|it| !it.active) {
-                    let channel = channel(name);
-                    barred.push(format!(
-                        "{noun} {name} (SlackChannel {channel}) is INACTIVE"
-                    ));
-                }
+            (Some(found), PathPart::Destination(_), None)
+                if found.live.destination.as_ref().is_some_and(|it| !it.active) =>
+            {
+                let channel = channel(name);
+                barred.push(format!(
+                    "{noun} {name} (SlackChannel {channel}) is INACTIVE"
+                ));
             }
             _ => {}
         }
@@ -210,7 +210,7 @@ fn not_open(name: &str, channel: &str, connection: &ObservedConnection) -> Strin
         "{} {name} (SlackChannel {channel}) is {state}{why}",
         SlackPaths::NAME
     );
-    if connection.is_moving() {
+    if connection.is_pending() {
         return says;
     }
     format!(
@@ -363,7 +363,7 @@ mod tests {
             secret: String::new(),
             state: AUTHORIZED.into(),
             description: "mark".into(),
-            is_refused: false,
+            needs_reauthorization: false,
             value: None,
             shut: None,
         };

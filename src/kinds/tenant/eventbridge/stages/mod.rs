@@ -35,15 +35,15 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// For how long a way stays that another one has replaced: what is on its way may be tried for so long, and
+/// For how long a path stays that another one has replaced: what is on its way may be tried for so long, and
 /// where a target leads from now on is not known everywhere at once.
 const DRAINING: Duration = Duration::from_secs(MAX_AGE.unsigned_abs() as u64);
 
-/// The ways into Slack that we have made, or are about to make, each with a digest of the secret that
+/// The paths into Slack that we have made, or are about to make, each with a digest of the secret that
 /// EventBridge was given last; `None` where it was given none, or nobody knows.
 pub type KnownPaths = BTreeMap<PathKey, Option<String>>;
 
-/// What the stages on the way to Slack have in common.
+/// What both stages of the path to Slack have in common.
 #[derive(Clone)]
 pub struct EventBridgeContext {
     scope: Arc<AwsScope>,
@@ -55,9 +55,9 @@ pub struct EventBridgeContext {
     active: bool,
     endpoint: String,
     installation: Installation,
-    /// The ways by the names of their connections, whether they are wanted, were, or might have been.
+    /// The paths by name, whether they are wanted, were, or might have been.
     paths: Arc<BTreeMap<String, PathKey>>,
-    /// The names of those in whose place another way into the same channel is wanted.
+    /// The names of those in whose place another path into the same channel is wanted.
     replaced: Arc<BTreeSet<String>>,
     ledger: Arc<Mutex<KnownPaths>>,
 }
@@ -101,7 +101,7 @@ impl EventBridgeContext {
         }
     }
 
-    /// The ways that we have made, as they are known by now.
+    /// The paths that we have made, as they are known by now.
     pub fn known(&self) -> KnownPaths {
         self.ledger.lock().clone()
     }
@@ -125,14 +125,14 @@ impl EventBridgeContext {
         }
     }
 
-    /// Whether a way stays though another one has replaced it.
-    fn drains(&self, name: &str) -> bool {
+    /// Whether a path stays though another one has replaced it.
+    fn is_draining(&self, name: &str) -> bool {
         let retired = self.scope.paths.source.reader.retired.lock();
         let until = retired.get(name);
         self.replaced.contains(name) && until.is_none_or(|until| *until > Instant::now())
     }
 
-    /// When the first of the ways that have been replaced need not stay any longer. `seen`: what there is of them.
+    /// When the first of the paths that have been replaced need not stay any longer. `seen`: what there is of them.
     pub fn drained_in(&self, seen: &Seen<SlackPaths>) -> Option<Duration> {
         let retired = self.scope.paths.source.reader.retired.lock();
         let is_there = |name: &&String| seen.contains_key(&PathPart::Destination((*name).clone()));

@@ -33,14 +33,14 @@ pub struct SlackPaths {
 
 impl SlackPaths {
     /// What there is of the paths `names`. What is learnt from it goes into `known` (which paths are ours, and which
-    /// secret each has been given) and into `renewed` (the connections that have been written again since they were
+    /// secret each has been given) and into `reauthorized` (the connections that have been written again since they were
     /// refused). Pure.
     fn found<'a>(
         &self,
         names: impl Iterator<Item = &'a String>,
         observed: &Snapshot<ObservedPath>,
         known: &mut KnownPaths,
-        renewed: &mut BTreeSet<String>,
+        reauthorized: &mut BTreeSet<String>,
     ) -> Seen<Self> {
         let events = &self.events;
         let is_gone = |name: &&String| {
@@ -61,11 +61,11 @@ impl SlackPaths {
             let mut own = None;
             if let Some(connection) = &there.connection {
                 if connection.is_open() {
-                    renewed.remove(name);
+                    reauthorized.remove(name);
                 }
                 let key = PathPart::Connection(name.clone());
                 let owner = owner(&connection.description, &events.mark);
-                if !connection.is_going() || self.desired.wanted.contains_key(&key) {
+                if !connection.is_deleting() || self.desired.wanted.contains_key(&key) {
                     if owner == Owner::Us {
                         known.entry(path.clone()).or_default();
                     }
@@ -77,7 +77,8 @@ impl SlackPaths {
                         secret: secret.unwrap_or_default(),
                         state: connection.state.clone(),
                         description: connection.description.clone(),
-                        is_refused: connection.is_barred() && !renewed.contains(name),
+                        needs_reauthorization: connection.is_deauthorized()
+                            && !reauthorized.contains(name),
                         value: None,
                         shut: None,
                     };
@@ -129,8 +130,8 @@ impl SlackPaths {
         observed: &Snapshot<ObservedPath>,
     ) -> Seen<Self> {
         let EventBridgeContext { scope, ledger, .. } = &self.events;
-        let mut renewed = scope.paths.source.reader.renewed.lock();
-        self.found(names, observed, &mut ledger.lock(), &mut renewed)
+        let mut reauthorized = scope.paths.source.reader.reauthorized.lock();
+        self.found(names, observed, &mut ledger.lock(), &mut reauthorized)
     }
 
     /// Makes a connection, or replaces what is in it.
@@ -318,7 +319,7 @@ impl Stage for SlackPaths {
     fn defers_deletion(&self, key: &PathPart, seen: &Seen<Self>) -> bool {
         let destination = seen.get(&PathPart::Destination(key.name().to_owned()));
         let leads = destination.is_some_and(|found| found.owner == Owner::Us);
-        leads && self.events.drains(key.name())
+        leads && self.events.is_draining(key.name())
     }
 
     /// The whole path begins with its connection: without a note in status nobody would look for what was made.
@@ -371,10 +372,10 @@ impl Stage for SlackPaths {
             from: PathValue::Connection(from),
             ..
         } = change
-            && from.is_refused
+            && from.needs_reauthorization
         {
-            let mut renewed = self.events.scope.paths.source.reader.renewed.lock();
-            renewed.insert(key.name().to_owned());
+            let mut reauthorized = self.events.scope.paths.source.reader.reauthorized.lock();
+            reauthorized.insert(key.name().to_owned());
         }
         Ok(is_new.then_some(arn))
     }

@@ -20,7 +20,7 @@ use crate::{
         tenant::{
             Aws,
             eventbridge::{
-                desired::{Ways, wanted},
+                desired::{Routes, wanted},
                 report::{self, Delivery},
             },
         },
@@ -303,7 +303,7 @@ struct World {
     scope: Arc<AwsScope>,
     subscriptions: [Subscription; 2],
     tenant: TenantObservability,
-    ways: Ways,
+    routes: Routes,
     installation: Installation,
     /// What was applied before.
     applied: Applied,
@@ -322,7 +322,7 @@ struct Ran {
 }
 
 impl World {
-    async fn new(notify: Json, ways: &[(&str, SlackRoute)]) -> Self {
+    async fn new(notify: Json, routes: &[(&str, SlackRoute)]) -> Self {
         let eventbridge = EventBridge::default();
         let reads = [
             "ListRules",
@@ -342,7 +342,7 @@ impl World {
         });
         let mut tenant = TenantObservability::new("vsu", serde_json::from_value(spec).unwrap());
         tenant.metadata.namespace = Some("ns".into());
-        let ways = ways
+        let routes = routes
             .iter()
             .map(|(name, way)| ((*name).to_owned(), Ok(way.clone().into())));
         let (scope, subscriptions) = scope(account);
@@ -351,7 +351,7 @@ impl World {
             scope,
             subscriptions,
             tenant,
-            ways: ways.collect(),
+            routes: routes.collect(),
             installation: Installation::sample(),
             applied: Applied::default(),
             drift: None,
@@ -383,7 +383,7 @@ impl World {
             &self.tenant,
             &crate::kinds::tenant::Inputs {
                 keys: Default::default(),
-                ways: Ways::new(),
+                routes: Routes::new(),
                 sets: Vec::new(),
             },
             &self.installation,
@@ -393,7 +393,7 @@ impl World {
         } else {
             wanted(
                 &self.tenant,
-                &self.ways,
+                &self.routes,
                 &target.unwrap(),
                 &self.installation,
             )
@@ -474,7 +474,7 @@ impl World {
     fn path(&self, channel: &str) -> String {
         let [hook, bot] = PathKey::both(channel);
         let is_hook = matches!(
-            self.ways[channel],
+            self.routes[channel],
             Ok(RouteState {
                 route: SlackRoute::Webhook(_),
                 ..
@@ -484,7 +484,7 @@ impl World {
         path_name(&self.tenant, &path, &self.installation)
     }
 
-    /// Lets the time pass for which ways stay that have been replaced.
+    /// Lets the time pass for which paths stay that have been replaced.
     fn drain(&self) {
         let mut retired = self.scope.paths.source.reader.retired.lock();
         retired
@@ -533,7 +533,7 @@ impl World {
     }
 
     fn rotate(&mut self, channel: &str, way: SlackRoute) {
-        self.ways.insert(channel.to_owned(), Ok(way.into()));
+        self.routes.insert(channel.to_owned(), Ok(way.into()));
     }
 }
 
@@ -623,6 +623,12 @@ async fn it_is_made_once_and_looked_at_cheaply() {
         }
     }
     let digest = |secret: &str| world.installation.digester.digest(secret).to_string();
+    let applied = json!(world.applied);
+    let nouns: Vec<_> = applied.as_object().unwrap().keys().collect();
+    assert_eq!(
+        nouns,
+        ["api destination", "connection", "rule", "rule target"]
+    );
     assert_eq!(
         world.paths(),
         json!([
@@ -893,9 +899,9 @@ async fn whichever_way_there_is_stays_while_nobody_knows_which() {
         world.rotate("a", bot(TOKEN));
         world.settles().await;
         let both = world.there();
-        let known = world.ways["a"].clone();
+        let known = world.routes["a"].clone();
         let waiting = Error::new(Class::Waiting(WaitingOn::Channel), "it is not there");
-        world.ways.insert("a".into(), Err(waiting.clone()));
+        world.routes.insert("a".into(), Err(waiting.clone()));
         world.drain();
         if lost {
             world.tenant.status = None;
@@ -911,7 +917,7 @@ async fn whichever_way_there_is_stays_while_nobody_knows_which() {
             );
             assert_eq!(world.paths().as_array().unwrap().len(), 2);
         }
-        world.ways.insert("a".into(), known);
+        world.routes.insert("a".into(), known);
         // Which token it was went with status.
         let again = if lost {
             vec!["UpdateConnection"]
@@ -1376,13 +1382,13 @@ async fn a_channel_that_takes_nothing_has_its_way_all_the_same() {
         let blocked = says.map(str::to_owned);
         Ok(RouteState { route, blocked })
     };
-    world.ways.insert("b".into(), shut(Some(says)));
+    world.routes.insert("b".into(), shut(Some(says)));
     let ran = world.run(Consistency::Now).await;
     assert_eq!((ran.failed, ran.way), (vec![], told()));
-    world.ways.insert("b".into(), shut(None));
+    world.routes.insert("b".into(), shut(None));
     assert_eq!(world.settles().await.len(), 13, "all was made before");
     for way in [Some(says), None] {
-        world.ways.insert("b".into(), shut(way));
+        world.routes.insert("b".into(), shut(way));
         let ran = world.run(Consistency::Known).await;
         assert_eq!((ran.planned, ran.failed), (vec![], vec![]));
         let open = Delivery::Known(Vec::new());
