@@ -118,22 +118,18 @@ impl Clients {
         // and Region unless it is partitioned.
         let partition =
             RetryPartition::new(format!("{}/{}", identity.role_arn, identity.external_id));
-        let cloudwatch = aws_sdk_cloudwatch::config::Builder::from(config)
-            .retry_partition(partition.clone())
-            .interceptor(Observe(observer.clone()))
-            .build();
-        let eventbridge = aws_sdk_eventbridge::config::Builder::from(config)
-            .retry_partition(partition.clone())
-            .interceptor(Observe(observer.clone()))
-            .build();
-        let sns = aws_sdk_sns::config::Builder::from(config)
-            .retry_partition(partition)
-            .interceptor(Observe(observer.clone()))
-            .build();
+        macro_rules! client {
+            ($sdk:ident) => {{
+                let config = $sdk::config::Builder::from(config)
+                    .retry_partition(partition.clone())
+                    .interceptor(Observe(observer.clone()));
+                $sdk::Client::from_conf(config.build())
+            }};
+        }
         Self {
-            cloudwatch: aws_sdk_cloudwatch::Client::from_conf(cloudwatch),
-            eventbridge: aws_sdk_eventbridge::Client::from_conf(eventbridge),
-            sns: aws_sdk_sns::Client::from_conf(sns),
+            cloudwatch: client!(aws_sdk_cloudwatch),
+            eventbridge: client!(aws_sdk_eventbridge),
+            sns: client!(aws_sdk_sns),
         }
     }
 }
@@ -418,6 +414,14 @@ impl Writer<'_> {
     /// SNS.
     pub fn sns(&self) -> &aws_sdk_sns::Client {
         &self.clients.sns
+    }
+
+    /// What came of the call, where its answer says no more than that it was carried out.
+    pub fn done<T, E>(&self, answer: Result<T, SdkError<E, HttpResponse>>) -> Result<()>
+    where
+        E: ProvideErrorMetadata + StdError + 'static,
+    {
+        answer.map(drop).map_err(|error| self.refusal(&error))
     }
 
     /// What the call's error means, and what to do about it.

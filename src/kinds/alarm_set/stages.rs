@@ -89,8 +89,7 @@ impl Alarms {
         // AWS ignores the tags of a put that changes an alarm.
         let tags = from.is_none().then(|| self.tags_of(name));
         let put = put_metric_alarm(writer.cloudwatch(), name, to, tags.as_ref());
-        let outcome = put.send().await.map(drop);
-        let outcome = outcome.map_err(|error| writer.refusal(&error));
+        let outcome = writer.done(put.send().await);
         match &outcome {
             Ok(()) => self.remember(name, to, from),
             Err(error) if error.class.may_have_landed() => self.scope.alarms.invalidate(name),
@@ -136,8 +135,8 @@ impl Alarms {
     async fn delete(&self, writer: &Writer<'_>, names: Vec<String>) -> Result<()> {
         let AwsScope { alarms, tags, .. } = &*self.scope;
         let delete = writer.cloudwatch().delete_alarms();
-        let outcome = delete.set_alarm_names(Some(names.clone())).send().await;
-        let outcome = outcome.map(drop).map_err(|error| writer.refusal(&error));
+        let delete = delete.set_alarm_names(Some(names.clone()));
+        let outcome = writer.done(delete.send().await);
         for name in &names {
             alarms.note(name, outcome.as_ref(), || None);
             if outcome.is_ok() {
@@ -411,8 +410,8 @@ impl Stage for Tags {
         let writer = account.writer(permit)?;
         let request = writer.cloudwatch().tag_resource();
         let request = request.set_tags(Some(sdk_tags(to)));
-        let outcome = request.resource_arn(alarm_arn(account, key)).send().await;
-        outcome.map_err(|error| writer.refusal(&error))?;
+        let request = request.resource_arn(alarm_arn(account, key));
+        writer.done(request.send().await)?;
         tags.wrote(key, Some(to.over(from)));
         Ok(None)
     }

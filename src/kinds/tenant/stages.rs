@@ -145,17 +145,15 @@ impl Topics {
         let set = set
             .attribute_name("Policy")
             .attribute_value(to.policy.to_string());
-        let outcome = set.send().await.map(drop);
-        let outcome = outcome.map_err(|error| writer.refusal(&error));
+        let outcome = writer.done(set.send().await);
         let topics = &self.scope.topics;
         topics.update(arn.clone(), outcome.as_ref(), |it| it.topic = to.clone());
         outcome
     }
 
     async fn delete(&self, writer: &Writer<'_>, arn: &TopicArn) -> Result<()> {
-        let deleted = writer.sns().delete_topic().topic_arn(&arn.0).send().await;
-        let outcome = deleted.map(drop);
-        let outcome = outcome.map_err(|error| writer.refusal(&error));
+        let delete = writer.sns().delete_topic().topic_arn(&arn.0);
+        let outcome = writer.done(delete.send().await);
         let topics = &self.scope.topics;
         topics.note(arn.clone(), outcome.as_ref(), || None);
         outcome
@@ -353,8 +351,7 @@ impl Stage for TopicTags {
         };
         let (arn, writer) = (ours.id(), account.writer(permit)?);
         let request = writer.sns().tag_resource().resource_arn(&arn.0);
-        let outcome = request.tags(tag(&self.mark)?).send().await.map(drop);
-        let outcome = outcome.map_err(|error| writer.refusal(&error));
+        let outcome = writer.done(request.tags(tag(&self.mark)?).send().await);
         topics.update(arn.clone(), outcome.as_ref(), |it| {
             it.owner = OwnerTag(Some(self.mark.to_string()));
         });
@@ -574,7 +571,7 @@ impl Subscriptions {
         if let Some(topic) = self.arn(key.severity) {
             self.scope.topics.invalidate(topic.clone());
         }
-        outcome.map(drop).map_err(|error| writer.refusal(&error))
+        writer.done(outcome)
     }
 }
 

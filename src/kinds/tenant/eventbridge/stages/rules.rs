@@ -110,8 +110,7 @@ impl AlarmRules {
                     Error::failing(format!("building the owner's tag: {error}"))
                 })?);
         }
-        let outcome = put.send().await.map(drop);
-        let outcome = outcome.map_err(|error| writer.refusal(&error));
+        let outcome = writer.done(put.send().await);
         let known = scope.rules.get(name);
         let targets = match (&known, is_new) {
             (_, true) => Some(BTreeMap::new()),
