@@ -8,7 +8,7 @@ use super::{
 use crate::{
     api::{self, AppliedEntry},
     engine::{
-        error::{Class, WaitingOn},
+        error::{Class, Error, WaitingOn},
         rendering::Step,
     },
     kinds::{
@@ -16,7 +16,6 @@ use crate::{
         installation::Installation, spec_digest, system::VisitReport,
     },
 };
-use jiff::Timestamp;
 use std::{collections::HashSet, time::Duration};
 
 /// What came of an object, and what this process remembers of it.
@@ -50,8 +49,8 @@ pub enum Conclusion<K: Kind> {
     RemoveFinalizer {
         /// What was made.
         note: Option<Note>,
-        /// What stays outside and why, where nobody could clean up.
-        abandoned: Option<(String, String)>,
+        /// The places where things stay because nobody could clean up, and why.
+        abandoned: Vec<(String, String)>,
     },
     /// Status says what was found.
     Report(Box<Reported<K>>),
@@ -77,6 +76,8 @@ pub struct Reported<K: Kind> {
     pub drifted: (usize, usize),
     /// Whether anything was made outside.
     pub progress: bool,
+    /// The places where things stay because nobody could clean up, and why.
+    pub abandoned: Vec<(String, String)>,
 }
 
 /// Concludes a reconcile.
@@ -110,30 +111,34 @@ pub fn conclude<K: Kind>(end: &RunEnd<'_, K>) -> Conclusion<K> {
         let note = events::note(&happened);
         return Conclusion::Superseded { note };
     }
-    let failure = decisive(outcome);
     let mut status = K::Status::clone(written);
-    for visited in K::visited(&outcome.visits) {
-        visited.drop_left_targets(&mut status);
-    }
-    if deleting {
-        let note = || events::note(&happened);
-        let left = status.places();
-        match &failure {
-            None if left.is_empty() => {
-                return Conclusion::RemoveFinalizer {
-                    note: note(),
-                    abandoned: None,
-                };
+    let inputs = outcome.inputs.iter().filter_map(|read| read.as_ref().err());
+    // What the object refers to says where it acts, where status does not.
+    let unread = inputs.map(|error| (String::new(), vec![(None, error)], false));
+    let visits = outcome.reports().map(|visit| {
+        let failures = visit.failures().collect();
+        (visit.place.text.clone(), failures, visit.is_settled())
+    });
+    let (mut abandoned, mut failures, mut settled) = (Vec::new(), Vec::new(), true);
+    for (place, failed, is_settled) in unread.chain(visits) {
+        match why_abandoned(end, failed.iter().copied()) {
+            Some(why) => abandoned.push((place, why)),
+            None => {
+                settled &= is_settled;
+                failures.extend(failed);
             }
-            Some((class, why)) if is_out_of_reach(*object, *class, clock.now, installation) => {
-                return Conclusion::RemoveFinalizer {
-                    note: None,
-                    abandoned: Some((list(&left), why.clone())),
-                };
-            }
-            _ => {}
         }
     }
+    let is_left =
+        |visit: &VisitReport| visit.is_settled() || why_abandoned(end, visit.failures()).is_some();
+    for visited in K::visited(&outcome.visits) {
+        visited.drop_left_targets(&mut status, &is_left);
+    }
+    if deleting && settled {
+        let note = events::note(&happened);
+        return Conclusion::RemoveFinalizer { note, abandoned };
+    }
+    let failure = decisive(failures.into_iter());
     let update = if deleting {
         StatusUpdate::default()
     } else {
@@ -213,28 +218,26 @@ pub fn conclude<K: Kind>(end: &RunEnd<'_, K>) -> Conclusion<K> {
             .map_or((0, 0), |it| (it.new.len() + it.repaired, it.repaired)),
         told: found.map(|found| found.told),
         progress: !made.is_empty(),
+        abandoned,
         status,
     }))
 }
 
-/// Whether an object has been going for so long, and for want of a way to what it made, that it is let go.
-/// What fails or is throttled is not gone.
-fn is_out_of_reach<K: Kind>(
-    object: &K,
-    class: Class,
-    now: Timestamp,
-    installation: &Installation,
-) -> bool {
-    let gone = match class {
+/// Why what an object made in a place is abandoned: the object has been deleted for `--release-after`, and what
+/// failed there is that nobody is let in. A place that fails or throttles is waited for.
+fn why_abandoned<'a, K: Kind>(
+    end: &RunEnd<'_, K>,
+    failures: impl Iterator<Item = (Option<&'a str>, &'a Error)>,
+) -> Option<String> {
+    let since = end.object.meta().deletion_timestamp.as_ref()?;
+    let deleted = Duration::try_from(end.clock.now.duration_since(since.0)).ok()?;
+    let (class, why) = decisive(failures)?;
+    let is_gone = match class {
         Class::Denied => true,
         Class::Waiting(on) => on != WaitingOn::Prerequisite,
         _ => false,
     };
-    let since = object.meta().deletion_timestamp.as_ref();
-    gone && since.is_some_and(|since| {
-        let going = Duration::try_from(now.duration_since(since.0));
-        going.is_ok_and(|going| going >= installation.release_after)
-    })
+    (is_gone && deleted >= end.installation.release_after).then_some(why)
 }
 
 /// What came about outside.

@@ -274,11 +274,7 @@ async fn carry_through<K: Kind>(
         }
         Conclusion::RemoveFinalizer { note, abandoned } => {
             emit_event(object, note, controller).await;
-            if let Some((left, why)) = abandoned {
-                let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-                let object = format!("{} {namespace}/{name}", K::KIND);
-                tracing::info!(target: "campanile::audit", object, left, why, "let go: nobody could clean up for the time of --release-after");
-            }
+            record_abandoned(object, &abandoned);
             return remove_finalizer(object, api, controller).await;
         }
         Conclusion::Report(reported) => *reported,
@@ -293,7 +289,9 @@ async fn carry_through<K: Kind>(
         told,
         drifted,
         progress,
+        abandoned,
     } = reported;
+    record_abandoned(object, &abandoned);
     if let Some(alarms) = alarms {
         context.metrics.alarms(&uid, alarms);
     }
@@ -330,13 +328,22 @@ async fn carry_through<K: Kind>(
     })
 }
 
+/// One audit line per place where things stay.
+fn record_abandoned<K: Kind>(object: &K, abandoned: &[(String, String)]) {
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let object = format!("{} {namespace}/{name}", K::KIND);
+    for (left, why) in abandoned {
+        tracing::info!(target: "campanile::audit", object, left, why, "let go: nobody could clean up for the time of --release-after");
+    }
+}
+
 /// Remembers what failed; a run that was superseded says nothing of that.
 fn remember_failures<K: Kind>(
     uid: &str,
     outcome: &Outcome<K>,
     memory: &ObjectMemory,
 ) -> (u32, Option<Duration>) {
-    let failure = decisive(outcome);
+    let failure = decisive(outcome.failures());
     if outcome.is_superseded() {
         return (0, None);
     }

@@ -7,7 +7,7 @@ use crate::{
         error::{Class, Error, WaitingOn},
         rendering::shorten,
     },
-    kinds::{ConditionUpdate, Kind, Outcome},
+    kinds::ConditionUpdate,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -77,8 +77,10 @@ fn weight(class: Class) -> u8 {
 }
 
 /// The failure that decides, with a message that tells the first of its sort and how many others there are.
-pub fn decisive<K: Kind>(outcome: &Outcome<K>) -> Option<(Class, String)> {
-    let failures: Vec<(Option<&str>, &Error)> = outcome.failures().collect();
+pub fn decisive<'a>(
+    failures: impl Iterator<Item = (Option<&'a str>, &'a Error)>,
+) -> Option<(Class, String)> {
+    let failures: Vec<_> = failures.collect();
     let (_, first) = failures
         .iter()
         .min_by_key(|(_, error)| weight(error.class))?;

@@ -255,8 +255,10 @@ pub async fn run<K: Kind>(object: &K, status: &K::Status, context: RunContext<'_
     let attempted = object.meta().generation.unwrap_or_default() - seen <= 1;
     let same = |before: &AppliedEntry| attempted && before.spec == spec_digest(object);
     let edited = !before.as_ref().is_some_and(same);
-    // One that has our finalizer has been looked at, and one that has been looked at has conditions.
-    let wiped = status.places().is_empty() && common.conditions.is_empty();
+    // One that has our finalizer has been looked at, and one that has been looked at has conditions. Those that its
+    // deletion wrote say nothing of where it was before.
+    let mut conditions = common.conditions.iter();
+    let wiped = status.places().is_empty() && conditions.all(|it| it.reason == "Deleting");
     let deleting = object.meta().deletion_timestamp.is_some();
     let visitor = Visitor {
         object,

@@ -236,6 +236,11 @@ impl VisitReport {
         self.reached.is_ok() && *untried == 0 && !failed && reported.is_empty()
     }
 
+    /// Whether nothing is left to be done there.
+    pub fn is_settled(&self) -> bool {
+        self.reached.is_ok() && self.report.is_settled()
+    }
+
     /// Whether every stage could be looked at.
     pub fn is_seen(&self) -> bool {
         let mut failed = self.report.failed.iter();
@@ -275,8 +280,9 @@ impl<K: Kind, S: System<K>> SystemVisits<K, S> {
 pub trait Visited<K: Kind>: Send + Sync {
     /// What came of each place.
     fn reports(&self) -> Vec<&VisitReport>;
-    /// Takes the places out of status where nothing of ours is left and the object does not belong any more.
-    fn drop_left_targets(&self, status: &mut K::Status);
+    /// Takes the places out of status where the object does not belong any more and of which `is_left` says that
+    /// nothing is to be done there.
+    fn drop_left_targets(&self, status: &mut K::Status, is_left: &dyn Fn(&VisitReport) -> bool);
 }
 
 impl<K: Kind, S: System<K>> Visited<K> for SystemVisits<K, S> {
@@ -284,11 +290,8 @@ impl<K: Kind, S: System<K>> Visited<K> for SystemVisits<K, S> {
         self.0.iter().map(|visit| &visit.report).collect()
     }
 
-    fn drop_left_targets(&self, status: &mut K::Status) {
-        let left = |visit: &&Visit<K, S>| {
-            let report = &visit.report;
-            !report.current && report.reached.is_ok() && report.report.is_settled()
-        };
+    fn drop_left_targets(&self, status: &mut K::Status, is_left: &dyn Fn(&VisitReport) -> bool) {
+        let left = |visit: &&Visit<K, S>| !visit.report.current && is_left(&visit.report);
         let left: Vec<_> = self.0.iter().filter(left).collect();
         S::targets(status).retain(|target| !left.iter().any(|it| it.target.same_place(target)));
     }
@@ -506,4 +509,4 @@ fn record_target<K: Kind, S: System<K>>(target: &S::Target) -> StatusEdit {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

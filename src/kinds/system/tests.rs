@@ -1,63 +1,70 @@
-//! A kind that exists only here: it acts in a registry, whose labels go in batches and need each other and whose
-//! tickets are made twice by whoever forgets them, and in a system that takes connections and never answers.
+//! A kind that exists only here. It acts in two systems whose stages have the same names: labels, which go in batches
+//! and need each other, and tickets, which are made twice by whoever forgets them. Each place fails as a test says.
 
 use super::*;
 use crate::{
     api::CommonStatus,
     engine::{
         gate::{Operation, WritePermit},
-        informer::{Consistency, Polling},
-        limits::Priority,
+        informer::{DynInformer, Polling},
         plan::{Change, Desired, Found, Owner, Value},
         policy::{DeletionPolicy, DriftPolicy},
-        rendering::Step,
         scope_pool::ScopePool,
         stage::{ChangeOf, Ids, ResultOf, Seen, Stage, StageRun},
     },
-    kinds::{self, Clock, Outcome, Policies, Status, StatusUpdate},
-    testing::World,
+    kinds::{Clock, Outcome, Policies, Status, StatusUpdate},
+    testing::{Operator, World, operator::NAMESPACE},
 };
-use futures::future::{BoxFuture, pending};
+use futures::future::pending;
+use jiff::Timestamp;
 use kube::CustomResource;
 use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::{collections::BTreeSet, time::Duration};
 use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
 
 const CALL: Duration = Duration::from_millis(50);
+const HOUR: Duration = Duration::from_secs(3600);
 
-#[derive(CustomResource, Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[derive(CustomResource, Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 #[kube(
-    group = "test.campanile.dev",
-    version = "v1",
+    group = "campanile.dev",
+    version = "v1alpha1",
     kind = "Probe",
     namespaced
 )]
 #[kube(status = "ProbeStatus")]
-struct ProbeSpec {
-    /// What each says; `>other` refers to another label.
+#[serde(default)]
+pub(crate) struct ProbeSpec {
+    /// Where it is in the first system.
+    home: String,
+    /// Where it is in the second, if it is there.
+    second: Option<String>,
+    /// What each says in both; `>other` refers to another label.
     labels: BTreeMap<String, String>,
+    /// Only in the first.
     tickets: BTreeSet<String>,
-    silent: bool,
+    report_drift: bool,
 }
 
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
-struct ProbeStatus {
+#[serde(default)]
+pub(crate) struct ProbeStatus {
     #[serde(flatten)]
-    common: CommonStatus,
-    places: Vec<Place>,
-    silent: Vec<Place>,
+    pub common: CommonStatus,
+    pub first: Vec<Place>,
+    pub second: Vec<Place>,
     tickets: BTreeMap<String, Option<usize>>,
 }
 
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
-struct Place;
+pub(crate) struct Place(pub String);
 
 impl Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the registry")
+        f.write_str(&self.0)
     }
 }
 
@@ -67,44 +74,77 @@ impl Target for Place {
     }
 }
 
-/// What the registry has, and every call to it with its time.
+/// What a place does when it is asked.
+#[derive(Clone, Copy, Default)]
+enum Mode {
+    #[default]
+    Answers,
+    Silent,
+    Fails(Class),
+}
+
+/// What a place has, and every write to it with its time.
 #[derive(Default)]
-struct Registry {
+pub(crate) struct Registry {
+    mode: Mutex<Mode>,
     labels: Mutex<BTreeMap<String, String>>,
     tickets: Mutex<Vec<String>>,
     calls: Mutex<Vec<(Duration, String)>>,
-    began: Option<Instant>,
 }
 
 impl Registry {
-    async fn call(&self, what: String) {
+    fn be(&self, mode: Mode) {
+        *self.mode.lock() = mode;
+    }
+
+    async fn answer(&self) -> Result<()> {
+        let mode = *self.mode.lock();
+        match mode {
+            Mode::Answers => Ok(()),
+            Mode::Silent => pending().await,
+            Mode::Fails(class) => Err(Error::new(class, format!("{class:?}"))),
+        }
+    }
+
+    async fn write(&self, what: String) {
         sleep(CALL).await;
-        let at = self.began.map_or(Duration::ZERO, |began| began.elapsed());
+        let at = BEGAN.with(|began| began.lock().elapsed());
         self.calls.lock().push((at, what));
+    }
+
+    fn calls(&self) -> Vec<(Duration, String)> {
+        std::mem::take(&mut *self.calls.lock())
+    }
+
+    fn names(&self) -> String {
+        let labels = self.labels.lock();
+        labels.keys().map(String::as_str).collect()
     }
 }
 
-impl Scope for Registry {
-    type Credentials = ();
-    type Opener = Arc<Registry>;
+impl Scope for Arc<Registry> {
+    type Credentials = String;
+    type Opener = ();
 
-    async fn open((): &(), _: &Arc<Registry>, _: &Polling) -> Result<Self> {
-        Ok(Self::default())
+    async fn open(place: &String, (): &(), _: &Polling) -> Result<Self> {
+        Ok(at(place))
     }
 
-    fn informers(&self) -> Vec<&dyn crate::engine::informer::DynInformer> {
+    fn informers(&self) -> Vec<&dyn DynInformer> {
         Vec::new()
     }
 }
 
 thread_local! {
-    static POOL: &'static ScopePool<Registry> =
-        Box::leak(Box::new(ScopePool::new(Arc::default(), Polling::none())));
-    static REGISTRY: Mutex<Arc<Registry>> = Mutex::default();
+    static POOL: &'static ScopePool<Arc<Registry>> =
+        Box::leak(Box::new(ScopePool::new((), Polling::none())));
+    static PLACES: Mutex<BTreeMap<String, Arc<Registry>>> = Mutex::default();
+    static BEGAN: Mutex<Instant> = Mutex::new(Instant::now());
 }
 
-fn registry() -> Arc<Registry> {
-    REGISTRY.with(|registry| registry.lock().clone())
+/// What is at a place.
+fn at(place: &str) -> Arc<Registry> {
+    PLACES.with(|all| all.lock().entry(place.to_owned()).or_default().clone())
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -135,9 +175,10 @@ fn ours<I>(id: I, text: &str) -> Found<Text, I, ()> {
     }
 }
 
-struct Labels {
+pub(crate) struct Labels {
     desired: Desired<String, Text>,
     registry: Arc<Registry>,
+    options: ReadOptions,
 }
 
 impl Stage for Labels {
@@ -156,6 +197,9 @@ impl Stage for Labels {
     }
 
     async fn observe(&self, _: &Ids) -> Result<Seen<Self>> {
+        self.options
+            .unless_superseded(self.registry.answer())
+            .await?;
         let labels = self.registry.labels.lock();
         Ok(labels
             .iter()
@@ -193,7 +237,7 @@ impl Stage for Labels {
         let names: Vec<_> = changes.iter().map(|it| it.key().as_str()).collect();
         let api = permit.operation().api;
         self.registry
-            .call(format!("{api} {}", names.join(" ")))
+            .write(format!("{api} {}", names.join(" ")))
             .await;
         let mut labels = self.registry.labels.lock();
         for change in changes {
@@ -208,8 +252,8 @@ impl Stage for Labels {
     }
 }
 
-/// The registry makes another one for each call, and shows nobody's mark.
-struct Tickets {
+/// A place makes another one for each call, and shows nobody's mark.
+pub(crate) struct Tickets {
     desired: Desired<String, Text>,
     known: BTreeMap<String, Option<usize>>,
     registry: Arc<Registry>,
@@ -250,7 +294,7 @@ impl Stage for Tickets {
         _: &Ids,
     ) -> ResultOf<Self> {
         let api = permit.operation().api;
-        self.registry.call(format!("{api} {}", change.key())).await;
+        self.registry.write(format!("{api} {}", change.key())).await;
         let mut tickets = self.registry.tickets.lock();
         tickets.push(change.key().clone());
         Ok(Some(tickets.len() - 1))
@@ -271,135 +315,50 @@ impl Stage for Tickets {
     }
 }
 
-struct RegistryStages(StageRun<Labels>, StageRun<Tickets>);
+pub(crate) struct ProbeStages {
+    labels: StageRun<Labels>,
+    tickets: StageRun<Tickets>,
+}
 
-impl Stages for RegistryStages {
+impl Stages for ProbeStages {
     fn all(&mut self) -> Vec<&mut dyn DynStage> {
-        vec![&mut self.0, &mut self.1]
+        vec![&mut self.labels, &mut self.tickets]
     }
 }
 
-struct InRegistry;
+/// The first system, and the second.
+pub(crate) struct In<const N: usize>;
 
-impl System<Probe> for InRegistry {
-    const NAME: &'static str = "registry";
+impl<const N: usize> System<Probe> for In<N> {
+    const NAME: &'static str = ["first", "second"][N];
     type Target = Place;
-    type Scope = Registry;
-    type Stages = RegistryStages;
+    type Scope = Arc<Registry>;
+    type Stages = ProbeStages;
 
-    fn pool(_: &Systems) -> &ScopePool<Registry> {
+    fn pool(_: &Systems) -> &ScopePool<Arc<Registry>> {
         POOL.with(|pool| *pool)
     }
 
     fn targets(status: &mut ProbeStatus) -> &mut Vec<Place> {
-        &mut status.places
-    }
-
-    fn target(_: &Probe, (): &(), _: &Installation) -> Option<Place> {
-        Some(Place)
-    }
-
-    fn credentials(_: &Probe, _: &Place, _: Result<&(), &Error>, _: &Installation) -> Result<()> {
-        Ok(())
-    }
-
-    fn subscribe(
-        _: &Probe,
-        _: &StageContext<'_, Probe, Self>,
-        _: &Subscriber,
-    ) -> Vec<Subscription> {
-        Vec::new()
-    }
-
-    fn stages(probe: &Probe, context: &StageContext<'_, Probe, Self>) -> RegistryStages {
-        let spec = probe.spec.clone();
-        let labels = spec
-            .labels
-            .into_iter()
-            .map(|(name, text)| (name, Text(text)));
-        let tickets = spec
-            .tickets
-            .into_iter()
-            .map(|name| (name, Text(String::new())));
-        RegistryStages(
-            StageRun::new(Labels {
-                desired: Desired {
-                    wanted: labels.collect(),
-                    ..Desired::default()
-                },
-                registry: registry(),
-            }),
-            StageRun::new(Tickets {
-                desired: Desired {
-                    wanted: tickets.collect(),
-                    ..Desired::default()
-                },
-                known: context.status.tickets.clone(),
-                registry: registry(),
-            }),
-        )
-    }
-}
-
-/// A system that takes connections and never answers.
-struct Silent;
-
-struct NeverAnswers(Desired<String, Text>, ReadOptions);
-
-impl Stage for NeverAnswers {
-    const NAME: &'static str = "answer";
-    type Key = String;
-    type Value = Text;
-    type Id = ();
-    type Live = ();
-
-    fn endpoint(&self) -> &str {
-        "silent"
-    }
-
-    fn desired(&self) -> &Desired<String, Text> {
-        &self.0
-    }
-
-    async fn observe(&self, _: &Ids) -> Result<Seen<Self>> {
-        self.1.unless_superseded(pending()).await
-    }
-
-    fn operation(&self, _: &ChangeOf<Self>) -> Operation<'_> {
-        operation("silent:Answer")
-    }
-
-    async fn apply(&self, _: &WritePermit<'_>, _: &ChangeOf<Self>, _: &Ids) -> ResultOf<Self> {
-        Ok(None)
-    }
-}
-
-impl Stages for StageRun<NeverAnswers> {
-    fn all(&mut self) -> Vec<&mut dyn DynStage> {
-        vec![self]
-    }
-}
-
-impl System<Probe> for Silent {
-    const NAME: &'static str = "silent";
-    type Target = Place;
-    type Scope = Registry;
-    type Stages = StageRun<NeverAnswers>;
-
-    fn pool(systems: &Systems) -> &ScopePool<Registry> {
-        InRegistry::pool(systems)
-    }
-
-    fn targets(status: &mut ProbeStatus) -> &mut Vec<Place> {
-        &mut status.silent
+        match N {
+            0 => &mut status.first,
+            _ => &mut status.second,
+        }
     }
 
     fn target(probe: &Probe, (): &(), _: &Installation) -> Option<Place> {
-        probe.spec.silent.then_some(Place)
+        let spec = &probe.spec;
+        let all = [Some(&spec.home), spec.second.as_ref()];
+        all[N].cloned().map(Place)
     }
 
-    fn credentials(_: &Probe, _: &Place, _: Result<&(), &Error>, _: &Installation) -> Result<()> {
-        Ok(())
+    fn credentials(
+        _: &Probe,
+        place: &Place,
+        _: Result<&(), &Error>,
+        _: &Installation,
+    ) -> Result<String> {
+        Ok(place.place())
     }
 
     fn subscribe(
@@ -410,14 +369,36 @@ impl System<Probe> for Silent {
         Vec::new()
     }
 
-    fn stages(_: &Probe, context: &StageContext<'_, Probe, Self>) -> Self::Stages {
-        StageRun::new(NeverAnswers(Desired::default(), context.options.clone()))
+    fn stages(probe: &Probe, context: &StageContext<'_, Probe, Self>) -> ProbeStages {
+        let spec = context.inputs.map(|()| probe.spec.clone());
+        let spec = spec.unwrap_or_default();
+        let labels = spec.labels.into_iter();
+        let tickets = spec.tickets.into_iter().filter(|_| N == 0);
+        let registry: Arc<Registry> = (*context.scope).clone();
+        ProbeStages {
+            labels: StageRun::new(Labels {
+                desired: Desired {
+                    wanted: labels.map(|(name, text)| (name, Text(text))).collect(),
+                    ..Desired::default()
+                },
+                registry: registry.clone(),
+                options: context.options.clone(),
+            }),
+            tickets: StageRun::new(Tickets {
+                desired: Desired {
+                    wanted: tickets.map(|name| (name, Text(String::new()))).collect(),
+                    ..Desired::default()
+                },
+                known: context.status.tickets.clone(),
+                registry,
+            }),
+        }
     }
 }
 
-struct ProbeVisits {
-    registry: SystemVisits<Probe, InRegistry>,
-    silent: SystemVisits<Probe, Silent>,
+pub(crate) struct ProbeVisits {
+    pub first: SystemVisits<Probe, In<0>>,
+    pub second: SystemVisits<Probe, In<1>>,
 }
 
 impl Status for ProbeStatus {
@@ -426,11 +407,8 @@ impl Status for ProbeStatus {
     }
 
     fn places(&self) -> Vec<TargetView> {
-        self.places
-            .iter()
-            .chain(&self.silent)
-            .map(Target::view)
-            .collect()
+        let all = self.first.iter().chain(&self.second);
+        all.map(Target::view).collect()
     }
 }
 
@@ -447,7 +425,10 @@ impl Kind for Probe {
     fn policies(&self) -> Policies {
         Policies {
             suspend: false,
-            drift: DriftPolicy::Repair,
+            drift: match self.spec.report_drift {
+                true => DriftPolicy::Report,
+                false => DriftPolicy::Repair,
+            },
             deletion: DeletionPolicy::Delete,
         }
     }
@@ -457,13 +438,12 @@ impl Kind for Probe {
     }
 
     async fn visit(visitor: &Visitor<'_, Self>) -> ProbeVisits {
-        let (registry, silent) =
-            tokio::join!(visitor.visit::<InRegistry>(), visitor.visit::<Silent>());
-        ProbeVisits { registry, silent }
+        let (first, second) = tokio::join!(visitor.visit::<In<0>>(), visitor.visit::<In<1>>());
+        ProbeVisits { first, second }
     }
 
     fn visited(visits: &ProbeVisits) -> Vec<&dyn Visited<Self>> {
-        vec![&visits.registry, &visits.silent]
+        vec![&visits.first, &visits.second]
     }
 
     fn report(&self, _: &Outcome<Self>, _: &mut ProbeStatus, _: Clock) -> StatusUpdate {
@@ -471,92 +451,82 @@ impl Kind for Probe {
     }
 }
 
-#[derive(Default)]
-struct Open(Mutex<ProbeStatus>);
-
-impl Gate for Open {
-    fn enter<'a>(&'a self, _: Operation<'a>, _: &'a [Step]) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn edit<'a>(&'a self, edit: &'a StatusEdit) -> BoxFuture<'a, Result<()>> {
-        edit.apply(&mut *self.0.lock());
-        Box::pin(async { Ok(()) })
-    }
-
-    fn answered(&self, _: Operation<'_>, _: &[(&Step, Result<(), &Error>)]) {}
-
-    fn refused(&self, _: Operation<'_>, _: &Step) -> Option<Error> {
-        None
-    }
+/// A world with one probe, and one process of the operator.
+struct Scene {
+    world: World,
+    operator: Operator,
 }
 
-fn probe(silent: bool) -> Probe {
-    let labels = [("a", ">c"), ("b", "1"), ("c", "1"), ("d", "1")];
-    let labels = labels.map(|(name, text)| (name.to_owned(), text.to_owned()));
-    let spec = ProbeSpec {
-        labels: labels.into(),
-        tickets: ["t".to_owned()].into(),
-        silent,
-    };
-    Probe::new("p", spec)
-}
+impl Scene {
+    /// A probe at `a`, and at `b` in the second system where that is so.
+    fn new(second: bool) -> Self {
+        PLACES.with(|all| all.lock().clear());
+        BEGAN.with(|began| *began.lock() = Instant::now());
+        let world = World::new();
+        let operator = Operator::new(&world);
+        let scene = Self { world, operator };
+        scene.edit(
+            json!({"home": "a", "second": second.then_some("b"), "tickets": ["t"],
+            "labels": {"a": ">c", "b": "1", "c": "1", "d": "1"}}),
+        );
+        scene
+    }
 
-/// Runs until it ends by itself or is superseded after a while; what was called, and when, and how it ended.
-async fn run(
-    probe: &Probe,
-    gate: &Open,
-    after: Duration,
-) -> (Vec<(Duration, String)>, bool, Duration) {
-    let began = Instant::now();
-    let store = Registry {
-        began: Some(began),
-        ..Registry::default()
-    };
-    REGISTRY.with(|registry| *registry.lock() = Arc::new(store));
-    let world = World::new();
-    let context = world.context();
-    let options = ReadOptions {
-        uid: "u".into(),
-        priority: Priority::Edit,
-        consistency: Consistency::Known,
-        since: began,
-        superseded: CancellationToken::new(),
-    };
-    let superseded = options.superseded.clone();
-    let cluster = ClusterView::new(&context.client, &context.installation, Purpose::Act);
-    let run = RunContext {
-        systems: &context.systems,
-        cluster: &cluster,
-        gate: Some(gate),
-        options,
-        held_back: BTreeMap::new(),
-    };
-    let status = gate.0.lock().clone();
-    let run = kinds::run(probe, &status, run);
-    let edit = async {
-        sleep(after).await;
-        superseded.cancel();
-        pending::<()>().await;
-    };
-    let outcome = tokio::select! {
-        outcome = run => outcome,
-        () = edit => unreachable!("the edit waits for ever"),
-    };
-    let calls = registry().calls.lock().clone();
-    (calls, outcome.is_superseded(), began.elapsed())
+    fn edit(&self, spec: serde_json::Value) {
+        self.world.apply("Probe", "p", spec);
+    }
+
+    async fn run(&self) -> &'static str {
+        self.operator.reconcile::<Probe>("p").await.unwrap().outcome
+    }
+
+    fn probe(&self) -> Option<Probe> {
+        self.world.cluster.get(NAMESPACE, "p")
+    }
+
+    fn status(&self) -> ProbeStatus {
+        self.probe().unwrap().status.unwrap_or_default()
+    }
+
+    /// Where status says that it has made things.
+    fn places(&self) -> Vec<String> {
+        let places = self.status().places();
+        places.into_iter().map(|place| place.text).collect()
+    }
+
+    /// It was deleted so long ago.
+    fn delete(&self, ago: Duration) {
+        self.world.cluster.delete::<Probe>(NAMESPACE, "p");
+        let at = (Timestamp::now() - ago).to_string();
+        let edit =
+            |probe: &mut serde_json::Value| probe["metadata"]["deletionTimestamp"] = json!(at);
+        self.world.cluster.edit::<Probe>(NAMESPACE, "p", edit);
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_system_that_never_answers_delays_neither_another_nor_a_newer_edit() {
-    let minute = Duration::from_secs(60);
-    let (alone, superseded, _) = run(&probe(false), &Open::default(), minute).await;
-    assert!(!superseded);
-    let (beside, superseded, took) = run(&probe(true), &Open::default(), minute).await;
-    assert_eq!(alone, beside);
+    let scene = Scene::new(false);
+    scene.run().await;
+    let alone = at("a").calls();
+    let scene = Scene::new(true);
+    at("b").be(Mode::Silent);
+    let edit = async {
+        sleep(HOUR).await;
+        let uid = scene.probe().unwrap().uid().unwrap_or_default();
+        let memory = &scene.operator.context.backoff;
+        memory.seen(&uid, Some(i64::MAX), None);
+        pending::<()>().await;
+    };
+    let began = Instant::now();
+    let outcome = tokio::select! {
+        outcome = scene.run() => outcome,
+        () = edit => unreachable!("the edit waits for ever"),
+    };
+    assert_eq!(alone, at("a").calls());
     assert_eq!(
-        (superseded, took),
-        (true, minute),
+        (outcome, began.elapsed()),
+        ("superseded", HOUR),
         "the newer edit need not wait"
     );
 }
@@ -564,9 +534,9 @@ async fn a_system_that_never_answers_delays_neither_another_nor_a_newer_edit() {
 /// Two at a time, what is needed first; and what makes two is made once, whatever is forgotten.
 #[tokio::test(start_paused = true)]
 async fn a_stage_says_what_goes_together_and_what_goes_first() {
-    let gate = Open::default();
-    let (calls, ..) = run(&probe(false), &gate, Duration::MAX / 4).await;
-    let calls: Vec<_> = calls.iter().map(|(_, call)| call.as_str()).collect();
+    let scene = Scene::new(false);
+    assert_eq!(scene.run().await, "ok");
+    let calls: Vec<_> = at("a").calls().into_iter().map(|(_, call)| call).collect();
     assert_eq!(
         calls,
         [
@@ -576,6 +546,60 @@ async fn a_stage_says_what_goes_together_and_what_goes_first() {
             "registry:CreateTicket t"
         ]
     );
-    assert_eq!(gate.0.lock().tickets, [("t".to_owned(), Some(0))].into());
-    assert_eq!(gate.0.lock().places.len(), 1);
+    assert_eq!(scene.status().tickets, [("t".to_owned(), Some(0))].into());
+    assert_eq!(scene.places(), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_can_clean_up_is_abandoned_place_by_place() {
+    let denied = Mode::Fails(Class::Denied);
+    let throttled = Mode::Fails(Class::Throttled);
+    // In two systems, and in two places of one system.
+    for moved in [false, true] {
+        let scene = Scene::new(!moved);
+        assert_eq!(scene.run().await, "ok");
+        at("a").be(denied);
+        if moved {
+            scene.edit(json!({"home": "b", "labels": {"x": "1"}}));
+            assert_eq!(scene.run().await, "denied");
+            assert_eq!(at("b").names(), "x");
+        }
+        at("b").be(throttled);
+        scene.delete(HOUR * 23);
+        scene.run().await;
+        assert_eq!(scene.places(), ["a", "b"], "{moved}");
+        scene.delete(HOUR * 25);
+        assert_eq!(scene.run().await, "throttled", "{moved}");
+        assert_eq!(scene.places(), ["b"], "{moved}");
+        at("b").be(Mode::Answers);
+        sleep(HOUR).await;
+        scene.run().await;
+        assert!(scene.probe().is_none(), "{moved}");
+        assert_eq!(
+            (&*at("a").names(), &*at("b").names()),
+            ("abcd", ""),
+            "{moved}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_whose_status_was_lost_is_held_until_it_was_looked_for() {
+    let scene = Scene::new(true);
+    scene.run().await;
+    scene.world.wipe::<Probe>();
+    scene.delete(HOUR);
+    for mode in [
+        Mode::Fails(Class::Unavailable),
+        Mode::Fails(Class::Throttled),
+    ] {
+        at("b").be(mode);
+        scene.run().await;
+        assert!(scene.probe().is_some());
+    }
+    at("b").be(Mode::Answers);
+    sleep(HOUR).await;
+    scene.run().await;
+    assert!(scene.probe().is_none());
+    assert_eq!(at("b").names(), "");
 }
