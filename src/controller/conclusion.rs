@@ -8,6 +8,7 @@ use super::{
 use crate::{
     api::{self, AppliedEntry},
     engine::{
+        applied::ThingRef,
         error::{Class, Error, WaitingOn},
         rendering::Step,
     },
@@ -34,8 +35,8 @@ pub struct RunEnd<'a, K: Kind> {
     pub clock: Clock,
     /// For how long it has been failing for what passes by itself.
     pub failing_for: Duration,
-    /// The drift that was told before, by stage and thing.
-    pub told: &'a HashSet<(&'static str, String)>,
+    /// The drift that was told before.
+    pub told: &'a HashSet<ThingRef>,
 }
 
 /// What is to be done.
@@ -70,8 +71,8 @@ pub struct Reported<K: Kind> {
     pub alarms: Option<Vec<(&'static str, i64)>>,
     /// The reason of `Ready`.
     pub ready: String,
-    /// The drift that is told now, by stage and thing; `None` where it is not known anew.
-    pub told: Option<HashSet<(&'static str, String)>>,
+    /// The drift that is told now; `None` where it is not known anew.
+    pub told: Option<HashSet<ThingRef>>,
     /// How many differences are told for the first time or were repaired, and how many were repaired.
     pub drifted: (usize, usize),
     /// Whether anything was made outside.
@@ -247,7 +248,7 @@ struct FoundDrift {
     /// What is told for the first time.
     new: Vec<Step>,
     /// All that is told.
-    told: HashSet<(&'static str, String)>,
+    told: HashSet<ThingRef>,
     /// How much was repaired.
     repaired: usize,
 }
@@ -260,10 +261,14 @@ fn find_drift<K: Kind>(end: &RunEnd<'_, K>, status: &mut K::Status) -> Option<Fo
     if !visits.iter().all(|visit| visit.is_seen()) {
         return None;
     }
-    let left: Vec<_> = visits
-        .iter()
-        .flat_map(|visit| &visit.report.reported)
-        .collect();
+    let reported = visits.iter().flat_map(|visit| {
+        let steps = visit.report.reported.iter();
+        steps.map(|step| {
+            let (system, stage, key) = (visit.system, step.stage, step.key.clone());
+            (ThingRef { system, stage, key }, step)
+        })
+    });
+    let reported: Vec<_> = reported.collect();
     let repaired = visits.iter().flat_map(|visit| {
         let made = &visit.report.made;
         visit.report.drift.iter().filter(|step| made.contains(step))
@@ -273,22 +278,19 @@ fn find_drift<K: Kind>(end: &RunEnd<'_, K>, status: &mut K::Status) -> Option<Fo
     let complete = visits.iter().all(|visit| visit.is_applied());
     let things = common.applied.as_ref().map(|before| &before.things);
     let edited = complete && (end.outcome.edited || things != Some(&end.outcome.applied));
-    let all = drift::entries(&left, &common.drift, end.clock.now);
     // Status lists only the first of them, and this process remembers the others.
-    let known = |step: &Step| {
+    let known = |thing: &ThingRef| {
         let mut listed = common.drift.iter();
-        end.told.contains(&(step.stage, step.key.clone()))
-            || listed.any(|entry| entry.resource == step.stage && entry.name == step.key)
+        end.told.contains(thing)
+            || listed.any(|entry| entry.resource == thing.stage && entry.name == thing.key)
     };
-    let new = left.iter().filter(|step| !known(step));
-    let new = new.map(|step| (*step).clone()).collect();
+    let new = reported.iter().filter(|(thing, _)| !known(thing));
+    let new = new.map(|(_, step)| (*step).clone()).collect();
+    let (told, left): (HashSet<_>, Vec<_>) = reported.into_iter().unzip();
+    let all = drift::entries(&left, &common.drift, end.clock.now);
     (common.drift, common.drift_count) = drift::listed(all);
     let mut conditions = common.conditions.iter();
     let stands = conditions.any(|one| one.type_ == "Drifted" && one.status == "False");
-    let told = left
-        .iter()
-        .map(|step| (step.stage, step.key.clone()))
-        .collect();
     let count = repaired.len();
     let drift = Drift {
         left,

@@ -202,10 +202,10 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
             limiter.pause(account, region, api, error);
             tracing::warn!(verb = ?step.verb, stage = step.stage, key = step.key, %error, class = error.class.label(), "not changed");
             match error.class {
-                Class::Denied => backoff.deny(&self.uid, operation.endpoint, error),
+                Class::Denied => backoff.refuse(&self.uid, operation.endpoint, None, error),
                 // What refuses a deletion mostly depends on other things, so it is not remembered.
                 Class::Rejected | Class::Conflict if step.verb != Verb::Delete => {
-                    backoff.refuse(&self.uid, step, error);
+                    backoff.refuse(&self.uid, operation.endpoint, Some(step), error);
                 }
                 _ => {}
             }
@@ -214,8 +214,7 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
 
     fn refused(&self, operation: Operation<'_>, step: &Step) -> Option<Error> {
         let (limiter, backoff) = (&self.context.clients.limiter, &self.context.backoff);
-        let refused = backoff.refused(&self.uid, step);
-        let refused = refused.or_else(|| backoff.denied(&self.uid, operation.endpoint));
+        let refused = backoff.refused(&self.uid, operation.endpoint, step);
         refused.or_else(|| limiter.paused(operation.account, operation.region, operation.api))
     }
 }

@@ -2,6 +2,7 @@
 //! when, and which changes the outside refused lately. Losing it costs a few calls.
 
 use crate::engine::{
+    applied::ThingRef,
     error::{Class, Error},
     jitter::{after, jittered, spread_by},
     rendering::Step,
@@ -29,10 +30,9 @@ struct Memory {
     read: bool,
     /// Since when what passes by itself has not passed.
     since: Option<Instant>,
-    refused: HashMap<(&'static str, String), (Step, Error, Instant)>,
-    denied: HashMap<String, Denied>,
-    /// What differs outside and has been told, by stage and key.
-    told: HashSet<(&'static str, String)>,
+    refused: HashMap<RefusalKey, Refusal>,
+    /// What differs outside and has been told.
+    told: HashSet<ThingRef>,
 }
 
 /// How a system fails.
@@ -56,12 +56,22 @@ pub struct SystemFailures {
     pub progress: bool,
 }
 
-/// An endpoint at which we may not write.
+/// The endpoint, and the stage and key of one thing there; of all things where that is missing.
+type RefusalKey = (String, Option<(&'static str, String)>);
+
+/// A write that was refused.
 #[derive(Debug)]
-struct Denied {
+struct Refusal {
+    /// The change; of all things where it is missing.
+    change: Option<Step>,
     error: Error,
     times: u32,
     until: Instant,
+}
+
+fn refusal_key(endpoint: &str, change: Option<&Step>) -> RefusalKey {
+    let thing = change.map(|change| (change.stage, change.key.clone()));
+    (endpoint.to_owned(), thing)
 }
 
 impl Memory {
@@ -241,65 +251,52 @@ impl ObjectMemory {
         })
     }
 
-    /// The outside refused this change.
-    pub fn refuse(&self, uid: &str, step: &Step, error: &Error) {
-        // As early as the next try may come.
-        let until = Instant::now() + spread_by(0.0, error.class.delay(1).unwrap_or_default());
+    /// The outside refused this change or, where it is `None`, every write at this endpoint.
+    pub fn refuse(&self, uid: &str, endpoint: &str, change: Option<&Step>, error: &Error) {
         self.with(uid, |memory| {
-            memory.refused.insert(
-                (step.stage, step.key.clone()),
-                (step.clone(), error.clone(), until),
-            )
+            let key = refusal_key(endpoint, change);
+            let before = memory.refused.get(&key);
+            let times = before.map_or(1, |it| it.times.saturating_add(1));
+            let wait = match change {
+                // As early as the next try may come.
+                Some(_) => error.class.delay(1).map(|wait| spread_by(0.0, wait)),
+                None => jittered(error.class, times),
+            };
+            let refusal = Refusal {
+                change: change.cloned(),
+                error: error.clone(),
+                times,
+                until: Instant::now() + wait.unwrap_or_default(),
+            };
+            memory.refused.insert(key, refusal);
         });
     }
 
-    /// The refusal of this very change, if it is not worth asking again yet.
-    pub fn refused(&self, uid: &str, step: &Step) -> Option<Error> {
+    /// The refusal of this very change, or of every write at this endpoint, if it is not worth asking again yet.
+    pub fn refused(&self, uid: &str, endpoint: &str, change: &Step) -> Option<Error> {
         self.with(uid, |memory| {
-            let (refused, error, until) = memory.refused.get(&(step.stage, step.key.clone()))?;
-            (refused == step && Instant::now() < *until).then(|| error.clone())
+            let refused = |change: Option<&Step>| {
+                let refusal = memory.refused.get(&refusal_key(endpoint, change))?;
+                let holds = refusal.change.as_ref() == change && Instant::now() < refusal.until;
+                holds.then(|| refusal.error.clone())
+            };
+            refused(Some(change)).or_else(|| refused(None))
         })
     }
 
-    /// Writes in this scope were denied. They are not tried again before the delay of that class.
-    pub fn deny(&self, uid: &str, scope: &str, error: &Error) {
-        self.with(uid, |memory| {
-            let times = memory
-                .denied
-                .get(scope)
-                .map_or(1, |denied| denied.times.saturating_add(1));
-            let until = Instant::now() + jittered(error.class, times).unwrap_or_default();
-            memory.denied.insert(
-                scope.to_owned(),
-                Denied {
-                    error: error.clone(),
-                    times,
-                    until,
-                },
-            );
-        });
+    /// A write at this endpoint was made.
+    pub fn allowed(&self, uid: &str, endpoint: &str) {
+        let key = refusal_key(endpoint, None);
+        self.with(uid, |memory| drop(memory.refused.remove(&key)));
     }
 
-    /// The refusal, where writes in this scope were denied so lately that it is not worth asking again.
-    pub fn denied(&self, uid: &str, scope: &str) -> Option<Error> {
-        self.with(uid, |memory| {
-            let denied = memory.denied.get(scope)?;
-            (Instant::now() < denied.until).then(|| denied.error.clone())
-        })
-    }
-
-    /// A write in this scope was made.
-    pub fn allowed(&self, uid: &str, scope: &str) {
-        self.with(uid, |memory| drop(memory.denied.remove(scope)));
-    }
-
-    /// What differs outside and has been told, by stage and thing.
-    pub fn told(&self, uid: &str) -> HashSet<(&'static str, String)> {
+    /// What differs outside and has been told.
+    pub fn told(&self, uid: &str) -> HashSet<ThingRef> {
         self.with(uid, |memory| memory.told.clone())
     }
 
     /// This differs outside and is told now.
-    pub fn tell(&self, uid: &str, differs: HashSet<(&'static str, String)>) {
+    pub fn tell(&self, uid: &str, differs: HashSet<ThingRef>) {
         self.with(uid, |memory| memory.told = differs);
     }
 
@@ -443,9 +440,9 @@ mod tests {
         let error = Error::new(Class::Denied, "no");
         let mut waits = Vec::new();
         for _ in 0..5 {
-            backoff.deny("u", "a", &error);
+            backoff.refuse("u", "a", None, &error);
             let began = Instant::now();
-            while backoff.denied("u", "a").is_some() {
+            while backoff.refused("u", "a", &step("1")).is_some() {
                 tokio::time::advance(Duration::from_secs(10)).await;
             }
             waits.push(began.elapsed().as_secs());
@@ -454,13 +451,13 @@ mod tests {
             (150..=310).contains(&waits[0]) && waits[4] >= 1800,
             "{waits:?}"
         );
-        assert_eq!(backoff.denied("u", "b"), None);
-        backoff.deny("u", "a", &error);
+        assert_eq!(backoff.refused("u", "b", &step("1")), None);
+        backoff.refuse("u", "a", None, &error);
         backoff.begin("u", Some(7), None);
-        assert_eq!(backoff.denied("u", "a"), None, "an edit");
-        backoff.deny("u", "a", &error);
+        assert_eq!(backoff.refused("u", "a", &step("1")), None, "an edit");
+        backoff.refuse("u", "a", None, &error);
         backoff.allowed("u", "a");
-        assert_eq!(backoff.denied("u", "a"), None);
+        assert_eq!(backoff.refused("u", "a", &step("1")), None);
     }
 
     #[tokio::test(start_paused = true)]
@@ -468,15 +465,25 @@ mod tests {
         let backoff = ObjectMemory::default();
         backoff.begin("u", Some(1), None);
         let error = Error::new(Class::Rejected, "no");
-        backoff.refuse("u", &step("1"), &error);
-        assert_eq!(backoff.refused("u", &step("1")), Some(error));
-        assert_eq!(backoff.refused("u", &step("2")), None);
+        backoff.refuse("u", "a", Some(&step("1")), &error);
+        assert_eq!(backoff.refused("u", "a", &step("1")), Some(error));
+        assert_eq!(backoff.refused("u", "a", &step("2")), None);
+        assert_eq!(
+            backoff.refused("u", "b", &step("1")),
+            None,
+            "another system"
+        );
         tokio::time::advance(Duration::from_secs(3601)).await;
-        assert_eq!(backoff.refused("u", &step("1")), None);
-        backoff.refuse("u", &step("1"), &Error::new(Class::Rejected, "no"));
+        assert_eq!(backoff.refused("u", "a", &step("1")), None);
+        backoff.refuse(
+            "u",
+            "a",
+            Some(&step("1")),
+            &Error::new(Class::Rejected, "no"),
+        );
         backoff.begin("u", Some(1), Some("now".into()));
         assert_eq!(
-            backoff.refused("u", &step("1")),
+            backoff.refused("u", "a", &step("1")),
             None,
             "asked to look again"
         );

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::{collections::BTreeMap, fmt::Display};
 
-/// By stage, each applied thing as 16 hexadecimal digits: eight of a digest of its key, eight of a digest of its
+/// By stage (of an object: by `system/stage`), each applied thing as 16 hexadecimal digits: eight of a digest of its key, eight of a digest of its
 /// value. A stage that has been applied and has nothing is there and empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
@@ -17,12 +17,39 @@ pub struct Applied(BTreeMap<String, String>);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AppliedStage(BTreeMap<String, String>);
 
+/// A thing of one stage in one system.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ThingRef {
+    /// The system.
+    pub system: &'static str,
+    /// The stage.
+    pub stage: &'static str,
+    /// The thing's key, for people.
+    pub key: String,
+}
+
 const DIGITS: usize = 8;
 
 impl Applied {
     /// Whether nothing is remembered.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// What is remembered of one system, by stage.
+    pub fn system(&self, system: &str) -> Self {
+        let stages = self.0.iter().filter_map(|(name, packed)| {
+            let stage = name.strip_prefix(system)?.strip_prefix('/')?;
+            Some((stage.to_owned(), packed.clone()))
+        });
+        Self(stages.collect())
+    }
+
+    /// Remembers a system's stages.
+    pub fn add_system(&mut self, system: &str, stages: Self) {
+        let stages = stages.0.into_iter();
+        let named = stages.map(|(stage, packed)| (format!("{system}/{stage}"), packed));
+        self.0.extend(named);
     }
 
     /// What is remembered of a stage; `None` if it was never applied.
@@ -35,20 +62,6 @@ impl Applied {
             (text(key), text(value))
         });
         Some(AppliedStage(entries.collect()))
-    }
-
-    /// Remembers the stages of others as well.
-    pub fn extend(&mut self, others: Option<&Self>) {
-        self.0
-            .extend(others.into_iter().flat_map(|it| it.0.clone()));
-    }
-
-    /// Remembers the stages that are missing as they were.
-    pub fn keep_missing(&mut self, before: &Self) {
-        for (stage, packed) in &before.0 {
-            let missing = || packed.clone();
-            self.0.entry(stage.clone()).or_insert_with(missing);
-        }
     }
 
     /// Remembers a stage anew.

@@ -272,12 +272,13 @@ pub async fn run<K: Kind>(object: &K, status: &K::Status, context: RunContext<'_
     };
     let visits = Box::pin(K::visit(&visitor)).await;
     let mut applied = Applied::default();
-    for visit in K::visited(&visits).into_iter().flat_map(Visited::reports) {
-        let current = visit.current.then_some(visit.applied.as_ref()).flatten();
-        applied.extend(current);
+    for system in K::visited(&visits) {
+        let mut current = system.reports().into_iter().filter(|visit| visit.current);
+        let now = current.find_map(|visit| visit.applied.clone());
+        // What could not be visited is remembered as it was.
+        let before = || visitor.applied.system(system.name());
+        applied.add_system(system.name(), now.unwrap_or_else(before));
     }
-    // What could not be visited is remembered as it was.
-    applied.keep_missing(&visitor.applied);
     // Where status was lost, only what it refers to says where it was: not to know is not to be nowhere.
     let lost = deleting
         && wiped

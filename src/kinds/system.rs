@@ -278,6 +278,8 @@ impl<K: Kind, S: System<K>> SystemVisits<K, S> {
 
 /// What came of a system, without its types.
 pub trait Visited<K: Kind>: Send + Sync {
+    /// What the system is called.
+    fn name(&self) -> &'static str;
     /// What came of each place.
     fn reports(&self) -> Vec<&VisitReport>;
     /// Takes the places out of status where the object does not belong any more and of which `is_left` says that
@@ -286,6 +288,10 @@ pub trait Visited<K: Kind>: Send + Sync {
 }
 
 impl<K: Kind, S: System<K>> Visited<K> for SystemVisits<K, S> {
+    fn name(&self) -> &'static str {
+        S::NAME
+    }
+
     fn reports(&self) -> Vec<&VisitReport> {
         self.0.iter().map(|visit| &visit.report).collect()
     }
@@ -364,8 +370,9 @@ impl<K: Kind> Visitor<'_, K> {
         let current = destination.current;
         let (target, reached) = self.reach::<S>(destination).await;
         let place = target.place();
+        let applied_before = self.applied.system(S::NAME);
         let before = AppliedBefore {
-            applied: &self.applied,
+            applied: &applied_before,
             drift: self.object.policies().drift,
         };
         let before = Some(before).filter(|_| current && !self.edited);
@@ -400,7 +407,7 @@ impl<K: Kind> Visitor<'_, K> {
             let mut stages = S::stages(self.object, &context);
             let mut all = stages.all();
             drive(&mut all, &mut run).await;
-            applied = Some(applied_after(&all, &place, &self.applied));
+            applied = Some(applied_after(&all, &place, &applied_before));
             Ok(stages)
         }
         .await;

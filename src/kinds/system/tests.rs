@@ -603,3 +603,29 @@ async fn an_object_whose_status_was_lost_is_held_until_it_was_looked_for() {
     assert!(scene.probe().is_none());
     assert_eq!(at("b").names(), "");
 }
+
+/// By hand, the label `b` says something else.
+fn meddle(place: &str) {
+    at(place)
+        .labels
+        .lock()
+        .insert("b".to_owned(), "9".to_owned());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_applied_in_one_system_is_not_forgotten_for_the_same_stage_of_another() {
+    let scene = Scene::new(true);
+    let spec = json!({"home": "a", "second": "b", "labels": {"b": "1"}, "report_drift": true});
+    scene.edit(spec);
+    scene.run().await;
+    for place in ["a", "b"] {
+        meddle(place);
+        assert_eq!(scene.run().await, "ok");
+        assert_eq!(
+            at(place).labels.lock()["b"],
+            "9",
+            "it is told, and left as it is"
+        );
+    }
+    assert_eq!(scene.status().common.drift_count, Some(2));
+}
