@@ -6,7 +6,7 @@ use super::{
     status::{Before, Keep, Phase, Sum, conditions, decisive},
 };
 use crate::{
-    api::{self, AppliedEntry},
+    api::{self, AppliedEntry, DriftEntry},
     engine::{
         applied::ThingRef,
         error::{Class, Error, WaitingOn},
@@ -32,7 +32,7 @@ pub struct RunEnd<'a, K: Kind> {
     /// This installation.
     pub installation: &'a Installation,
     /// The time.
-    pub clock: Clock,
+    pub clock: Clock<'a>,
     /// For how long it has been failing for what passes by itself.
     pub failing_for: Duration,
     /// The drift that was told before.
@@ -253,14 +253,12 @@ struct FoundDrift {
     repaired: usize,
 }
 
-/// Writes what came about outside into status. `None` where not all could be looked at.
+/// Writes what came about outside into status. What was told before of a system that could not be looked at stands;
+/// `None` where none could be.
 fn find_drift<K: Kind>(end: &RunEnd<'_, K>, status: &mut K::Status) -> Option<FoundDrift> {
-    let mut current = end.outcome.current().peekable();
-    current.peek()?;
-    let visits: Vec<_> = current.collect();
-    if !visits.iter().all(|visit| visit.is_seen()) {
-        return None;
-    }
+    let current = end.outcome.current();
+    let (visits, unseen): (Vec<_>, Vec<_>) = current.partition(|visit| visit.is_seen());
+    visits.first()?;
     let reported = visits.iter().flat_map(|visit| {
         let steps = visit.report.reported.iter();
         steps.map(|step| {
@@ -286,19 +284,41 @@ fn find_drift<K: Kind>(end: &RunEnd<'_, K>, status: &mut K::Status) -> Option<Fo
     };
     let new = reported.iter().filter(|(thing, _)| !known(thing));
     let new = new.map(|(_, step)| (*step).clone()).collect();
-    let (told, left): (HashSet<_>, Vec<_>) = reported.into_iter().unzip();
-    let all = drift::entries(&left, &common.drift, end.clock.now);
+    let (mut told, left): (HashSet<_>, Vec<_>) = reported.into_iter().unzip();
+    let mut all = drift::entries(&left, &common.drift, end.clock.now);
+    let is_unseen = |system: &str| unseen.iter().any(|visit| visit.system == system);
+    let others = end.told.iter().filter(|thing| is_unseen(thing.system));
+    told.extend(others.cloned());
+    let stands = |entry: &&DriftEntry| {
+        let is = |thing: &&ThingRef| thing.stage == entry.resource && thing.key == entry.name;
+        let mut told = end.told.iter().filter(is).peekable();
+        // After a restart, what was applied says which system has such things.
+        let has = |system| things.is_some_and(|it| it.has_stage(system, &entry.resource));
+        let is_others = match told.peek() {
+            Some(_) => told.any(|thing| is_unseen(thing.system)),
+            None => unseen.iter().any(|visit| has(visit.system)),
+        };
+        is_others && !all.contains(entry)
+    };
+    let others: Vec<_> = common.drift.iter().filter(stands).cloned().collect();
+    let said = api::condition(&common.conditions, "Drifted");
+    let said = said.map(|drifted| drifted.status == "True");
+    let is_unknown = match &*others {
+        [] => repaired.is_empty() && !unseen.is_empty() && said != Some(true),
+        _ => true,
+    };
+    let is_kept = left.is_empty() && is_unknown;
+    all.extend(others);
     (common.drift, common.drift_count) = drift::listed(all);
-    let mut conditions = common.conditions.iter();
-    let stands = conditions.any(|one| one.type_ == "Drifted" && one.status == "False");
     let count = repaired.len();
     let drift = Drift {
         left,
         repaired,
         edited,
     };
+    let verdict = drift::verdict(&drift, said == Some(false), end.clock.now);
     Some(FoundDrift {
-        condition: drift::verdict(&drift, stands, end.clock.now),
+        condition: verdict.filter(|_| !is_kept),
         new,
         told,
         repaired: count,

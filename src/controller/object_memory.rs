@@ -24,10 +24,8 @@ struct Memory {
     superseded: CancellationToken,
     /// How often each system failed in a row; the cluster itself, and what the spec refers to, without a name.
     systems: HashMap<&'static str, Failing>,
-    /// Since when the outside could not be read.
-    unread: Option<Instant>,
-    /// Whether this process has ever read it.
-    read: bool,
+    /// Since when a system could not be read; one that this process never read is missing.
+    unread: HashMap<&'static str, Option<Instant>>,
     /// Since when what passes by itself has not passed.
     since: Option<Instant>,
     refused: HashMap<RefusalKey, Refusal>,
@@ -121,8 +119,7 @@ impl ObjectMemory {
                 // An edit does not make what was read any fresher.
                 *memory = Memory {
                     generation,
-                    unread: memory.unread,
-                    read: memory.read,
+                    unread: std::mem::take(&mut memory.unread),
                     told: std::mem::take(&mut memory.told),
                     ..Memory::default()
                 };
@@ -223,21 +220,18 @@ impl ObjectMemory {
         })
     }
 
-    /// Whether the outside could be read this time. Says for how long it could not; for ever, if this
+    /// Whether a system could be read this time. Says for how long it could not; for ever, if this
     /// process never could: nobody knows how old what status says is.
-    pub fn read(&self, uid: &str, could: bool) -> Duration {
+    pub fn read(&self, uid: &str, system: &'static str, could: bool) -> Duration {
         self.with(uid, |memory| {
-            memory.read |= could;
             if could {
-                memory.unread = None;
+                memory.unread.insert(system, None);
                 return Duration::ZERO;
             }
-            let since = *memory.unread.get_or_insert_with(Instant::now);
-            if memory.read {
-                since.elapsed()
-            } else {
-                Duration::MAX
-            }
+            let unread = memory.unread.get_mut(system);
+            unread.map_or(Duration::MAX, |since| {
+                since.get_or_insert_with(Instant::now).elapsed()
+            })
         })
     }
 
@@ -423,15 +417,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_was_read_ages_until_it_is_read_again_whatever_is_edited() {
         let backoff = ObjectMemory::default();
-        assert_eq!(backoff.read("u", false), Duration::MAX, "never read");
-        assert_eq!(backoff.read("u", true), Duration::ZERO);
-        assert_eq!(backoff.read("u", false), Duration::ZERO);
+        let read = |could| backoff.read("u", "aws", could);
+        assert_eq!(read(false), Duration::MAX, "never read");
+        assert_eq!(read(true), Duration::ZERO);
+        assert_eq!(read(false), Duration::ZERO);
         tokio::time::advance(Duration::from_secs(60)).await;
         backoff.begin("u", Some(2), None);
-        assert_eq!(backoff.read("u", false), Duration::from_secs(60));
-        assert_eq!(backoff.read("u", true), Duration::ZERO);
+        backoff.read("u", "sentry", true);
+        assert_eq!(read(false), Duration::from_secs(60));
+        assert_eq!(read(true), Duration::ZERO);
         tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!(backoff.read("u", false), Duration::ZERO);
+        assert_eq!(read(false), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

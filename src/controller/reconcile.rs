@@ -247,10 +247,14 @@ async fn carry_through<K: Kind>(
     let uid = object.uid().unwrap_or_default();
     let (failures, retry) = remember_failures(&uid, outcome, memory);
     let deleting = object.meta().deletion_timestamp.is_some();
-    let unread = memory.read(&uid, deleting || outcome.is_observed());
+    let limit = STALE.max(context.intervals.poll * 5);
+    let unread = outcome
+        .observed()
+        .filter(|(system, observed)| memory.read(&uid, system, deleting || *observed) >= limit);
+    let stale = unread.map(|(system, _)| system).collect();
     let clock = Clock {
         now: Timestamp::now(),
-        stale: unread >= STALE.max(context.intervals.poll * 5),
+        stale: &stale,
     };
     let conclusion = conclude(&RunEnd {
         object,

@@ -45,6 +45,11 @@ impl Applied {
         Self(stages.collect())
     }
 
+    /// Whether a stage of this system was ever applied.
+    pub fn has_stage(&self, system: &str, stage: &str) -> bool {
+        self.0.contains_key(&format!("{system}/{stage}"))
+    }
+
     /// Remembers a system's stages.
     pub fn add_system(&mut self, system: &str, stages: Self) {
         let stages = stages.0.into_iter();

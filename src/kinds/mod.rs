@@ -36,8 +36,8 @@ use kube::Resource;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::{fmt::Debug, future::Future, time::Duration};
-use system::{RunContext, Visited, Visitor};
+use std::{collections::BTreeSet, fmt::Debug, future::Future, time::Duration};
+use system::{RunContext, System, SystemVisits, Visited, Visitor};
 
 /// A kind's status.
 pub trait Status: Clone + Debug + Default + PartialEq + Serialize + Send + Sync + 'static {
@@ -107,11 +107,18 @@ impl ConditionUpdate {
 
 /// When an object is reported on.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
+pub struct Clock<'a> {
     /// The time.
     pub now: Timestamp,
-    /// Whether the outside has not been read for so long that what was read last says nothing any more.
-    pub stale: bool,
+    /// The systems that have not been read for so long that what was read last says nothing any more.
+    pub stale: &'a BTreeSet<&'static str>,
+}
+
+impl Clock<'_> {
+    /// Whether this system has not been read for so long.
+    pub fn is_stale<K: Kind, S: System<K>>(&self, _: &SystemVisits<K, S>) -> bool {
+        self.stale.contains(S::NAME)
+    }
 }
 
 /// What a kind adds to what all kinds report.
@@ -177,7 +184,7 @@ pub trait Kind:
         &self,
         outcome: &Outcome<Self>,
         status: &mut Self::Status,
-        clock: Clock,
+        clock: Clock<'_>,
     ) -> StatusUpdate;
 }
 
@@ -206,9 +213,15 @@ impl<K: Kind> Outcome<K> {
         self.reports().filter(|visit| visit.current)
     }
 
-    /// Whether it was known where to look and could be looked at there, whatever became of the changes there.
-    pub fn is_observed(&self) -> bool {
-        !matches!(self.inputs, Some(Err(_))) && self.reports().all(|visit| visit.observed)
+    /// Of each system, whether it was known where to look and could be looked at there, whatever became of the changes
+    /// there.
+    pub fn observed(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        let read = !matches!(self.inputs, Some(Err(_)));
+        let systems = K::visited(&self.visits).into_iter();
+        systems.map(move |system| {
+            let seen = system.reports().iter().all(|visit| visit.observed);
+            (system.name(), read && seen)
+        })
     }
 
     /// As which errors what failed is to be tried again, and in which system. What failed for want of another thing

@@ -162,7 +162,7 @@ impl Kind for AlarmSet {
         &self,
         outcome: &Outcome<Self>,
         status: &mut AlarmSetStatus,
-        clock: Clock,
+        clock: Clock<'_>,
     ) -> StatusUpdate {
         let current = outcome.visits.current();
         let stages = current.and_then(|visit| visit.stages.as_ref());
@@ -170,7 +170,8 @@ impl Kind for AlarmSet {
         let Some((stages, seen)) = looked else {
             // What was read last stands for a while. Where we are locked out, nobody knows what fires.
             let mut failures = outcome.failures();
-            if clock.stale || failures.any(|(_, error)| error.class == Class::Denied) {
+            let stale = clock.is_stale(&outcome.visits);
+            if stale || failures.any(|(_, error)| error.class == Class::Denied) {
                 (status.counts, status.alarms, status.omitted) = (None, Vec::new(), None);
             }
             return StatusUpdate::default();

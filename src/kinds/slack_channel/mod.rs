@@ -232,7 +232,7 @@ impl Kind for SlackChannel {
         &self,
         outcome: &Outcome<Self>,
         status: &mut SlackChannelStatus,
-        _: Clock,
+        _: Clock<'_>,
     ) -> StatusUpdate {
         let mut findings = StatusUpdate::default();
         let read = outcome.inputs.as_ref().and_then(|read| read.as_ref().err());

@@ -148,7 +148,7 @@ fn at(place: &str) -> Arc<Registry> {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-struct Text(String);
+pub(crate) struct Text(String);
 
 impl Value for Text {
     fn fields(&self) -> Vec<(&'static str, String)> {
@@ -446,8 +446,21 @@ impl Kind for Probe {
         vec![&visits.first, &visits.second]
     }
 
-    fn report(&self, _: &Outcome<Self>, _: &mut ProbeStatus, _: Clock) -> StatusUpdate {
-        StatusUpdate::default()
+    fn report(
+        &self,
+        outcome: &Outcome<Self>,
+        _: &mut ProbeStatus,
+        clock: Clock<'_>,
+    ) -> StatusUpdate {
+        let visits = &outcome.visits;
+        let stale = [
+            clock.is_stale(&visits.first),
+            clock.is_stale(&visits.second),
+        ];
+        StatusUpdate {
+            summary: format!("{stale:?}"),
+            ..StatusUpdate::default()
+        }
     }
 }
 
@@ -604,12 +617,10 @@ async fn an_object_whose_status_was_lost_is_held_until_it_was_looked_for() {
     assert_eq!(at("b").names(), "");
 }
 
-/// By hand, the label `b` says something else.
-fn meddle(place: &str) {
-    at(place)
-        .labels
-        .lock()
-        .insert("b".to_owned(), "9".to_owned());
+/// By hand, a label says something else.
+fn meddle(place: &str, label: &str) {
+    let place = at(place);
+    place.labels.lock().insert(label.into(), "9".into());
 }
 
 #[tokio::test(start_paused = true)]
@@ -619,7 +630,7 @@ async fn what_is_applied_in_one_system_is_not_forgotten_for_the_same_stage_of_an
     scene.edit(spec);
     scene.run().await;
     for place in ["a", "b"] {
-        meddle(place);
+        meddle(place, "b");
         assert_eq!(scene.run().await, "ok");
         assert_eq!(
             at(place).labels.lock()["b"],
@@ -628,4 +639,52 @@ async fn what_is_applied_in_one_system_is_not_forgotten_for_the_same_stage_of_an
         );
     }
     assert_eq!(scene.status().common.drift_count, Some(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_system_that_cannot_be_looked_at_blinds_no_other() {
+    let scene = Scene::new(true);
+    let spec = json!({"home": "a", "second": "b", "labels": {"b": "1", "c": "1"}, "report_drift": true});
+    scene.edit(spec);
+    scene.run().await;
+    let listed = || {
+        let found = scene.status().common.drift.into_iter();
+        found
+            .map(|entry| entry.found.unwrap_or_default())
+            .collect::<Vec<_>>()
+    };
+    let drifted = || scene.world.condition::<Probe>("p", "Drifted");
+    meddle("b", "c");
+    scene.run().await;
+    assert_eq!(
+        (listed().len(), drifted()),
+        (1, "True DriftReported".into())
+    );
+    at("b").be(Mode::Fails(Class::Unavailable));
+    scene.run().await;
+    assert_eq!(
+        (listed().len(), drifted()),
+        (1, "True DriftReported".into()),
+        "it still stands"
+    );
+    meddle("a", "b");
+    scene.run().await;
+    assert_eq!(
+        listed().len(),
+        2,
+        "in the other one it is seen all the same"
+    );
+    scene.world.calls.clear();
+    scene.run().await;
+    assert_eq!(scene.world.calls.writes(), [""; 0], "it is told once");
+    at("a").labels.lock().insert("b".into(), "1".into());
+    scene.run().await;
+    assert_eq!(
+        (listed().len(), drifted()),
+        (1, "True DriftReported".into())
+    );
+    at("b").labels.lock().insert("c".into(), "1".into());
+    at("b").be(Mode::Answers);
+    scene.run().await;
+    assert_eq!((listed().len(), drifted()), (0, "False AsApplied".into()));
 }

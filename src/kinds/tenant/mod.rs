@@ -176,7 +176,7 @@ impl Kind for TenantObservability {
         &self,
         outcome: &Outcome<Self>,
         status: &mut TenantObservabilityStatus,
-        clock: Clock,
+        clock: Clock<'_>,
     ) -> StatusUpdate {
         let now = clock.now;
         let mut findings = StatusUpdate::default();
@@ -228,7 +228,8 @@ impl Kind for TenantObservability {
             }
         }
         if let Some(Ok(inputs)) = &outcome.inputs {
-            let rolled = health::roll_up(&inputs.sets, &problems, clock.stale, now);
+            let stale = clock.is_stale(&outcome.visits);
+            let rolled = health::roll_up(&inputs.sets, &problems, stale, now);
             status.health = Some(rolled.health);
             status.summary = Some(rolled.summary.clone());
             status.counts = Some(rolled.counts);
