@@ -7,7 +7,7 @@ use crate::engine::{
 };
 use parking_lot::Mutex;
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     future::Future,
     hash::Hash,
     sync::{Arc, Weak},
@@ -36,8 +36,8 @@ pub struct ScopePool<S: Scope> {
     opener: S::Opener,
     polling: Polling,
     slots: Mutex<HashMap<S::Credentials, SharedSlot<S>>>,
-    /// By UID.
-    objects: Mutex<HashMap<String, Object<S>>>,
+    /// By UID and system.
+    objects: Mutex<HashMap<String, BTreeMap<&'static str, Object<S>>>>,
 }
 
 /// Where a scope is while anybody holds it. Locked while it is being opened: whoever waits finds what came of it.
@@ -51,7 +51,7 @@ struct Slot<S> {
 
 type SharedSlot<S> = Arc<tokio::sync::Mutex<Slot<S>>>;
 
-/// What is known of an object.
+/// What is known of an object in one system.
 struct Object<S: Scope> {
     subscriber: Subscriber,
     /// What opened the way for it the last time.
@@ -143,15 +143,17 @@ impl<S: Scope> ScopePool<S> {
         options.unless_superseded(open).await
     }
 
-    /// What opened the way for an object the last time, if this process has been there.
-    pub fn remembered(&self, uid: &str) -> Option<S::Credentials> {
+    /// What opened the way for an object in a system the last time, if this process has been there.
+    pub fn remembered(&self, uid: &str, system: &str) -> Option<S::Credentials> {
         let objects = self.objects.lock();
-        objects.get(uid).map(|object| object.credentials.clone())
+        let object = objects.get(uid)?.get(system)?;
+        Some(object.credentials.clone())
     }
 
-    /// An object wants to know so much of this scope from now on, and nothing of any other.
+    /// An object wants to know so much of this scope from now on, and by this system of no other.
     pub fn subscribe(
         &self,
+        system: &'static str,
         subscriber: Subscriber,
         credentials: S::Credentials,
         scope: Arc<S>,
@@ -163,29 +165,33 @@ impl<S: Scope> ScopePool<S> {
             credentials,
             watched: Some((scope, subscriptions)),
         };
-        let before = self.objects.lock().insert(uid, object);
+        let mut objects = self.objects.lock();
+        let before = objects.entry(uid).or_default().insert(system, object);
+        drop(objects);
         drop(before);
     }
 
-    /// The object does not want to know of any scope any more.
-    pub fn unsubscribe(&self, uid: &str) {
+    /// The object does not want to know of any scope any more: by this system, or by any where that is `None`.
+    pub fn unsubscribe(&self, uid: &str, system: Option<&str>) {
         let mut objects = self.objects.lock();
-        let watched = objects.get_mut(uid).and_then(|it| it.watched.take());
+        let all = objects.get_mut(uid).into_iter().flatten();
+        let ended = all.filter(|(name, _)| system.is_none_or(|system| system == **name));
+        let watched: Vec<_> = ended.filter_map(|(_, it)| it.watched.take()).collect();
         drop(objects);
         drop(watched);
     }
 
     /// The object is gone.
     pub fn forget(&self, uid: &str) {
-        let object = self.objects.lock().remove(uid);
-        drop(object);
+        let systems = self.objects.lock().remove(uid);
+        drop(systems);
     }
 
     /// Forgets the objects that are not there any more. Their deletion may have been missed.
     pub fn keep(&self, is_there: impl Fn(&Subscriber) -> bool) {
         self.objects
             .lock()
-            .retain(|_, object| is_there(&object.subscriber));
+            .retain(|_, systems| systems.values().any(|object| is_there(&object.subscriber)));
         let mut slots = self.slots.lock();
         // One that is locked, or about to be, is in use.
         slots.retain(|_, slot| {
@@ -201,6 +207,7 @@ impl<S: Scope> ScopePool<S> {
         let objects = self.objects.lock();
         let of_kind = objects
             .values()
+            .flat_map(BTreeMap::values)
             .filter(|object| object.subscriber.kind == kind);
         let watched = of_kind.filter_map(|it| Some((&it.credentials, &it.watched.as_ref()?.0)));
         let scopes: HashMap<_, _> = watched.collect();
@@ -234,7 +241,7 @@ mod tests {
         mirror::Mirrored,
     };
     use std::{
-        collections::{BTreeMap, BTreeSet},
+        collections::BTreeSet,
         sync::atomic::{AtomicUsize, Ordering},
     };
     use tokio_util::sync::CancellationToken;
@@ -329,7 +336,7 @@ mod tests {
             uid: uid.into(),
         };
         let subscription = scope.used.subscribe(&subscriber, BTreeSet::new());
-        pool.subscribe(subscriber, key, scope, vec![subscription]);
+        pool.subscribe(kind, subscriber, key, scope, vec![subscription]);
     }
 
     /// What nobody subscribes to is not read, whoever holds the rest of its scope.
@@ -353,7 +360,7 @@ mod tests {
         );
         // As each run does.
         both().await;
-        pool.unsubscribe("1");
+        pool.unsubscribe("1", None);
         let (opened, reads) = counts.lately().await;
         assert!(opened == 0 && once(reads), "{opened}, {reads}");
         let open = |kind| pool.ages(kind).open;
@@ -361,16 +368,33 @@ mod tests {
         subscribe(&pool, "set", "2", "b").await;
         let (opened, reads) = counts.lately().await;
         assert!(opened == 1 && once(reads), "the other one is closed");
-        assert_eq!(pool.remembered("1"), Some("a"));
+        assert_eq!(pool.remembered("1", "tenant"), Some("a"));
         pool.keep(|subscriber| subscriber.kind == "set");
         assert_eq!(
-            (pool.remembered("1"), pool.remembered("2")),
+            (pool.remembered("1", "tenant"), pool.remembered("2", "set")),
             (None, Some("b"))
         );
         pool.forget("2");
         assert_eq!((counts.lately().await, open("set")), ((0, 0), 0));
         pool.keep(|_| true);
         assert!(pool.slots.lock().is_empty());
+    }
+
+    /// `kind` stands for the system, too.
+    #[tokio::test(start_paused = true)]
+    async fn two_systems_of_one_object_subscribe_beside_each_other() {
+        let (_, pool) = pool(None);
+        subscribe(&pool, "aws", "1", "a").await;
+        subscribe(&pool, "logs", "1", "b").await;
+        let known = || ["aws", "logs"].map(|system| pool.remembered("1", system));
+        let open = || ["aws", "logs"].map(|kind| pool.ages(kind).open);
+        assert_eq!((known(), open()), ([Some("a"), Some("b")], [1, 1]));
+        pool.unsubscribe("1", Some("aws"));
+        assert_eq!((known(), open()), ([Some("a"), Some("b")], [0, 1]));
+        pool.unsubscribe("1", None);
+        assert_eq!(open(), [0, 0]);
+        pool.forget("1");
+        assert_eq!(known(), [None, None]);
     }
 
     #[tokio::test(start_paused = true)]

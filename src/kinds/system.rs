@@ -135,8 +135,8 @@ impl Systems {
 
     /// The object does not want to know of anything any more.
     pub fn unsubscribe(&self, uid: &str) {
-        self.aws.unsubscribe(uid);
-        self.slack.unsubscribe(uid);
+        self.aws.unsubscribe(uid, None);
+        self.slack.unsubscribe(uid, None);
     }
 
     /// The object is gone.
@@ -323,7 +323,8 @@ impl<K: Kind> Visitor<'_, K> {
         let stays = |visit: &Visit<K, S>| visit.report.current && visit.stages.is_some();
         if !visits.iter().any(stays) {
             // Where it may not go, or cannot, nothing is watched for it either.
-            S::pool(self.context.systems).unsubscribe(&self.context.options.uid);
+            let uid = &self.context.options.uid;
+            S::pool(self.context.systems).unsubscribe(uid, Some(S::NAME));
         }
         SystemVisits(visits)
     }
@@ -402,7 +403,7 @@ impl<K: Kind> Visitor<'_, K> {
                 };
                 let subscriptions = S::subscribe(self.object, &context, &subscriber);
                 let (pool, scope) = (S::pool(systems), context.scope.clone());
-                pool.subscribe(subscriber, credentials, scope, subscriptions);
+                pool.subscribe(S::NAME, subscriber, credentials, scope, subscriptions);
             }
             let mut stages = S::stages(self.object, &context);
             let mut all = stages.all();
@@ -489,7 +490,7 @@ impl<K: Kind> Visitor<'_, K> {
             Err(error) => {
                 let outlived =
                     error.class.passes() || error.class == Class::Waiting(WaitingOn::Secret);
-                let known = pool.remembered(&options.uid);
+                let known = pool.remembered(&options.uid, S::NAME);
                 known.filter(|_| !current && outlived).ok_or(error)?
             }
         };
