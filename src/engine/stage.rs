@@ -641,11 +641,15 @@ impl<S: Stage> StageRun<S> {
                     continue;
                 }
             }
-            let adoption = self.stage.desired().adoption.get(&key);
+            let adoption = &self.stage.desired().adoption;
             match verb {
-                Verb::Create if adoption == AdoptionPolicy::MustExist => {
+                Verb::Create if adoption.get(&key) == AdoptionPolicy::MustExist => {
+                    let policy = match adoption.of.contains_key(&key) {
+                        true => "its adoptionPolicy",
+                        false => "spec.adoptionPolicy",
+                    };
                     let message = format!(
-                        "{noun} {key} does not exist, and spec.adoptionPolicy is MustExist: make it there first, or choose IfExists"
+                        "{noun} {key} does not exist, and {policy} is MustExist: make it there first, or choose IfExists"
                     );
                     let error = Error::new(Class::Rejected, message);
                     self.report_failure(Some((&key, verb)), error, false, run);

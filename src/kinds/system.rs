@@ -104,7 +104,8 @@ pub trait System<K: Kind>: Sized + Send + Sync + 'static {
         context: &StageContext<'_, K, Self>,
         subscriber: &Subscriber,
     ) -> Vec<Subscription>;
-    /// The stages of an object in one place.
+    /// The stages of an object in one place. Without the inputs nothing is wanted there, and the policies of things
+    /// that the spec names still hold: what is to be orphaned stays when the object is deleted, too.
     fn stages(object: &K, context: &StageContext<'_, K, Self>) -> Self::Stages;
     /// Whether nothing is known of an object while this is so: a stage that cannot look.
     fn is_vital(_failure: &Failure) -> bool {

@@ -7,7 +7,7 @@ use crate::{
     engine::{
         gate::{Operation, WritePermit},
         informer::{DynInformer, Polling},
-        plan::{Change, Desired, Found, Owner, Value},
+        plan::{Change, Desired, Found, Owner, PerThing, Value},
         policy::{DeletionPolicy, DriftPolicy},
         scope_pool::ScopePool,
         stage::{ChangeOf, Ids, ResultOf, Seen, Stage, StageRun},
@@ -46,6 +46,8 @@ pub(crate) struct ProbeSpec {
     labels: BTreeMap<String, String>,
     /// Only in the first.
     tickets: BTreeSet<String>,
+    /// Labels that stay when they are not wanted any more.
+    orphans: BTreeSet<String>,
     report_drift: bool,
 }
 
@@ -372,6 +374,7 @@ impl<const N: usize> System<Probe> for In<N> {
     fn stages(probe: &Probe, context: &StageContext<'_, Probe, Self>) -> ProbeStages {
         let spec = context.inputs.map(|()| probe.spec.clone());
         let spec = spec.unwrap_or_default();
+        let orphans = probe.spec.orphans.iter().cloned();
         let labels = spec.labels.into_iter();
         let tickets = spec.tickets.into_iter().filter(|_| N == 0);
         let registry: Arc<Registry> = (*context.scope).clone();
@@ -379,6 +382,10 @@ impl<const N: usize> System<Probe> for In<N> {
             labels: StageRun::new(Labels {
                 desired: Desired {
                     wanted: labels.map(|(name, text)| (name, Text(text))).collect(),
+                    deletion: PerThing {
+                        usual: DeletionPolicy::Delete,
+                        of: orphans.map(|name| (name, DeletionPolicy::Orphan)).collect(),
+                    },
                     ..Desired::default()
                 },
                 registry: registry.clone(),
@@ -687,4 +694,15 @@ async fn a_system_that_cannot_be_looked_at_blinds_no_other() {
     at("b").be(Mode::Answers);
     scene.run().await;
     assert_eq!((listed().len(), drifted()), (0, "False AsApplied".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_to_be_orphaned_stays_when_the_object_is_deleted() {
+    let scene = Scene::new(false);
+    scene.edit(json!({"home": "a", "labels": {"b": "1", "c": "1"}, "orphans": ["c"]}));
+    assert_eq!(scene.run().await, "ok");
+    scene.delete(HOUR);
+    scene.run().await;
+    assert!(scene.probe().is_none());
+    assert_eq!(at("a").names(), "c");
 }
