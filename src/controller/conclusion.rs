@@ -19,6 +19,9 @@ use crate::{
 };
 use std::{collections::HashSet, time::Duration};
 
+/// The shortest time until another look.
+const SOON: Duration = Duration::from_secs(1);
+
 /// What came of an object, and what this process remembers of it.
 pub struct RunEnd<'a, K: Kind> {
     /// The object as it was read.
@@ -33,6 +36,8 @@ pub struct RunEnd<'a, K: Kind> {
     pub installation: &'a Installation,
     /// The time.
     pub clock: Clock<'a>,
+    /// When what failed is to be tried again.
+    pub retry: Option<Duration>,
     /// For how long it has been failing for what passes by itself.
     pub failing_for: Duration,
     /// The drift that was told before.
@@ -40,33 +45,37 @@ pub struct RunEnd<'a, K: Kind> {
 }
 
 /// What is to be done.
-pub enum Conclusion<K: Kind> {
+pub struct Conclusion<K: Kind> {
+    /// What becomes of the object.
+    pub ending: Ending<K>,
+    /// An Event.
+    pub note: Option<Note>,
+    /// The places where things stay because nobody could clean up, and why.
+    pub abandoned: Vec<(String, String)>,
+    /// When to look again; `None` where only a change is worth a look.
+    pub requeue: Option<Duration>,
+    /// `ok`, or the class of what decided.
+    pub label: &'static str,
+    /// Whether anything was made outside.
+    pub progress: bool,
+}
+
+/// What becomes of an object.
+pub enum Ending<K: Kind> {
     /// A newer edit is waiting: nothing is written, since what is wrong will be seen by its run.
-    Superseded {
-        /// What was made all the same.
-        note: Option<Note>,
-    },
+    Superseded,
     /// Nothing holds the object any more.
-    RemoveFinalizer {
-        /// What was made.
-        note: Option<Note>,
-        /// The places where things stay because nobody could clean up, and why.
-        abandoned: Vec<(String, String)>,
-    },
+    RemoveFinalizer,
     /// Status says what was found.
     Report(Box<Reported<K>>),
 }
 
-/// What status says, and what is to be done beside that.
+/// What status says, and what else is told.
 pub struct Reported<K: Kind> {
     /// The status.
     pub status: K::Status,
-    /// An Event.
-    pub note: Option<Note>,
     /// What decided, if anything failed.
     pub failure: Option<(Class, String)>,
-    /// When the kind wants to look again.
-    pub requeue_after: Option<Duration>,
     /// How many alarms are in which state; `None` where that is not known anew.
     pub alarms: Option<Vec<(&'static str, i64)>>,
     /// The reason of `Ready`.
@@ -75,10 +84,6 @@ pub struct Reported<K: Kind> {
     pub told: Option<HashSet<ThingRef>>,
     /// How many differences are told for the first time or were repaired, and how many were repaired.
     pub drifted: (usize, usize),
-    /// Whether anything was made outside.
-    pub progress: bool,
-    /// The places where things stay because nobody could clean up, and why.
-    pub abandoned: Vec<(String, String)>,
 }
 
 /// Concludes a reconcile.
@@ -108,9 +113,19 @@ pub fn conclude<K: Kind>(end: &RunEnd<'_, K>) -> Conclusion<K> {
         ready_after: None,
         reported: &[],
     };
+    let ended = |ending, abandoned| Conclusion {
+        requeue: matches!(ending, Ending::Superseded).then_some(SOON),
+        label: match ending {
+            Ending::Superseded => Class::Superseded.label(),
+            _ => "ok",
+        },
+        ending,
+        note: events::note(&happened),
+        abandoned,
+        progress: !made.is_empty(),
+    };
     if outcome.is_superseded() {
-        let note = events::note(&happened);
-        return Conclusion::Superseded { note };
+        return ended(Ending::Superseded, Vec::new());
     }
     let mut status = K::Status::clone(written);
     let inputs = outcome.inputs.iter().filter_map(|read| read.as_ref().err());
@@ -136,8 +151,7 @@ pub fn conclude<K: Kind>(end: &RunEnd<'_, K>) -> Conclusion<K> {
         visited.drop_left_targets(&mut status, &is_left);
     }
     if deleting && settled {
-        let note = events::note(&happened);
-        return Conclusion::RemoveFinalizer { note, abandoned };
+        return ended(Ending::RemoveFinalizer, abandoned);
     }
     let failure = decisive(failures.into_iter());
     let update = if deleting {
@@ -208,20 +222,29 @@ pub fn conclude<K: Kind>(end: &RunEnd<'_, K>) -> Conclusion<K> {
         ..happened
     });
     let ready = is.map_or_else(String::new, |ready| ready.reason.clone());
-    Conclusion::Report(Box::new(Reported {
-        note,
+    // Whoever may abandon something looks again when the time has come.
+    let release = deleting.then(|| installation.release_after.max(SOON));
+    let requeue = end.retry.into_iter().chain(requeue_after).min();
+    let requeue = requeue.map(|wait| release.map_or(wait, |release| wait.min(release)));
+    let label = failure.as_ref().map_or("ok", |(class, _)| class.label());
+    let reported = Reported {
         failure,
-        requeue_after,
         alarms: (deleting || !alarms.is_empty()).then_some(alarms),
         ready,
         drifted: found
             .as_ref()
             .map_or((0, 0), |it| (it.new.len() + it.repaired, it.repaired)),
         told: found.map(|found| found.told),
-        progress: !made.is_empty(),
-        abandoned,
         status,
-    }))
+    };
+    Conclusion {
+        ending: Ending::Report(Box::new(reported)),
+        note,
+        abandoned,
+        requeue,
+        label,
+        progress: !made.is_empty(),
+    }
 }
 
 /// Why what an object made in a place is abandoned: the object has been deleted for `--release-after`, and what
@@ -356,3 +379,6 @@ pub fn list(places: &[TargetView]) -> String {
     let texts: Vec<_> = places.iter().map(|place| place.text.as_str()).collect();
     texts.join("; ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use super::{
     ControllerContext, Watched,
-    conclusion::{Conclusion, Reported, RunEnd, conclude, list},
+    conclusion::{Conclusion, Ending, RunEnd, conclude, list},
     events::{self, Note},
     gate::{ObjectGate, RunHandle},
     grants::{self, Grants},
@@ -256,77 +256,57 @@ async fn carry_through<K: Kind>(
         now: Timestamp::now(),
         stale: &stale,
     };
-    let conclusion = conclude(&RunEnd {
+    let Conclusion {
+        ending,
+        note,
+        abandoned,
+        requeue,
+        label,
+        progress: mut wrote,
+    } = conclude(&RunEnd {
         object,
         outcome,
         written: &written,
         requested,
         installation: &context.installation,
         clock,
+        retry,
         failing_for: memory.failing_for(&uid),
         told: &memory.told(&uid),
     });
-    let reported = match conclusion {
-        Conclusion::Superseded { note } => {
-            let wrote = outcome.reports().any(|visit| !visit.report.made.is_empty());
+    record_abandoned(object, &abandoned);
+    match ending {
+        Ending::Superseded => {}
+        Ending::RemoveFinalizer => {
             emit_event(object, note, controller).await;
-            return Ok(ReconcileResult {
-                action: Action::requeue(Duration::from_secs(1)),
-                outcome: Class::Superseded.label(),
-                wrote,
-            });
-        }
-        Conclusion::RemoveFinalizer { note, abandoned } => {
-            emit_event(object, note, controller).await;
-            record_abandoned(object, &abandoned);
             return remove_finalizer(object, api, controller).await;
         }
-        Conclusion::Report(reported) => *reported,
-    };
-    let Reported {
-        status,
-        note,
-        failure,
-        requeue_after,
-        alarms,
-        ready,
-        told,
-        drifted,
-        progress,
-        abandoned,
-    } = reported;
-    record_abandoned(object, &abandoned);
-    if let Some(alarms) = alarms {
-        context.metrics.alarms(&uid, alarms);
-    }
-    if let Some(told) = told {
-        memory.tell(&uid, told);
-        context.metrics.drifted(K::KIND, drifted.0, drifted.1);
-    }
-    write_status(object, &written, &status, context).await?;
-    context.metrics.object(K::KIND, &uid, &ready);
-    emit_event(object, note, controller).await;
-
-    let release = object.meta().deletion_timestamp.as_ref().map(|_| {
-        // Whoever may let go looks again when the time has come.
-        let release = context.installation.release_after;
-        release.max(Duration::from_secs(1))
-    });
-    let again = retry.into_iter().chain(requeue_after).min();
-    let again = again.map(|wait| release.map_or(wait, |release| wait.min(release)));
-    let label = failure.as_ref().map_or("ok", |(class, _)| class.label());
-    let wrote = progress || status != written;
-    match failure.as_ref().filter(|_| wrote) {
-        // On the first apply everything waits for something for a moment.
-        Some((Class::Waiting(_), message)) => tracing::info!(message, "waiting"),
-        Some((class, message)) => {
-            tracing::warn!(class = class.label(), failures, message, "not as declared");
+        Ending::Report(reported) => {
+            if let Some(alarms) = reported.alarms {
+                context.metrics.alarms(&uid, alarms);
+            }
+            if let Some(told) = reported.told {
+                memory.tell(&uid, told);
+                let (found, repaired) = reported.drifted;
+                context.metrics.drifted(K::KIND, found, repaired);
+            }
+            write_status(object, &written, &reported.status, context).await?;
+            context.metrics.object(K::KIND, &uid, &reported.ready);
+            wrote |= reported.status != written;
+            match reported.failure.filter(|_| wrote) {
+                // On the first apply everything waits for something for a moment.
+                Some((Class::Waiting(_), message)) => tracing::info!(message, "waiting"),
+                Some((class, message)) => {
+                    tracing::warn!(class = class.label(), failures, message, "not as declared");
+                }
+                None => {}
+            }
         }
-        None => {}
     }
+    emit_event(object, note, controller).await;
     Ok(ReconcileResult {
         // The informers wake it when anything moves.
-        action: again.map_or_else(Action::await_change, Action::requeue),
+        action: requeue.map_or_else(Action::await_change, Action::requeue),
         outcome: label,
         wrote,
     })

@@ -12,7 +12,7 @@ use crate::{
         scope_pool::ScopePool,
         stage::{ChangeOf, Ids, ResultOf, Seen, Stage, StageRun},
     },
-    kinds::{Clock, Outcome, Policies, Status, StatusUpdate},
+    kinds::{Clock, ConditionUpdate, Outcome, Policies, Status, StatusUpdate},
     testing::{Operator, World, operator::NAMESPACE},
 };
 use futures::future::pending;
@@ -49,6 +49,8 @@ pub(crate) struct ProbeSpec {
     /// Labels that stay when they are not wanted any more.
     orphans: BTreeSet<String>,
     report_drift: bool,
+    /// In seconds.
+    look_again: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
@@ -460,12 +462,16 @@ impl Kind for Probe {
         clock: Clock<'_>,
     ) -> StatusUpdate {
         let visits = &outcome.visits;
-        let stale = [
-            clock.is_stale(&visits.first),
-            clock.is_stale(&visits.second),
-        ];
+        let (first, second) = (&visits.first, &visits.second);
+        let stale = [clock.is_stale(first), clock.is_stale(second)];
         StatusUpdate {
-            summary: format!("{stale:?}"),
+            conditions: vec![ConditionUpdate::new(
+                "Stale",
+                true,
+                "Told",
+                format!("{stale:?}"),
+            )],
+            requeue_after: self.spec.look_again.map(Duration::from_secs),
             ..StatusUpdate::default()
         }
     }
@@ -651,7 +657,8 @@ async fn what_is_applied_in_one_system_is_not_forgotten_for_the_same_stage_of_an
 #[tokio::test(start_paused = true)]
 async fn a_system_that_cannot_be_looked_at_blinds_no_other() {
     let scene = Scene::new(true);
-    let spec = json!({"home": "a", "second": "b", "labels": {"b": "1", "c": "1"}, "report_drift": true});
+    let spec =
+        json!({"home": "a", "second": "b", "labels": {"b": "1", "c": "1"}, "report_drift": true});
     scene.edit(spec);
     scene.run().await;
     let listed = || {
@@ -694,6 +701,14 @@ async fn a_system_that_cannot_be_looked_at_blinds_no_other() {
     at("b").be(Mode::Answers);
     scene.run().await;
     assert_eq!((listed().len(), drifted()), (0, "False AsApplied".into()));
+    at("b").be(Mode::Fails(Class::Unavailable));
+    for _ in 0..2 {
+        scene.run().await;
+        sleep(HOUR).await;
+    }
+    let conditions = scene.status().common.conditions;
+    let stale = conditions.iter().find(|it| it.type_ == "Stale").unwrap();
+    assert_eq!(stale.message, "[false, true]");
 }
 
 #[tokio::test(start_paused = true)]
