@@ -18,7 +18,9 @@ use std::{
     fmt::Display,
     future::{self, Future},
     iter::repeat_with,
+    time::Duration,
 };
+use tokio::time::{Instant, timeout};
 
 /// All that a stage has seen.
 pub type Seen<S> =
@@ -274,6 +276,48 @@ pub struct AppliedBefore<'a> {
     pub drift: DriftPolicy,
 }
 
+/// How long one place may leave one run without answers, all of them taken together. Waiting for a quota before a
+/// write does not count.
+#[derive(Clone, Debug)]
+pub struct Patience {
+    place: String,
+    limit: Duration,
+    left: Duration,
+}
+
+impl Default for Patience {
+    /// Without end.
+    fn default() -> Self {
+        Self::new(String::new(), Duration::MAX)
+    }
+}
+
+impl Patience {
+    /// With a place, as people call it.
+    pub fn new(place: String, limit: Duration) -> Self {
+        let left = limit;
+        Self { place, limit, left }
+    }
+
+    /// What `answer` ends with, unless there was none for too long.
+    pub async fn wait<T>(&mut self, answer: impl Future<Output = Result<T>>) -> Result<T> {
+        let began = Instant::now();
+        let answered = timeout(self.left, answer).await;
+        self.spend(began.elapsed());
+        answered.unwrap_or_else(|_| {
+            let (place, limit) = (&self.place, self.limit.as_secs());
+            let message = format!("{place} did not answer within {limit} s");
+            Err(Error::failing(message))
+        })
+    }
+
+    /// Whether that was the last of it.
+    fn spend(&mut self, time: Duration) -> bool {
+        self.left = self.left.saturating_sub(time);
+        self.left.is_zero()
+    }
+}
+
 /// One run over all stages of an object in one place.
 #[derive(Default)]
 pub struct Run<'a> {
@@ -284,6 +328,7 @@ pub struct Run<'a> {
     place: &'a str,
     /// What was applied before; `None` where all of it is applied anew, because the spec was edited.
     before: Option<AppliedBefore<'a>>,
+    patience: Patience,
     ids: Ids,
     /// What became of it.
     pub report: Report,
@@ -303,6 +348,12 @@ impl<'a> Run<'a> {
             place,
             ..Self::default()
         }
+    }
+
+    /// The same, which does not wait for answers for longer.
+    #[must_use]
+    pub fn within(self, patience: Patience) -> Self {
+        Self { patience, ..self }
     }
 
     /// The same, where nothing is written because the system failed lately, in these words.
@@ -538,7 +589,13 @@ impl<S: Stage> StageRun<S> {
             Ok(permit) => {
                 // Whatever comes of it, the outside may have changed.
                 self.wrote = true;
+                let began = Instant::now();
                 let outcomes = self.stage.apply_batch(&permit, &batch, &run.ids).await;
+                let unanswered =
+                    |it: &ResultOf<S>| it.as_ref().is_err_and(|it| it.class.may_have_landed());
+                if outcomes.iter().all(unanswered) && run.patience.spend(began.elapsed()) {
+                    run.stopped.insert(self.stage.endpoint().to_owned());
+                }
                 let rejected =
                     |it: &ResultOf<S>| it.as_ref().is_err_and(|it| it.class == Class::Rejected);
                 if batch.len() > 1 && outcomes.iter().all(rejected) {
@@ -736,7 +793,7 @@ impl<S: Stage> DynStage for StageRun<S> {
             let looked = if blind {
                 None
             } else {
-                Some(self.look(&run.ids).await)
+                Some(run.patience.wait(self.look(&run.ids)).await)
             };
             let plan = match looked {
                 Some(Ok((seen, plan))) => {
@@ -802,7 +859,7 @@ impl<S: Stage> DynStage for StageRun<S> {
             if !std::mem::take(&mut self.wrote) || run.superseded {
                 return;
             }
-            match self.stage.observe(&run.ids).await {
+            match run.patience.wait(self.stage.observe(&run.ids)).await {
                 Ok(seen) => self.seen = Some(seen),
                 Err(error) => {
                     // What was seen before we wrote is not true any more, so nothing is known.

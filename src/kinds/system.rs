@@ -18,15 +18,21 @@ use crate::{
         gate::{Gate, StatusEdit},
         informer::{Polling, ReadOptions, Subscriber, Subscription},
         scope_pool::{Ages, Scope, ScopePool},
-        stage::{AppliedBefore, DynStage, Failure, Report, Run, applied_after, drive},
+        stage::{AppliedBefore, DynStage, Failure, Patience, Report, Run, applied_after, drive},
     },
 };
+use futures::future::join_all;
 use kube::ResourceExt;
 use std::{
     collections::BTreeMap,
     fmt::{Debug, Display},
     sync::Arc,
+    time::Duration,
 };
+
+/// How long a place may leave a run of the controller without answers: what another system came to is not in status
+/// before. As long as it takes to read the tags of 1,200 alarms at AWS's quota.
+const VISIT_LIMIT: Duration = Duration::from_secs(120);
 
 /// Where an object acts in a system, as its status records it. It holds no secret.
 pub trait Target: Clone + Debug + Display + PartialEq + Send + Sync + 'static {
@@ -317,10 +323,9 @@ struct Destination<K: Kind, S: System<K>> {
 impl<K: Kind> Visitor<'_, K> {
     /// Visits one system: every place there where the object acts or has acted.
     pub async fn visit<S: System<K>>(&self) -> SystemVisits<K, S> {
-        let mut visits = Vec::new();
-        for destination in self.destinations::<S>() {
-            visits.push(self.visit_place::<S>(destination).await);
-        }
+        let destinations = self.destinations::<S>().into_iter();
+        let visits = destinations.map(|destination| self.visit_place::<S>(destination));
+        let visits = join_all(visits).await;
         let stays = |visit: &Visit<K, S>| visit.report.current && visit.stages.is_some();
         if !visits.iter().any(stays) {
             // Where it may not go, or cannot, nothing is watched for it either.
@@ -370,7 +375,12 @@ impl<K: Kind> Visitor<'_, K> {
             held_back,
         } = &self.context;
         let current = destination.current;
-        let (target, reached) = self.reach::<S>(destination).await;
+        let mut patience = match gate {
+            Some(_) => Patience::new(destination.target.to_string(), VISIT_LIMIT),
+            // Nothing else waits for what is only planned.
+            None => Patience::default(),
+        };
+        let (target, reached) = self.reach::<S>(destination, &mut patience).await;
         let place = target.place();
         let applied_before = self.applied.system(S::NAME);
         let before = AppliedBefore {
@@ -378,7 +388,7 @@ impl<K: Kind> Visitor<'_, K> {
             drift: self.object.policies().drift,
         };
         let before = Some(before).filter(|_| current && !self.edited);
-        let run = Run::new(*gate, &place).since(before);
+        let run = Run::new(*gate, &place).since(before).within(patience);
         let mut run = run.held_back(held_back.get(S::NAME).cloned());
         let mut applied = None;
         let stages = async {
@@ -466,22 +476,31 @@ impl<K: Kind> Visitor<'_, K> {
     }
 
     /// What is watched in a place, by whichever way leads there; and that place, with that way.
-    async fn reach<S: System<K>>(&self, destination: Destination<K, S>) -> Reached<K, S> {
+    async fn reach<S: System<K>>(
+        &self,
+        destination: Destination<K, S>,
+        patience: &mut Patience,
+    ) -> Reached<K, S> {
         let Destination {
             target,
             before,
             current,
         } = destination;
-        let reached = self.open::<S>(&target, current).await;
+        let reached = self.open::<S>(&target, current, patience).await;
         if let (Err(_), Some(before)) = (&reached, before)
-            && let Ok(reached) = self.open::<S>(&before, current).await
+            && let Ok(reached) = self.open::<S>(&before, current, patience).await
         {
             return (before, Ok(reached));
         }
         (target, reached)
     }
 
-    async fn open<S: System<K>>(&self, target: &S::Target, current: bool) -> Opened<K, S> {
+    async fn open<S: System<K>>(
+        &self,
+        target: &S::Target,
+        current: bool,
+        patience: &mut Patience,
+    ) -> Opened<K, S> {
         self.admit(target).await?;
         let (pool, options) = (S::pool(self.context.systems), &self.context.options);
         let installation = self.context.cluster.installation;
@@ -495,7 +514,7 @@ impl<K: Kind> Visitor<'_, K> {
                 known.filter(|_| !current && outlived).ok_or(error)?
             }
         };
-        let scope = pool.reach(&credentials, options).await?;
+        let scope = patience.wait(pool.reach(&credentials, options)).await?;
         Ok((credentials, scope))
     }
 }

@@ -530,15 +530,10 @@ impl Scene {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_system_that_never_answers_delays_neither_another_nor_a_newer_edit() {
-    let scene = Scene::new(false);
-    scene.run().await;
-    let alone = at("a").calls();
-    let scene = Scene::new(true);
-    at("b").be(Mode::Silent);
+/// Runs until it ends by itself, or is ended by a newer edit after a while: how it ended, and after how long.
+async fn run_until_edited(scene: &Scene, after: Duration) -> (&'static str, Duration) {
     let edit = async {
-        sleep(HOUR).await;
+        sleep(after).await;
         let uid = scene.probe().unwrap().uid().unwrap_or_default();
         let memory = &scene.operator.context.backoff;
         memory.seen(&uid, Some(i64::MAX), None);
@@ -549,12 +544,47 @@ async fn a_system_that_never_answers_delays_neither_another_nor_a_newer_edit() {
         outcome = scene.run() => outcome,
         () = edit => unreachable!("the edit waits for ever"),
     };
-    assert_eq!(alone, at("a").calls());
-    assert_eq!(
-        (outcome, began.elapsed()),
-        ("superseded", HOUR),
-        "the newer edit need not wait"
-    );
+    (outcome, began.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_system_that_never_answers_delays_neither_another_nor_a_newer_edit() {
+    let scene = Scene::new(false);
+    assert_eq!(scene.run().await, "ok");
+    let alone = at("a").calls();
+    let minute = Duration::from_secs(60);
+    for (after, ended) in [(minute, "superseded"), (HOUR, "unavailable")] {
+        let scene = Scene::new(true);
+        at("b").be(Mode::Silent);
+        let (outcome, took) = run_until_edited(&scene, after).await;
+        assert_eq!(alone, at("a").calls());
+        assert_eq!((outcome, took), (ended, after.min(VISIT_LIMIT)));
+        assert_eq!(scene.status().tickets, [("t".to_owned(), Some(0))].into());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn places_that_never_answer_are_waited_for_side_by_side_and_told() {
+    let scene = Scene::new(false);
+    scene.run().await;
+    for place in ["a", "b"] {
+        at(place).be(Mode::Silent);
+    }
+    scene.edit(json!({"home": "b"}));
+    let (outcome, took) = run_until_edited(&scene, HOUR).await;
+    assert_eq!((outcome, took), ("unavailable", VISIT_LIMIT));
+    let conditions = scene.status().common.conditions;
+    let ready = &conditions
+        .iter()
+        .find(|it| it.type_ == "Ready")
+        .unwrap()
+        .message;
+    for place in ["a", "b"] {
+        assert!(
+            ready.contains(&format!("{place} did not answer within 120 s")),
+            "{ready}"
+        );
+    }
 }
 
 /// Two at a time, what is needed first; and what makes two is made once, whatever is forgotten.
