@@ -90,6 +90,8 @@ pub trait System<K: Kind>: Sized + Send + Sync + 'static {
     type Scope: Scope;
     /// What the object has there.
     type Stages: Stages;
+    /// What it needs of what other systems of the kind have made; `()` where nothing.
+    type From: Send + Sync;
 
     /// What is watched of it by this process.
     fn pool(systems: &Systems) -> &ScopePool<Self::Scope>;
@@ -178,6 +180,8 @@ pub struct StageContext<'a, K: Kind, S: System<K>> {
     pub installation: &'a Installation,
     /// What was recorded before this run.
     pub status: &'a K::Status,
+    /// What other systems have made.
+    pub from: &'a S::From,
 }
 
 /// What an object is carried out with.
@@ -321,10 +325,11 @@ struct Destination<K: Kind, S: System<K>> {
 }
 
 impl<K: Kind> Visitor<'_, K> {
-    /// Visits one system: every place there where the object acts or has acted.
-    pub async fn visit<S: System<K>>(&self) -> SystemVisits<K, S> {
+    /// Visits one system: every place there where the object acts or has acted. `from` is what it needs of those that
+    /// were visited before.
+    pub async fn visit<S: System<K>>(&self, from: S::From) -> SystemVisits<K, S> {
         let destinations = self.destinations::<S>().into_iter();
-        let visits = destinations.map(|destination| self.visit_place::<S>(destination));
+        let visits = destinations.map(|destination| self.visit_place::<S>(destination, &from));
         let visits = join_all(visits).await;
         let stays = |visit: &Visit<K, S>| visit.report.current && visit.stages.is_some();
         if !visits.iter().any(stays) {
@@ -366,7 +371,11 @@ impl<K: Kind> Visitor<'_, K> {
         all
     }
 
-    async fn visit_place<S: System<K>>(&self, destination: Destination<K, S>) -> Visit<K, S> {
+    async fn visit_place<S: System<K>>(
+        &self,
+        destination: Destination<K, S>,
+        from: &S::From,
+    ) -> Visit<K, S> {
         let RunContext {
             systems,
             cluster,
@@ -404,6 +413,7 @@ impl<K: Kind> Visitor<'_, K> {
                 inputs: self.read.ok().filter(|_| current),
                 installation: cluster.installation,
                 status: self.status,
+                from,
             };
             if current {
                 let subscriber = Subscriber {

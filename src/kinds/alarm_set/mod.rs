@@ -151,7 +151,7 @@ impl Kind for AlarmSet {
     }
 
     async fn visit(visitor: &Visitor<'_, Self>) -> Self::Visits {
-        visitor.visit::<Aws>().await
+        visitor.visit::<Aws>(()).await
     }
 
     fn visited(visits: &Self::Visits) -> Vec<&dyn Visited<Self>> {
@@ -230,6 +230,7 @@ impl System<AlarmSet> for Aws {
     type Target = AwsTarget;
     type Scope = AwsScope;
     type Stages = AlarmSetStages;
+    type From = ();
 
     fn pool(systems: &Systems) -> &ScopePool<AwsScope> {
         &systems.aws

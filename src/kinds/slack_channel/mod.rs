@@ -215,7 +215,7 @@ impl Kind for SlackChannel {
     }
 
     async fn visit(visitor: &Visitor<'_, Self>) -> Self::Visits {
-        visitor.visit::<Slack>().await
+        visitor.visit::<Slack>(()).await
     }
 
     fn visited(visits: &Self::Visits) -> Vec<&dyn Visited<Self>> {
@@ -284,6 +284,7 @@ impl System<SlackChannel> for Slack {
     type Target = SlackTarget;
     type Scope = SlackScope;
     type Stages = SlackChannelStages;
+    type From = ();
 
     fn pool(systems: &Systems) -> &ScopePool<SlackScope> {
         &systems.slack

@@ -42,7 +42,7 @@ pub(crate) struct ProbeSpec {
     home: String,
     /// Where it is in the second, if it is there.
     second: Option<String>,
-    /// What each says in both; `>other` refers to another label.
+    /// What each says in both; `>other` refers to another label, and in the second system `#t` is the ticket `t`.
     labels: BTreeMap<String, String>,
     /// Only in the first.
     tickets: BTreeSet<String>,
@@ -338,6 +338,8 @@ impl<const N: usize> System<Probe> for In<N> {
     type Target = Place;
     type Scope = Arc<Registry>;
     type Stages = ProbeStages;
+    /// The tickets that the first has made.
+    type From = BTreeMap<String, usize>;
 
     fn pool(_: &Systems) -> &ScopePool<Arc<Registry>> {
         POOL.with(|pool| *pool)
@@ -377,13 +379,25 @@ impl<const N: usize> System<Probe> for In<N> {
         let spec = context.inputs.map(|()| probe.spec.clone());
         let spec = spec.unwrap_or_default();
         let orphans = probe.spec.orphans.iter().cloned();
-        let labels = spec.labels.into_iter();
+        let (mut labels, mut blocked) = (BTreeMap::new(), BTreeMap::new());
+        for (name, text) in spec.labels {
+            let ticket = text.strip_prefix('#').filter(|_| N == 1);
+            match ticket.map(|ticket| context.from.get(ticket)) {
+                None => drop(labels.insert(name, Text(text))),
+                Some(Some(id)) => drop(labels.insert(name, Text(format!("ticket {id}")))),
+                Some(None) => {
+                    let waiting = Class::Waiting(WaitingOn::Prerequisite);
+                    blocked.insert(name, Error::new(waiting, "there is no such ticket yet"));
+                }
+            }
+        }
         let tickets = spec.tickets.into_iter().filter(|_| N == 0);
         let registry: Arc<Registry> = (*context.scope).clone();
         ProbeStages {
             labels: StageRun::new(Labels {
                 desired: Desired {
-                    wanted: labels.map(|(name, text)| (name, Text(text))).collect(),
+                    wanted: labels,
+                    blocked,
                     deletion: PerThing {
                         usual: DeletionPolicy::Delete,
                         of: orphans.map(|name| (name, DeletionPolicy::Orphan)).collect(),
@@ -447,7 +461,21 @@ impl Kind for Probe {
     }
 
     async fn visit(visitor: &Visitor<'_, Self>) -> ProbeVisits {
-        let (first, second) = tokio::join!(visitor.visit::<In<0>>(), visitor.visit::<In<1>>());
+        let first = visitor.visit::<In<0>>(BTreeMap::new());
+        let mut texts = visitor.object.spec.labels.values();
+        if !texts.any(|text| text.starts_with('#')) {
+            let second = visitor.visit::<In<1>>(BTreeMap::new());
+            let (first, second) = tokio::join!(first, second);
+            return ProbeVisits { first, second };
+        }
+        let first = first.await;
+        let current = first.current().and_then(|visit| visit.stages.as_ref());
+        let tickets = current.and_then(|stages| stages.tickets.seen.as_ref());
+        let tickets = tickets.iter().flat_map(|seen| &seen.found);
+        let made = tickets
+            .map(|(name, found)| (name.clone(), found.id))
+            .collect();
+        let second = visitor.visit::<In<1>>(made).await;
         ProbeVisits { first, second }
     }
 
@@ -750,4 +778,23 @@ async fn what_is_to_be_orphaned_stays_when_the_object_is_deleted() {
     scene.run().await;
     assert!(scene.probe().is_none());
     assert_eq!(at("a").names(), "c");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_system_makes_feeds_another_in_the_same_run() {
+    let spec =
+        json!({"home": "a", "second": "b", "labels": {"x": "#t", "y": "1"}, "tickets": ["t"]});
+    let scene = Scene::new(true);
+    scene.edit(spec.clone());
+    assert_eq!(scene.run().await, "ok");
+    assert_eq!(at("b").labels.lock()["x"], "ticket 0");
+    let scene = Scene::new(true);
+    scene.edit(spec);
+    at("a").be(Mode::Fails(Class::Throttled));
+    assert_eq!(scene.run().await, "throttled");
+    assert_eq!(
+        at("b").names(),
+        "y",
+        "what needs nothing of the first is made"
+    );
 }

@@ -148,7 +148,7 @@ impl Kind for TenantObservability {
     }
 
     async fn visit(visitor: &Visitor<'_, Self>) -> Self::Visits {
-        visitor.visit::<Aws>().await
+        visitor.visit::<Aws>(()).await
     }
 
     fn visited(visits: &Self::Visits) -> Vec<&dyn Visited<Self>> {
@@ -256,6 +256,7 @@ impl System<TenantObservability> for Aws {
     type Target = AwsTarget;
     type Scope = AwsScope;
     type Stages = TenantStages;
+    type From = ();
 
     fn pool(systems: &Systems) -> &ScopePool<AwsScope> {
         &systems.aws
@@ -319,6 +320,7 @@ impl System<TenantObservability> for Aws {
             inputs,
             installation,
             status,
+            from: (),
         } = context;
         let candidates = tenant.candidates(target, installation);
         let (topics, subscriptions, slack) = match inputs {
