@@ -16,8 +16,9 @@ use crate::{
         error::{Class, Error, Result},
         informer::Polling,
         limits::{self, Limiter},
+        scope_pool::ScopePools,
     },
-    kinds::{installation::Installation, mark::Cluster, system::Systems},
+    kinds::{installation::Installation, mark::Cluster, systems::systems},
 };
 use clap::{Args, Parser, Subcommand};
 use jiff::SignedDuration;
@@ -153,11 +154,11 @@ impl InstallationArgs {
         installation: &Installation,
         polling: &Polling,
         observer: Observer,
-    ) -> Result<(Clients, Systems)> {
+    ) -> Result<(Clients, ScopePools)> {
         let limiter = Arc::new(Limiter::new(&self.aws_rate.iter().cloned().collect()));
         let (cluster, slack) = (&installation.cluster.name, &installation.slack_api_url);
         let clients = Clients::from_environment(cluster, slack, limiter, observer).await?;
-        let systems = Systems::new(&clients, installation, polling);
+        let systems = systems(&clients, installation, polling);
         Ok((clients, systems))
     }
 

@@ -14,11 +14,12 @@ use crate::{
         error::{Class, Error, Result},
         informer::{Consistency, Polling, ReadOptions},
         limits::Priority,
+        scope_pool::ScopePools,
     },
     kinds::{
         self, Kind, Status,
         cluster_view::{ClusterView, ObjectKey, Purpose},
-        system::{RunContext, Systems},
+        system::RunContext,
     },
     telemetry::{self, LogFormat, Output},
 };
@@ -113,7 +114,7 @@ struct Scene<'a> {
     files: &'a Files,
     cluster: ClusterView<'a>,
     /// To the end, so that each scope is opened and read once.
-    systems: Systems,
+    systems: ScopePools,
     consistency: Consistency,
     since: Instant,
 }

@@ -22,8 +22,9 @@ use crate::{
         informer::PollIntervals,
         jitter::jittered,
         limits::Priority,
+        scope_pool::ScopePools,
     },
-    kinds::{Kind, alarm_set, installation::Installation, slack_channel, system::Systems, tenant},
+    kinds::{Kind, alarm_set, installation::Installation, slack_channel, tenant},
     telemetry::{Metrics, Probes},
 };
 use futures::{
@@ -82,7 +83,7 @@ pub struct Context {
     /// The ways to the outside.
     pub clients: Clients,
     /// What is watched there.
-    pub systems: Systems,
+    pub systems: ScopePools,
     /// Which controller wakes whom.
     pub wakers: Wakers,
     /// Who may be at work at once.

@@ -7,6 +7,7 @@ use crate::engine::{
 };
 use parking_lot::Mutex;
 use std::{
+    any::{Any, TypeId},
     collections::{BTreeMap, HashMap},
     future::Future,
     hash::Hash,
@@ -228,6 +229,74 @@ impl<S: Scope> ScopePool<S> {
             ages
         });
         ages.fold(Ages::default(), Ages::and)
+    }
+}
+
+/// The face of a [`ScopePool`] that is the same for all systems.
+trait DynPool: Any + Send + Sync {
+    fn unsubscribe(&self, uid: &str);
+    fn forget(&self, uid: &str);
+    fn keep(&self, is_there: &dyn Fn(&Subscriber) -> bool);
+    fn ages(&self, kind: &str) -> Ages;
+}
+
+impl<S: Scope> DynPool for ScopePool<S> {
+    fn unsubscribe(&self, uid: &str) {
+        self.unsubscribe(uid, None);
+    }
+
+    fn forget(&self, uid: &str) {
+        self.forget(uid);
+    }
+
+    fn keep(&self, is_there: &dyn Fn(&Subscriber) -> bool) {
+        self.keep(is_there);
+    }
+
+    fn ages(&self, kind: &str) -> Ages {
+        self.ages(kind)
+    }
+}
+
+/// What is watched of all systems by this process, by the type of the scopes.
+#[derive(Default)]
+pub struct ScopePools(HashMap<TypeId, Box<dyn DynPool>>);
+
+impl ScopePools {
+    /// The same with one more system.
+    #[must_use]
+    pub fn with<S: Scope>(mut self, opener: S::Opener, polling: Polling) -> Self {
+        let pool = ScopePool::<S>::new(opener, polling);
+        self.0.insert(TypeId::of::<S>(), Box::new(pool));
+        self
+    }
+
+    /// The scopes of one system; an error where this process has none.
+    pub fn of<S: Scope>(&self) -> Result<&ScopePool<S>> {
+        let pool = self.0.get(&TypeId::of::<S>());
+        let pool = pool.and_then(|pool| (&**pool as &dyn Any).downcast_ref());
+        pool.ok_or_else(|| Error::failing("this process has no way into that system"))
+    }
+
+    /// The object does not want to know of anything any more.
+    pub fn unsubscribe(&self, uid: &str) {
+        self.0.values().for_each(|pool| pool.unsubscribe(uid));
+    }
+
+    /// The object is gone.
+    pub fn forget(&self, uid: &str) {
+        self.0.values().for_each(|pool| pool.forget(uid));
+    }
+
+    /// Forgets the objects that are not there any more. Their deletion may have been missed.
+    pub fn keep(&self, is_there: impl Fn(&Subscriber) -> bool) {
+        self.0.values().for_each(|pool| pool.keep(&is_there));
+    }
+
+    /// How old what the objects of a kind know is.
+    pub fn ages(&self, kind: &str) -> Ages {
+        let all = self.0.values().map(|pool| pool.ages(kind));
+        all.fold(Ages::default(), Ages::and)
     }
 }
 

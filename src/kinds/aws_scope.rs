@@ -1,9 +1,10 @@
 //! What is watched of one AWS account and Region by one role, for all kinds. What nobody subscribes to is not read.
 
 use crate::{
+    api::{ACCOUNT_BINDING, AwsTarget},
     clients::aws::{Account, Accounts, Identity, RoleAccess, reading::AwsSource},
     engine::{
-        error::Result,
+        error::{Class, Error, Result},
         informer::{DynInformer, Informer, PollRate, Polling, ReadOf, Source},
         limits::Priority,
         mirror::Mirrored,
@@ -11,12 +12,15 @@ use crate::{
     },
     kinds::{
         alarm_set::cloudwatch::{Alarms, HeldTags},
+        cluster_view::{ClusterView, Purpose},
+        system::Target,
         tenant::{
             eventbridge::{Paths, Rules},
             sns::Topics,
         },
     },
 };
+use kube::ResourceExt;
 use std::{collections::BTreeSet, sync::Arc};
 
 /// What is watched of one account and Region by one role.
@@ -35,6 +39,47 @@ pub struct AwsScope {
     pub rules: Arc<Informer<AwsSource<Rules>>>,
     /// The connections and API destinations by name.
     pub paths: Arc<Informer<AwsSource<Paths>>>,
+}
+
+impl Target for AwsTarget {
+    fn place(&self) -> String {
+        format!("{}/{}/{}", self.account_id, self.region, self.prefix)
+    }
+
+    fn account(&self) -> Option<&str> {
+        Some(&self.account_id)
+    }
+
+    fn region(&self) -> Option<&str> {
+        Some(&self.region)
+    }
+}
+
+/// Whether a namespace may act in an account at all. What a tenant writes into its spec does not say that.
+pub async fn admits(namespace: &str, account: &str, cluster: &ClusterView<'_>) -> Result<()> {
+    if !cluster.installation.require_account_binding {
+        return Ok(());
+    }
+    let Some(found) = cluster.namespace(namespace).await? else {
+        // What is planned for a namespace that is not there yet is judged when it is.
+        return match cluster.purpose {
+            Purpose::Plan => Ok(()),
+            Purpose::Act => Err(Error::failing(format!("Namespace {namespace} is gone"))),
+        };
+    };
+    let bound = found.annotations().get(ACCOUNT_BINDING);
+    if bound.is_some_and(|bound| bound == account) {
+        return Ok(());
+    }
+    let bound = bound.map_or("no account".to_owned(), |bound| {
+        format!("account {bound:?}")
+    });
+    Err(Error::new(
+        Class::Denied,
+        format!(
+            "Namespace {namespace} is bound to {bound}, not to {account}: nothing is done there. If it is to be, the platform team annotates the Namespace with {ACCOUNT_BINDING}={account}"
+        ),
+    ))
 }
 
 impl AwsScope {

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`alarm_set`], [`tenant`], [`slack_channel`] | the kinds |
 //! | [`system`] | how an object acts in one outside system: targets, credentials, a visit |
+//! | [`systems`] | the systems that there are |
 //! | [`aws_scope`] | what is watched of one AWS account, for all kinds |
 //! | [`names`], [`mark`] | what things are called outside, and how ours are told from others' |
 //! | [`cluster_view`] | what a kind may read of the cluster, or of files in its place |
@@ -18,6 +19,7 @@ pub mod mark;
 pub mod names;
 pub mod slack_channel;
 pub mod system;
+pub mod systems;
 pub mod tenant;
 
 use crate::{

@@ -1,31 +1,21 @@
 //! How an object acts in one outside system: an AWS account and Region, a Slack workspace. Each has its targets in
 //! status, its credentials, its stages, and fails alone.
 
-use super::{
-    Kind, TargetView,
-    aws_scope::AwsScope,
-    cluster_view::{ClusterView, Purpose},
-    installation::Installation,
-    names,
-    slack_channel::workspace::SlackScope,
-};
-use crate::{
-    api::{ACCOUNT_BINDING, AwsTarget},
-    clients::Clients,
-    engine::{
-        applied::Applied,
-        error::{Class, Error, Result, WaitingOn},
-        gate::{Gate, StatusEdit},
-        informer::{Polling, ReadOptions, Subscriber, Subscription},
-        scope_pool::{Ages, Scope, ScopePool},
-        stage::{AppliedBefore, DynStage, Failure, Patience, Report, Run, applied_after, drive},
-    },
+use super::{Kind, TargetView, cluster_view::ClusterView, installation::Installation};
+use crate::engine::{
+    applied::Applied,
+    error::{Class, Error, Result, WaitingOn},
+    gate::{Gate, StatusEdit},
+    informer::{ReadOptions, Subscriber, Subscription},
+    scope_pool::{Scope, ScopePools},
+    stage::{AppliedBefore, DynStage, Failure, Patience, Report, Run, applied_after, drive},
 };
 use futures::future::join_all;
 use kube::ResourceExt;
 use std::{
     collections::BTreeMap,
     fmt::{Debug, Display},
+    future::{self, Future},
     sync::Arc,
     time::Duration,
 };
@@ -60,20 +50,6 @@ pub trait Target: Clone + Debug + Display + PartialEq + Send + Sync + 'static {
     }
 }
 
-impl Target for AwsTarget {
-    fn place(&self) -> String {
-        format!("{}/{}/{}", self.account_id, self.region, self.prefix)
-    }
-
-    fn account(&self) -> Option<&str> {
-        Some(&self.account_id)
-    }
-
-    fn region(&self) -> Option<&str> {
-        Some(&self.region)
-    }
-}
-
 /// The stages of a system, in order.
 pub trait Stages: Send + Sync {
     /// As the engine runs them.
@@ -93,10 +69,16 @@ pub trait System<K: Kind>: Sized + Send + Sync + 'static {
     /// What it needs of what other systems of the kind have made; `()` where nothing.
     type From: Send + Sync;
 
-    /// What is watched of it by this process.
-    fn pool(systems: &Systems) -> &ScopePool<Self::Scope>;
     /// Where things were made.
     fn targets(status: &mut K::Status) -> &mut Vec<Self::Target>;
+    /// Whether the object may act there at all: the cluster says that, and not the object's spec.
+    fn admits(
+        _object: &K,
+        _target: &Self::Target,
+        _cluster: &ClusterView<'_>,
+    ) -> impl Future<Output = Result<()>> + Send {
+        future::ready(Ok(()))
+    }
     /// Where the object acts; `None` if nowhere.
     fn target(object: &K, inputs: &K::Inputs, installation: &Installation) -> Option<Self::Target>;
     /// What opens the way there. Without the inputs, where the object is being deleted and they are gone.
@@ -124,48 +106,6 @@ pub trait System<K: Kind>: Sized + Send + Sync + 'static {
 /// What opens the way into a system.
 pub type CredentialsOf<K, S> = <<S as System<K>>::Scope as Scope>::Credentials;
 
-/// What is watched of all systems, for all kinds and namespaces of this process.
-pub struct Systems {
-    /// AWS accounts.
-    pub aws: ScopePool<AwsScope>,
-    /// Slack workspaces.
-    pub slack: ScopePool<SlackScope>,
-}
-
-impl Systems {
-    /// No scope is open yet.
-    pub fn new(clients: &Clients, installation: &Installation, polling: &Polling) -> Self {
-        let alarms = names::alarms_prefix(&installation.cluster.name);
-        Self {
-            aws: ScopePool::new((clients.aws.clone(), alarms), polling.clone()),
-            slack: ScopePool::new(clients.slack.clone(), polling.clone()),
-        }
-    }
-
-    /// The object does not want to know of anything any more.
-    pub fn unsubscribe(&self, uid: &str) {
-        self.aws.unsubscribe(uid, None);
-        self.slack.unsubscribe(uid, None);
-    }
-
-    /// The object is gone.
-    pub fn forget(&self, uid: &str) {
-        self.aws.forget(uid);
-        self.slack.forget(uid);
-    }
-
-    /// Forgets the objects that are not there any more. Their deletion may have been missed.
-    pub fn keep(&self, is_there: impl Fn(&Subscriber) -> bool) {
-        self.aws.keep(&is_there);
-        self.slack.keep(&is_there);
-    }
-
-    /// How old what the objects of a kind know is.
-    pub fn ages(&self, kind: &str) -> Ages {
-        self.aws.ages(kind).and(self.slack.ages(kind))
-    }
-}
-
 /// Where the stages of an object are run, and with what.
 pub struct StageContext<'a, K: Kind, S: System<K>> {
     /// The place.
@@ -187,7 +127,7 @@ pub struct StageContext<'a, K: Kind, S: System<K>> {
 /// What an object is carried out with.
 pub struct RunContext<'a> {
     /// What is watched, and clients.
-    pub systems: &'a Systems,
+    pub systems: &'a ScopePools,
     /// The cluster.
     pub cluster: &'a ClusterView<'a>,
     /// What every write passes; without it nothing is written.
@@ -335,7 +275,9 @@ impl<K: Kind> Visitor<'_, K> {
         if !visits.iter().any(stays) {
             // Where it may not go, or cannot, nothing is watched for it either.
             let uid = &self.context.options.uid;
-            S::pool(self.context.systems).unsubscribe(uid, Some(S::NAME));
+            if let Ok(pool) = self.context.systems.of::<S::Scope>() {
+                pool.unsubscribe(uid, Some(S::NAME));
+            }
         }
         SystemVisits(visits)
     }
@@ -423,7 +365,7 @@ impl<K: Kind> Visitor<'_, K> {
                     uid: options.uid.clone(),
                 };
                 let subscriptions = S::subscribe(self.object, &context, &subscriber);
-                let (pool, scope) = (S::pool(systems), context.scope.clone());
+                let (pool, scope) = (systems.of::<S::Scope>()?, context.scope.clone());
                 pool.subscribe(S::NAME, subscriber, credentials, scope, subscriptions);
             }
             let mut stages = S::stages(self.object, &context);
@@ -455,36 +397,6 @@ impl<K: Kind> Visitor<'_, K> {
         }
     }
 
-    /// Whether a namespace may act in an account at all. What a tenant writes into its spec does not say that.
-    async fn admit(&self, target: &impl Target) -> Result<()> {
-        let cluster = self.context.cluster;
-        let bound = cluster.installation.require_account_binding;
-        let Some(account) = target.account().filter(|_| bound) else {
-            return Ok(());
-        };
-        let namespace = self.object.namespace().unwrap_or_default();
-        let Some(found) = cluster.namespace(&namespace).await? else {
-            // What is planned for a namespace that is not there yet is judged when it is.
-            return match cluster.purpose {
-                Purpose::Plan => Ok(()),
-                Purpose::Act => Err(Error::failing(format!("Namespace {namespace} is gone"))),
-            };
-        };
-        let bound = found.annotations().get(ACCOUNT_BINDING);
-        if bound.is_some_and(|bound| bound == account) {
-            return Ok(());
-        }
-        let bound = bound.map_or("no account".to_owned(), |bound| {
-            format!("account {bound:?}")
-        });
-        Err(Error::new(
-            Class::Denied,
-            format!(
-                "Namespace {namespace} is bound to {bound}, not to {account}: nothing is done there. If it is to be, the platform team annotates the Namespace with {ACCOUNT_BINDING}={account}"
-            ),
-        ))
-    }
-
     /// What is watched in a place, by whichever way leads there; and that place, with that way.
     async fn reach<S: System<K>>(
         &self,
@@ -511,8 +423,11 @@ impl<K: Kind> Visitor<'_, K> {
         current: bool,
         patience: &mut Patience,
     ) -> Opened<K, S> {
-        self.admit(target).await?;
-        let (pool, options) = (S::pool(self.context.systems), &self.context.options);
+        S::admits(self.object, target, self.context.cluster).await?;
+        let (pool, options) = (
+            self.context.systems.of::<S::Scope>()?,
+            &self.context.options,
+        );
         let installation = self.context.cluster.installation;
         let credentials = match S::credentials(self.object, target, self.read, installation) {
             Ok(credentials) => credentials,

@@ -19,7 +19,7 @@ use crate::{
         informer::{PollIntervals, Polling, Subscriber},
         limits::Limiter,
     },
-    kinds::{Kind, installation::Installation, system::Systems},
+    kinds::{Kind, installation::Installation, system::tests::Registry, systems::systems},
     telemetry::{Metrics, Probes},
 };
 use k8s_openapi::api::core::v1::Namespace;
@@ -126,7 +126,7 @@ impl World {
         };
         Arc::new(Context {
             client: self.cluster.client(),
-            systems: Systems::new(&clients, &installation, &polling),
+            systems: systems(&clients, &installation, &polling).with::<Arc<Registry>>((), polling),
             wakers,
             installation,
             clients,

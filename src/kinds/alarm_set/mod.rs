@@ -16,16 +16,15 @@ use crate::{
         error::{Class, Error, Result, WaitingOn},
         informer::{Subscriber, Subscription},
         plan::Owner,
-        scope_pool::ScopePool,
         stage::{DynStage, StageRun},
     },
     kinds::{
         Clock, Kind, Outcome, Policies, Status, StatusUpdate, TargetView,
-        aws_scope::AwsScope,
+        aws_scope::{self, AwsScope},
         cluster_view::{ClusterView, Purpose},
         installation::Installation,
         names,
-        system::{StageContext, Stages, System, SystemVisits, Systems, Target, Visited, Visitor},
+        system::{StageContext, Stages, System, SystemVisits, Target, Visited, Visitor},
         tenant,
     },
 };
@@ -232,12 +231,13 @@ impl System<AlarmSet> for Aws {
     type Stages = AlarmSetStages;
     type From = ();
 
-    fn pool(systems: &Systems) -> &ScopePool<AwsScope> {
-        &systems.aws
-    }
-
     fn targets(status: &mut AlarmSetStatus) -> &mut Vec<AwsTarget> {
         &mut status.targets
+    }
+
+    async fn admits(set: &AlarmSet, target: &AwsTarget, cluster: &ClusterView<'_>) -> Result<()> {
+        let namespace = set.namespace().unwrap_or_default();
+        aws_scope::admits(&namespace, &target.account_id, cluster).await
     }
 
     fn target(_: &AlarmSet, inputs: &Inputs, installation: &Installation) -> Option<AwsTarget> {

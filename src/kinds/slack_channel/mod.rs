@@ -20,14 +20,13 @@ use crate::{
         error::{Class, Error, Result, WaitingOn},
         informer::{Subscriber, Subscription},
         plan::Desired,
-        scope_pool::ScopePool,
         stage::{DynStage, StageRun},
     },
     kinds::{
         Clock, Kind, Outcome, Policies, Status, StatusUpdate, TargetView,
         cluster_view::{ClusterView, Purpose},
         installation::Installation,
-        system::{StageContext, Stages, System, SystemVisits, Systems, Target, Visited, Visitor},
+        system::{StageContext, Stages, System, SystemVisits, Target, Visited, Visitor},
     },
 };
 use desired::Selector;
@@ -285,10 +284,6 @@ impl System<SlackChannel> for Slack {
     type Scope = SlackScope;
     type Stages = SlackChannelStages;
     type From = ();
-
-    fn pool(systems: &Systems) -> &ScopePool<SlackScope> {
-        &systems.slack
-    }
 
     fn targets(status: &mut SlackChannelStatus) -> &mut Vec<SlackTarget> {
         &mut status.targets

@@ -9,7 +9,6 @@ use crate::{
         informer::{DynInformer, Polling},
         plan::{Change, Desired, Found, Owner, PerThing, Value},
         policy::{DeletionPolicy, DriftPolicy},
-        scope_pool::ScopePool,
         stage::{ChangeOf, Ids, ResultOf, Seen, Stage, StageRun},
     },
     kinds::{Clock, ConditionUpdate, Outcome, Policies, Status, StatusUpdate},
@@ -140,8 +139,6 @@ impl Scope for Arc<Registry> {
 }
 
 thread_local! {
-    static POOL: &'static ScopePool<Arc<Registry>> =
-        Box::leak(Box::new(ScopePool::new((), Polling::none())));
     static PLACES: Mutex<BTreeMap<String, Arc<Registry>>> = Mutex::default();
     static BEGAN: Mutex<Instant> = Mutex::new(Instant::now());
 }
@@ -340,10 +337,6 @@ impl<const N: usize> System<Probe> for In<N> {
     type Stages = ProbeStages;
     /// The tickets that the first has made.
     type From = BTreeMap<String, usize>;
-
-    fn pool(_: &Systems) -> &ScopePool<Arc<Registry>> {
-        POOL.with(|pool| *pool)
-    }
 
     fn targets(status: &mut ProbeStatus) -> &mut Vec<Place> {
         match N {

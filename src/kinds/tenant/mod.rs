@@ -17,17 +17,16 @@ use crate::{
     engine::{
         error::{Class, Error, Result, WaitingOn},
         informer::{Subscriber, Subscription},
-        scope_pool::ScopePool,
         stage::{DynStage, Failure, StageRun},
     },
     kinds::{
         Clock, ConditionUpdate, Kind, Outcome, Policies, Status, StatusUpdate, TargetView,
-        aws_scope::AwsScope,
+        aws_scope::{self, AwsScope},
         cluster_view::ClusterView,
         installation::Installation,
         names,
         slack_channel::route::route,
-        system::{StageContext, Stages, System, SystemVisits, Systems, Target, Visited, Visitor},
+        system::{StageContext, Stages, System, SystemVisits, Target, Visited, Visitor},
     },
 };
 use desired::{IntegrationKeys, SubscriptionKey};
@@ -258,12 +257,17 @@ impl System<TenantObservability> for Aws {
     type Stages = TenantStages;
     type From = ();
 
-    fn pool(systems: &Systems) -> &ScopePool<AwsScope> {
-        &systems.aws
-    }
-
     fn targets(status: &mut TenantObservabilityStatus) -> &mut Vec<AwsTarget> {
         &mut status.targets
+    }
+
+    async fn admits(
+        tenant: &TenantObservability,
+        target: &AwsTarget,
+        cluster: &ClusterView<'_>,
+    ) -> Result<()> {
+        let namespace = tenant.namespace().unwrap_or_default();
+        aws_scope::admits(&namespace, &target.account_id, cluster).await
     }
 
     fn target(
