@@ -1,6 +1,7 @@
 //! What this process remembers of each object between runs: how often it failed in a row, since
 //! when, and which changes the outside refused lately. Losing it costs a few calls.
 
+use super::status::decisive;
 use crate::engine::{
     applied::ThingRef,
     error::{Class, Error},
@@ -26,8 +27,6 @@ struct Memory {
     systems: HashMap<&'static str, Failing>,
     /// Since when a system could not be read; one that this process never read is missing.
     unread: HashMap<&'static str, Option<Instant>>,
-    /// Since when what passes by itself has not passed.
-    since: Option<Instant>,
     refused: HashMap<RefusalKey, Refusal>,
     /// What differs outside and has been told.
     told: HashSet<ThingRef>,
@@ -37,6 +36,8 @@ struct Memory {
 #[derive(Debug, Default)]
 struct Failing {
     failures: u32,
+    /// Since when what passes by itself has not passed.
+    since: Option<Instant>,
     /// When the next try is due; runs that something else woke before then do not count.
     due: Option<Instant>,
     /// What it said, where that passes by itself.
@@ -72,18 +73,13 @@ fn refusal_key(endpoint: &str, change: Option<&Step>) -> RefusalKey {
     (endpoint.to_owned(), thing)
 }
 
-impl Memory {
-    /// Keeps since when what passes by itself has not passed.
-    fn passes_since(&mut self, class: Class) {
-        if class.passes() {
-            self.since.get_or_insert_with(Instant::now);
-        } else {
-            self.since = None;
-        }
-    }
-}
-
 impl Failing {
+    /// Keeps since when what passes by itself has not passed.
+    fn passes_since(&mut self, class: Option<Class>) {
+        let since = class.filter(|class| class.passes());
+        self.since = since.map(|_| self.since.unwrap_or_else(Instant::now));
+    }
+
     /// Counts a failure, unless it comes before its time. Says how many there were in a row.
     fn count(&mut self, progress: bool) -> u32 {
         if progress {
@@ -145,17 +141,15 @@ impl ObjectMemory {
 
     /// A run went well.
     pub fn succeeded(&self, uid: &str) {
-        self.with(uid, |memory| {
-            memory.systems.clear();
-            memory.since = None;
-        });
+        self.with(uid, |memory| memory.systems.clear());
     }
 
     /// The cluster failed a run before it came to any system. Says how often in a row, this time included.
     pub fn failed(&self, uid: &str, class: Class) -> u32 {
         self.with(uid, |memory| {
-            memory.passes_since(class);
-            memory.systems.entry("").or_default().count(false)
+            let system = memory.systems.entry("").or_default();
+            system.passes_since(Some(class));
+            system.count(false)
         })
     }
 
@@ -181,25 +175,22 @@ impl ObjectMemory {
         })
     }
 
-    /// A run came to its end: what failed, by system, and the class of what decides. One that got something done
+    /// A run came to its end: what failed, by system. One that got something done
     /// begins to count anew, so that a throttled object does not wait longer and longer while it gets on. Says how often
     /// the worst failed in a row, and when to try again.
     pub fn concluded(
         &self,
         uid: &str,
         failed: &BTreeMap<&'static str, SystemFailures>,
-        decisive: Option<Class>,
     ) -> (u32, Option<Duration>) {
         self.with(uid, |memory| {
-            match decisive {
-                Some(class) => memory.passes_since(class),
-                None => memory.since = None,
-            }
             memory.systems.retain(|name, _| failed.contains_key(name));
             let now = Instant::now();
             let mut worst = (0, None::<Duration>);
             for (name, SystemFailures { errors, progress }) in failed {
                 let system = memory.systems.entry(name).or_default();
+                let failures = errors.iter().map(|error| (None, error));
+                system.passes_since(decisive(failures).map(|(class, _)| class));
                 let wait = match system.due.filter(|_| std::mem::take(&mut system.held_back)) {
                     Some(due) => Some(due.saturating_duration_since(now)),
                     None => {
@@ -235,13 +226,12 @@ impl ObjectMemory {
         })
     }
 
-    /// How long it has been since the first of the failures in a row; zero if the last run went well.
+    /// How long it has been since the first of the failures in a row, in the system that fails for longest; zero if the
+    /// last run went well.
     pub fn failing_for(&self, uid: &str) -> Duration {
         self.with(uid, |memory| {
-            memory
-                .since
-                .map(|since| since.elapsed())
-                .unwrap_or_default()
+            let since = memory.systems.values().filter_map(|system| system.since);
+            since.min().map(|since| since.elapsed()).unwrap_or_default()
         })
     }
 
@@ -332,7 +322,7 @@ mod tests {
                 progress,
             };
             let failed = BTreeMap::from([("aws", failures)]);
-            backoff.concluded("u", &failed, Some(Class::Unavailable)).0
+            backoff.concluded("u", &failed).0
         };
         backoff.begin("u", Some(1), None);
         assert_eq!(
@@ -365,12 +355,12 @@ mod tests {
             progress: false,
         };
         let failed = || BTreeMap::from([("aws", failures(10)), ("sentry", failures(300))]);
-        memory.concluded("u", &failed(), Some(Class::Throttled));
+        memory.concluded("u", &failed());
         let held = || memory.held_back("u").into_keys().collect::<Vec<_>>();
         assert_eq!(held(), [""; 0], "something else has woken it");
         tokio::time::advance(Duration::from_secs(20)).await;
         assert_eq!(held(), ["sentry"]);
-        let (_, again) = memory.concluded("u", &failed(), Some(Class::Throttled));
+        let (_, again) = memory.concluded("u", &failed());
         assert!(
             again.is_some_and(|wait| wait <= Duration::from_secs(12)),
             "{again:?}"
@@ -412,6 +402,28 @@ mod tests {
         tokio::time::advance(Duration::from_secs(900)).await;
         backoff.failed("u", Class::Unavailable);
         assert_eq!(backoff.failing_for("u"), Duration::ZERO);
+    }
+
+    /// One that has come back does not use up the grace of another that fails later.
+    #[tokio::test(start_paused = true)]
+    async fn each_system_has_its_own_grace() {
+        let memory = ObjectMemory::default();
+        let fails = |systems: &[&'static str]| {
+            let failures = || SystemFailures {
+                errors: vec![Error::failing("no")],
+                progress: false,
+            };
+            let failed = systems.iter().map(|system| (*system, failures()));
+            memory.concluded("u", &failed.collect());
+            memory.failing_for("u").as_secs()
+        };
+        let minutes = |count: u64| tokio::time::advance(Duration::from_secs(60 * count));
+        assert_eq!(fails(&["aws"]), 0);
+        minutes(8).await;
+        assert_eq!(fails(&["aws", "sentry"]), 480);
+        minutes(1).await;
+        assert_eq!(fails(&["sentry"]), 60);
+        assert_eq!(fails(&[]), 0);
     }
 
     #[tokio::test(start_paused = true)]

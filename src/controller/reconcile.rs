@@ -8,7 +8,7 @@ use super::{
     grants::{self, Grants},
     object::{hold, set_finalizers, write_status},
     object_memory::{ObjectMemory, SystemFailures},
-    status::{Before, Keep, Phase, conditions, decisive},
+    status::{Before, Keep, Phase, conditions},
 };
 use crate::{
     api::{DeletionPolicy, FINALIZER, RECONCILE_REQUESTED},
@@ -327,7 +327,6 @@ fn remember_failures<K: Kind>(
     outcome: &Outcome<K>,
     memory: &ObjectMemory,
 ) -> (u32, Option<Duration>) {
-    let failure = decisive(outcome.failures());
     if outcome.is_superseded() {
         return (0, None);
     }
@@ -340,7 +339,7 @@ fn remember_failures<K: Kind>(
             failures.progress |= !visit.report.made.is_empty();
         }
     }
-    memory.concluded(uid, &failed, failure.map(|(class, _)| class))
+    memory.concluded(uid, &failed)
 }
 
 /// One Event about what happened, if anything did. Nothing depends on it.
