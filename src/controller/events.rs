@@ -4,6 +4,7 @@
 //! The Events are our own and not kube's Recorder's: that one folds what looks alike for some minutes
 //! and sends its first note again, and here the note is the point.
 
+use super::status::is_waiting;
 use crate::{
     clients::kubernetes::{self, FIELD_MANAGER},
     engine::{
@@ -104,7 +105,7 @@ fn gone_bad<'a>(happened: &Happened<'a>) -> Option<(&'a str, &'a str)> {
     let new = happened
         .ready_before
         .is_none_or(|(status, _)| status == "Unknown");
-    let waits = new && reason.starts_with("WaitingFor");
+    let waits = new && is_waiting(reason);
     (status == "False" && !expected && !known && !waits).then_some((reason, message))
 }
 

@@ -20,7 +20,6 @@ use crate::{
     engine::{
         error::{Class, Error, Result},
         informer::PollIntervals,
-        jitter::jittered,
         limits::Priority,
         scope_pool::ScopePools,
     },
@@ -521,34 +520,24 @@ async fn one<K: Kind>(
         let uid = object.uid().unwrap_or_default();
         let done = match run {
             Ok(Ok(done)) => done,
-            Ok(Err(error)) if error.class == Class::Superseded => ReconcileResult {
-                action: Action::requeue(Duration::from_secs(1)),
-                outcome: error.class.label(),
-                wrote: false,
-            },
+            Ok(Err(error)) if error.class == Class::Superseded => {
+                ReconcileResult::failed(error.class, 0)
+            }
             // The cluster's own API failed us, so there is no status that could say it.
             Ok(Err(error)) => {
                 tracing::warn!(%error, class = error.class.label(), "reconcile");
-                let action = again(error.class, context.backoff.failed(&uid, error.class));
-                ReconcileResult {
-                    action,
-                    outcome: error.class.label(),
-                    wrote: false,
-                }
+                let failures = context.backoff.failed(&uid, error.class);
+                ReconcileResult::failed(error.class, failures)
             }
             Err(panic) => {
-                let panic = panic
-                    .downcast_ref::<&str>()
-                    .map(|text| (*text).to_owned())
-                    .or_else(|| panic.downcast_ref::<String>().cloned());
-                let panic = panic.unwrap_or_default();
+                let text = panic.downcast_ref::<&str>().copied();
+                let text = text.or(panic.downcast_ref::<String>().map(String::as_str));
+                let panic = text.unwrap_or_default();
                 tracing::error!(panic, "a reconcile panicked: this is a bug");
                 let failures = context.backoff.failed(&uid, Class::Unavailable);
-                let action = again(Class::Unavailable, failures);
                 ReconcileResult {
-                    action,
                     outcome: "panic",
-                    wrote: false,
+                    ..ReconcileResult::failed(Class::Unavailable, failures)
                 }
             }
         };
@@ -570,12 +559,4 @@ async fn one<K: Kind>(
     }
     .instrument(span)
     .await
-}
-
-fn again(class: Class, failures: u32) -> Action {
-    // Without a status nobody would know to edit anything, so even what waits for an edit is tried again.
-    jittered(class, failures).map_or_else(
-        || Action::requeue(Duration::from_secs(300)),
-        Action::requeue,
-    )
 }

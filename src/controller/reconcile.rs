@@ -8,7 +8,7 @@ use super::{
     grants::{self, Grants},
     object::{hold, set_finalizers, write_status},
     object_memory::{ObjectMemory, SystemFailures},
-    status::{Before, Keep, Phase, conditions},
+    status::{Before, Keep, Phase, conditions, is_waiting},
 };
 use crate::{
     api::{DeletionPolicy, FINALIZER, RECONCILE_REQUESTED},
@@ -16,6 +16,7 @@ use crate::{
     engine::{
         error::{Class, Result},
         informer::{Consistency, ReadOptions},
+        jitter::jittered,
         limits::Priority,
     },
     kinds::{
@@ -52,6 +53,20 @@ impl ReconcileResult {
             wrote: false,
         }
     }
+
+    /// The run failed before it came to any system, so often in a row. Without a status nobody would know to edit
+    /// anything, so even what waits for an edit is tried again.
+    pub(super) fn failed(class: Class, failures: u32) -> Self {
+        let wait = match class {
+            Class::Superseded => Some(Duration::from_secs(1)),
+            class => jittered(class, failures),
+        };
+        Self {
+            action: Action::requeue(wait.unwrap_or(Duration::from_secs(300))),
+            outcome: class.label(),
+            wrote: false,
+        }
+    }
 }
 
 /// The request to look again that no run has answered yet.
@@ -70,8 +85,7 @@ pub fn priority<K: Kind>(object: &K) -> Priority {
     let common = status.common();
     let ahead = common.observed_generation != object.meta().generation;
     let mut conditions = common.conditions.iter();
-    let waits =
-        conditions.any(|told| told.type_ == "Ready" && told.reason.starts_with("WaitingFor"));
+    let waits = conditions.any(|told| told.type_ == "Ready" && is_waiting(&told.reason));
     let waits = waits && common.applied_digest.is_none();
     if ahead || asked || waits || object.meta().deletion_timestamp.is_some() {
         Priority::Edit

@@ -124,6 +124,13 @@ fn reason(class: Class, applied_before: bool) -> &'static str {
     }
 }
 
+/// Whether a reason of `Ready` says that the object waits for something that it refers to.
+pub fn is_waiting(told: &str) -> bool {
+    use WaitingOn::{Channel, Prerequisite, Secret, Tenant};
+    let mut all = [Tenant, Secret, Channel, Prerequisite].into_iter();
+    all.any(|on| reason(Class::Waiting(on), false) == told)
+}
+
 /// What is known of an object before its new conditions are made.
 pub struct Before<'a> {
     /// The conditions as they were.
