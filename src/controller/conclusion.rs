@@ -148,7 +148,7 @@ pub fn conclude<K: Kind>(end: &RunEnd<'_, K>) -> Conclusion<K> {
     let is_left =
         |visit: &VisitReport| visit.is_settled() || why_abandoned(end, visit.failures()).is_some();
     for visited in K::visited(&outcome.visits) {
-        visited.drop_left_targets(&mut status, &is_left);
+        visited.update_targets(&mut status, &is_left);
     }
     if deleting && settled {
         return ended(Ending::RemoveFinalizer, abandoned);

@@ -234,8 +234,8 @@ pub trait Visited<K: Kind>: Send + Sync {
     /// What came of each place.
     fn reports(&self) -> Vec<&VisitReport>;
     /// Takes the places out of status where the object does not belong any more and of which `is_left` says that
-    /// nothing is to be done there.
-    fn drop_left_targets(&self, status: &mut K::Status, is_left: &dyn Fn(&VisitReport) -> bool);
+    /// nothing is to be done there. The others are there, whatever status had lost.
+    fn update_targets(&self, status: &mut K::Status, is_left: &dyn Fn(&VisitReport) -> bool);
 }
 
 impl<K: Kind, S: System<K>> Visited<K> for SystemVisits<K, S> {
@@ -247,10 +247,18 @@ impl<K: Kind, S: System<K>> Visited<K> for SystemVisits<K, S> {
         self.0.iter().map(|visit| &visit.report).collect()
     }
 
-    fn drop_left_targets(&self, status: &mut K::Status, is_left: &dyn Fn(&VisitReport) -> bool) {
-        let left = |visit: &&Visit<K, S>| !visit.report.current && is_left(&visit.report);
-        let left: Vec<_> = self.0.iter().filter(left).collect();
-        S::targets(status).retain(|target| !left.iter().any(|it| it.target.same_place(target)));
+    fn update_targets(&self, status: &mut K::Status, is_left: &dyn Fn(&VisitReport) -> bool) {
+        let targets = S::targets(status);
+        for visit in self.0.iter().filter(|visit| !visit.report.current) {
+            let known = targets
+                .iter()
+                .position(|target| visit.target.same_place(target));
+            match (known, is_left(&visit.report)) {
+                (Some(known), true) => drop(targets.remove(known)),
+                (None, false) => targets.push(visit.target.clone()),
+                _ => {}
+            }
+        }
     }
 }
 

@@ -130,7 +130,9 @@ impl Scope for Arc<Registry> {
     type Opener = ();
 
     async fn open(place: &String, (): &(), _: &Polling) -> Result<Self> {
-        Ok(at(place))
+        let registry = at(place);
+        registry.answer().await?;
+        Ok(registry)
     }
 
     fn informers(&self) -> Vec<&dyn DynInformer> {
@@ -664,6 +666,9 @@ async fn what_nobody_can_clean_up_is_abandoned_place_by_place() {
 async fn an_object_whose_status_was_lost_is_held_until_it_was_looked_for() {
     let scene = Scene::new(true);
     scene.run().await;
+    // As after a restart, it cannot even be reached.
+    let operator = Operator::new(&scene.world);
+    let scene = Scene { operator, ..scene };
     scene.world.wipe::<Probe>();
     scene.delete(HOUR);
     for mode in [
