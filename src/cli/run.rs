@@ -135,6 +135,7 @@ impl Run {
                 pools: Pools::default(),
                 backoff: ObjectMemory::default(),
                 bindings: NamespaceGrants::default(),
+                jobs: Vec::new(),
                 lease: held.clone(),
                 shutdown: shutdown.clone(),
                 intervals,

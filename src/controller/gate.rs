@@ -138,7 +138,8 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
     }
 }
 
-fn admits(
+/// Whether this process may write at all, and for an object of this generation.
+pub(super) fn admits(
     shutdown: &CancellationToken,
     lease: Option<&Held>,
     ours: Option<i64>,

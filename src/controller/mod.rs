@@ -5,6 +5,7 @@ pub mod drift;
 pub mod events;
 pub(crate) mod gate;
 pub mod grants;
+pub mod jobs;
 pub mod lease;
 mod object;
 pub mod object_memory;
@@ -20,6 +21,7 @@ use crate::{
     engine::{
         error::{Class, Error, Result},
         informer::PollIntervals,
+        jobs::{DynJobs, Reason},
         limits::Priority,
         scope_pool::ScopePools,
     },
@@ -91,6 +93,8 @@ pub struct Context {
     pub backoff: ObjectMemory,
     /// What Namespaces allow.
     pub bindings: NamespaceGrants,
+    /// The jobs of the kinds that have any.
+    pub jobs: Vec<Box<dyn DynJobs>>,
     /// The right to write, where several replicas share it.
     pub lease: Option<Held>,
     /// Cancelled when the process is to end.
@@ -119,6 +123,7 @@ impl<K: Kind> ControllerContext<K> {
         self.context.backoff.forget(uid);
         self.context.metrics.forget(uid);
         self.context.systems.forget(uid);
+        self.context.jobs.iter().for_each(|jobs| jobs.forget(uid));
     }
 }
 
@@ -146,10 +151,13 @@ pub async fn run(context: Arc<Context>, namespaces: &[String]) -> Result<()> {
     tokio::select! {
         () = &mut ended => {}
         () = lost(context.lease.clone()) => {
+            // They are told at once. Nobody waits for them: another replica may be at work.
+            let _ = context.end_jobs(Reason::LeaseLost).now_or_never();
             return Err(Error::failing("the lease was lost: another replica may be at work, so this one ends"));
         }
     }
     if context.shutdown.is_cancelled() {
+        context.end_jobs(Reason::ShuttingDown).await;
         Ok(())
     } else {
         Err(Error::failing("a controller ended by itself"))

@@ -17,6 +17,7 @@ use crate::{
         error::{Class, Result},
         informer::{Consistency, ReadOptions},
         jitter::jittered,
+        jobs::Reason,
         limits::Priority,
     },
     kinds::{
@@ -127,6 +128,9 @@ pub async fn reconcile<K: Kind>(
         controller.forget(&uid);
         return Ok(ReconcileResult::idle());
     }
+    if deleting {
+        context.cancel_job(&uid, Reason::Deleted);
+    }
     let requested = object.annotations().get(RECONCILE_REQUESTED).cloned();
     let before = object.status().cloned().unwrap_or_default();
     let new_request = new_request(&object);
@@ -205,6 +209,7 @@ async fn suspend<K: Kind>(
     let context = &controller.context;
     let uid = object.uid().unwrap_or_default();
     context.systems.unsubscribe(&uid);
+    context.cancel_job(&uid, Reason::Suspended);
     context.backoff.succeeded(&uid);
     let mut status = before.clone();
     if status.conditions().is_empty() {

@@ -13,7 +13,7 @@ use crate::engine::{
     gate::{Operation, WritePermit},
     jitter,
 };
-use futures::FutureExt;
+use futures::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -172,9 +172,18 @@ pub trait JobOwner<J: Job>: Send {
     fn record(&mut self, record: Record<J>) -> impl Future<Output = Result<()>> + Send;
 }
 
+/// What every write of a job passes, beside what its object wants of it.
+pub trait JobWrites: fmt::Debug + Send + Sync {
+    /// An error where this process may not write, or not for as long as a write takes.
+    fn may_write(&self) -> Result<()>;
+    /// A write's outcome, for the record.
+    fn record_outcome(&self, operation: &Operation<'_>, what: &str, outcome: Result<(), &Error>);
+}
+
 /// Tells a job whether it may go on, and is told how far it is.
 #[derive(Clone, Debug)]
 pub struct JobGate<P> {
+    writes: Arc<dyn JobWrites>,
     stop: watch::Sender<Option<Reason>>,
     /// `None` while it is being recovered.
     progress: watch::Sender<Option<P>>,
@@ -184,14 +193,26 @@ impl<P> JobGate<P> {
     /// A permit for the next write of the work itself, unless the job is cancelled. A newer generation alone
     /// does not cancel it.
     pub fn enter<'a>(&self, operation: Operation<'a>) -> Result<WritePermit<'a>> {
-        allowed(*self.stop.borrow()).map(|()| WritePermit::new(operation))
+        self.admit(*self.stop.borrow(), operation)
     }
 
     /// A permit for a write that ends or undoes what the job began. It is given to a cancelled job too, as
     /// long as this process may write at all.
     pub fn clean_up<'a>(&self, operation: Operation<'a>) -> Result<WritePermit<'a>> {
         let ending = self.stop.borrow().filter(|reason| reason.ends_process());
-        allowed(ending).map(|()| WritePermit::new(operation))
+        self.admit(ending, operation)
+    }
+
+    fn admit<'a>(&self, stop: Option<Reason>, operation: Operation<'a>) -> Result<WritePermit<'a>> {
+        allowed(stop)?;
+        self.writes.may_write()?;
+        Ok(WritePermit::new(operation))
+    }
+
+    /// What a permit was used for, and what came of that.
+    pub fn record_outcome(&self, permit: WritePermit<'_>, what: &str, outcome: Result<(), &Error>) {
+        let operation = permit.operation();
+        self.writes.record_outcome(operation, what, outcome);
     }
 
     /// Resolves when the job is to stop. A reason that ends the process may follow another one.
@@ -223,8 +244,33 @@ fn allowed(stop: Option<Reason>) -> Result<()> {
 /// Is told of every object that is to be driven again.
 pub type JobWaker<J> = Box<dyn Fn(&<J as Job>::Object) + Send + Sync>;
 
+/// The jobs of one kind, whatever they are, for who stops them.
+pub trait DynJobs: Send + Sync {
+    /// As [`Jobs::cancel`]; `uid` is the object's.
+    fn cancel(&self, uid: &str, reason: Reason);
+    /// As [`Jobs::forget`].
+    fn forget(&self, uid: &str);
+    /// As [`Jobs::end`].
+    fn end(&self, reason: Reason) -> BoxFuture<'_, ()>;
+}
+
+impl<J: Job<Object = String>> DynJobs for Arc<Jobs<J>> {
+    fn cancel(&self, uid: &str, reason: Reason) {
+        Jobs::cancel(self, &uid.to_owned(), reason);
+    }
+
+    fn forget(&self, uid: &str) {
+        Jobs::forget(self, &uid.to_owned());
+    }
+
+    fn end(&self, reason: Reason) -> BoxFuture<'_, ()> {
+        Box::pin(Jobs::end(self, reason))
+    }
+}
+
 /// The jobs of one kind in this process.
 pub struct Jobs<J: Job> {
+    writes: Arc<dyn JobWrites>,
     waker: JobWaker<J>,
     progress_interval: Duration,
     tasks: TaskTracker,
@@ -354,8 +400,13 @@ impl<J: Job> State<J> {
 impl<J: Job> Jobs<J> {
     /// No job is known. `waker` is told of every object whose job got a slot, moved on (at most once in
     /// `progress_interval`), ended or is to be recovered, so that it is driven again.
-    pub fn new(progress_interval: Duration, waker: JobWaker<J>) -> Arc<Self> {
+    pub fn new(
+        progress_interval: Duration,
+        writes: Arc<dyn JobWrites>,
+        waker: JobWaker<J>,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            writes,
             waker,
             progress_interval,
             tasks: TaskTracker::new(),
@@ -420,12 +471,22 @@ impl<J: Job> Jobs<J> {
             Next::Sleep(until) => (until, None),
             Next::Cancel(reason) => (None, Some(reason)),
         };
+        self.stop(object, reason);
+        Ok(until)
+    }
+
+    /// Tells an object's job to stop, or not to wait for a slot any more. What it came to is recorded when the object
+    /// is driven again.
+    pub fn cancel(self: &Arc<Self>, object: &J::Object, reason: Reason) {
+        self.stop(object, Some(reason));
+    }
+
+    fn stop(self: &Arc<Self>, object: &J::Object, reason: Option<Reason>) {
         self.update(|state| match (state.entries.get(object), reason) {
             (Some(entry), _) if !entry.is_claimed() => drop(state.entries.remove(object)),
             (Some(entry), Some(reason)) => entry.cancel(reason),
             _ => {}
         });
-        Ok(until)
     }
 
     /// Asks for what is not known, and says what is to be recorded.
@@ -516,6 +577,7 @@ impl<J: Job> Jobs<J> {
 
     fn spawn(self: &Arc<Self>, object: &J::Object, entry: &mut Entry<J>, job: J, recover: bool) {
         let gate = JobGate {
+            writes: self.writes.clone(),
             stop: watch::Sender::new(None),
             progress: watch::Sender::new((!recover).then(J::Progress::default)),
         };

@@ -37,7 +37,7 @@ pub type ResultOf<S> = Result<Option<<S as Stage>::Id>>;
 
 /// One kind of thing in one outside system, held by one object: a keyed map of values.
 pub trait Stage: Send + Sync {
-    /// What one such thing is called: `alarm`, `topic`. No two stages of a kind share it.
+    /// What one such thing is called: `alarm`, `topic`. No two stages of a system share it.
     const NAME: &'static str;
     /// What its things are called where there are several sorts of them, that of its own name first.
     const NOUNS: &'static [&'static str] = &[Self::NAME];

@@ -19,7 +19,12 @@ use crate::{
         informer::{PollIntervals, Polling, Subscriber},
         limits::Limiter,
     },
-    kinds::{Kind, installation::Installation, system::tests::Registry, systems::systems},
+    kinds::{
+        Kind,
+        installation::Installation,
+        system::tests::{Registry, probe_jobs},
+        systems::systems,
+    },
     telemetry::{Metrics, Probes},
 };
 use k8s_openapi::api::core::v1::Namespace;
@@ -133,6 +138,7 @@ impl World {
             pools: Pools::default(),
             backoff: ObjectMemory::default(),
             bindings: NamespaceGrants::default(),
+            jobs: vec![Box::new(probe_jobs())],
             lease: None,
             shutdown: Default::default(),
             intervals,

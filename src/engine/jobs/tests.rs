@@ -642,6 +642,7 @@ async fn a_permit_is_given_while_the_job_may_go_on_and_to_clean_up_while_the_pro
         (Some(Reason::ShuttingDown), false, false),
     ] {
         let gate = JobGate {
+            writes: Arc::new(MayWrite),
             stop: watch::Sender::new(reason),
             progress: watch::Sender::new(Some(())),
         };

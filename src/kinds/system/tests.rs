@@ -4,9 +4,14 @@
 use super::*;
 use crate::{
     api::CommonStatus,
+    controller::jobs::ProcessWrites,
     engine::{
         gate::{Operation, WritePermit},
         informer::{DynInformer, Polling},
+        jobs::{
+            self, Activity, DynJobs, Job, JobGate, JobOwner, Jobs, Next, Reason, Record, Recovered,
+            Slot,
+        },
         plan::{Change, Desired, Found, Owner, PerThing, Value},
         policy::{DeletionPolicy, DriftPolicy},
         stage::{ChangeOf, Ids, ResultOf, Seen, Stage, StageRun},
@@ -48,6 +53,7 @@ pub(crate) struct ProbeSpec {
     /// Labels that stay when they are not wanted any more.
     orphans: BTreeSet<String>,
     report_drift: bool,
+    suspend: bool,
     /// In seconds.
     look_again: Option<u64>,
 }
@@ -442,7 +448,7 @@ impl Kind for Probe {
 
     fn policies(&self) -> Policies {
         Policies {
-            suspend: false,
+            suspend: self.spec.suspend,
             drift: match self.spec.report_drift {
                 true => DriftPolicy::Report,
                 false => DriftPolicy::Repair,
@@ -795,4 +801,116 @@ async fn what_one_system_makes_feeds_another_in_the_same_run() {
         "y",
         "what needs nothing of the first is made"
     );
+}
+
+/// Runs until it is told to stop.
+#[derive(Clone)]
+struct Endless;
+
+impl Job for Endless {
+    type Object = String;
+    type Claim = String;
+    type Place = String;
+    type Progress = ();
+    type Report = ();
+    const GRACE: Duration = HOUR;
+
+    fn slot(uid: &String) -> Slot<String> {
+        Slot {
+            place: uid.clone(),
+            pool: "probes",
+            pool_size: 9,
+        }
+    }
+
+    async fn recover(self) -> Result<Recovered<Self>> {
+        Ok(Recovered::NothingOfIt)
+    }
+
+    async fn run(self, gate: JobGate<()>) -> Result<()> {
+        assert!(gate.enter(operation("registry:Begin")).is_ok());
+        let reason = gate.cancelled().await;
+        assert!(gate.enter(operation("registry:GoOn")).is_err());
+        Err(Error::invalid(format!("{reason:?}")))
+    }
+}
+
+/// An object that wants a job as long as it has had none.
+struct Wish(String, Option<String>, Option<jobs::Outcome<()>>);
+
+impl JobOwner<Endless> for Wish {
+    fn object(&self) -> String {
+        self.0.clone()
+    }
+
+    fn claim(&self) -> Option<String> {
+        self.1.clone()
+    }
+
+    fn next(&self, _: Timestamp, _: &Activity<()>) -> Next<String> {
+        match self.2 {
+            None => Next::Start(self.0.clone()),
+            Some(_) => Next::Sleep(None),
+        }
+    }
+
+    fn job(&self, _: &String) -> Result<Endless> {
+        Ok(Endless)
+    }
+
+    async fn record(&mut self, record: Record<Endless>) -> Result<()> {
+        match record {
+            Record::Claimed(claim) => self.1 = Some(claim),
+            Record::Ended(_, outcome) => (self.1, self.2) = (None, Some(outcome)),
+        }
+        Ok(())
+    }
+}
+
+thread_local! {
+    static JOBS: Arc<Jobs<Endless>> = {
+        let writes = ProcessWrites { lease: None, shutdown: Default::default() };
+        Jobs::new(HOUR, Arc::new(writes), Box::new(|_| {}))
+    };
+}
+
+/// The jobs of all probes.
+pub(crate) fn probe_jobs() -> impl DynJobs + 'static {
+    JOBS.with(Arc::clone)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_ends_with_the_wish_for_it_and_with_the_process() {
+    for expected in [Reason::Suspended, Reason::Deleted, Reason::LeaseLost] {
+        let scene = Scene::new(false);
+        scene.run().await;
+        let running = JOBS.with(Arc::clone);
+        let mut owner = Wish(scene.probe().unwrap().uid().unwrap_or_default(), None, None);
+        for _ in 0..2 {
+            running
+                .drive(&mut owner, Timestamp::now(), false)
+                .await
+                .unwrap();
+        }
+        sleep(HOUR).await;
+        assert_eq!(running.activity(&owner.0), Activity::Running(()));
+        match expected {
+            Reason::Suspended => scene.edit(json!({"home": "a", "suspend": true})),
+            Reason::Deleted => {
+                scene.delete(HOUR);
+                at("a").be(Mode::Fails(Class::Throttled));
+            }
+            _ => scene.operator.context.end_jobs(expected).await,
+        }
+        scene.run().await;
+        sleep(HOUR).await;
+        // The claims of a process that ends stay for the next.
+        let ended = running.drive(&mut owner, Timestamp::now(), false).await;
+        let outcome = owner.2.filter(|_| ended.is_ok());
+        let ends = expected.ends_process();
+        assert_eq!(
+            outcome,
+            (!ends).then_some(jobs::Outcome::Cancelled(expected))
+        );
+    }
 }

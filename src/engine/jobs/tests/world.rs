@@ -27,6 +27,18 @@ pub const OPERATION: Operation<'static> = Operation {
     identity: "campanile",
     api: "postgres:Reindex",
 };
+/// A process that may always write.
+#[derive(Debug)]
+pub struct MayWrite;
+
+impl JobWrites for MayWrite {
+    fn may_write(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn record_outcome(&self, _: &Operation<'_>, _: &str, _: Result<(), &Error>) {}
+}
+
 /// The pause of a reconcile that failed.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -487,6 +499,7 @@ impl Process {
         let (wake, log) = (woken.clone(), wakes.clone());
         let jobs = Jobs::new(
             PROGRESS,
+            Arc::new(MayWrite),
             Box::new(move |name: &Name| {
                 log.lock().unwrap().push((Instant::now(), name));
                 wake.0.lock().unwrap().insert(name);
