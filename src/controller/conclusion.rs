@@ -14,7 +14,9 @@ use crate::{
     },
     kinds::{
         Clock, ConditionUpdate, Kind, Outcome, Status, StatusUpdate, TargetView,
-        installation::Installation, spec_digest, system::VisitReport,
+        installation::Installation,
+        spec_digest,
+        system::{VisitReport, Visits},
     },
 };
 use std::{collections::HashSet, time::Duration};
@@ -147,7 +149,7 @@ pub fn conclude<K: Kind>(end: &RunEnd<'_, K>) -> Conclusion<K> {
     }
     let is_left =
         |visit: &VisitReport| visit.is_settled() || why_abandoned(end, visit.failures()).is_some();
-    for visited in K::visited(&outcome.visits) {
+    for visited in outcome.visits.systems() {
         visited.update_targets(&mut status, &is_left);
     }
     if deleting && settled {

@@ -34,12 +34,12 @@ use cluster_view::ClusterView;
 use installation::Installation;
 use jiff::Timestamp;
 use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::Condition};
-use kube::Resource;
+use kube::{Resource, core::object::HasStatus};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeSet, fmt::Debug, future::Future, time::Duration};
-use system::{RunContext, System, SystemVisits, Visited, Visitor};
+use system::{RunContext, System, SystemVisits, Visited, Visitor, Visits};
 
 /// A kind's status.
 pub trait Status: Clone + Debug + Default + PartialEq + Serialize + Send + Sync + 'static {
@@ -143,6 +143,7 @@ pub struct StatusUpdate {
 /// One of the kinds.
 pub trait Kind:
     Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + HasStatus<Status: Status>
     + Clone
     + Debug
     + DeserializeOwned
@@ -153,15 +154,11 @@ pub trait Kind:
 {
     /// Its name in the API.
     const KIND: &'static str;
-    /// What is written to `.status`.
-    type Status: Status;
     /// What the spec refers to, as read.
     type Inputs: Send + Sync;
     /// What came of each of its systems.
-    type Visits: Send + Sync;
+    type Visits: Visits<Self>;
 
-    /// The status as it was read.
-    fn status(&self) -> Option<&Self::Status>;
     /// What the spec says about how it is carried out.
     fn policies(&self) -> Policies;
     /// Reads what the spec refers to. Fails only if nothing at all can be done without it.
@@ -171,8 +168,6 @@ pub trait Kind:
     ) -> impl Future<Output = Result<Self::Inputs>> + Send;
     /// Visits its systems: side by side, but for what one makes and another needs.
     fn visit(visitor: &Visitor<'_, Self>) -> impl Future<Output = Self::Visits> + Send;
-    /// The same without their types.
-    fn visited(visits: &Self::Visits) -> Vec<&dyn Visited<Self>>;
     /// Whether status says for certain that nothing was made, so that nothing is to be cleaned up.
     fn made_nothing(_status: &Self::Status) -> bool {
         false
@@ -205,9 +200,7 @@ pub struct Outcome<K: Kind> {
 impl<K: Kind> Outcome<K> {
     /// What came of every place where it acts or has acted.
     pub fn reports(&self) -> impl Iterator<Item = &system::VisitReport> {
-        K::visited(&self.visits)
-            .into_iter()
-            .flat_map(Visited::reports)
+        self.visits.systems().into_iter().flat_map(Visited::reports)
     }
 
     /// The same of the places where the object belongs now.
@@ -219,7 +212,7 @@ impl<K: Kind> Outcome<K> {
     /// there.
     pub fn observed(&self) -> impl Iterator<Item = (&'static str, bool)> {
         let read = !matches!(self.inputs, Some(Err(_)));
-        let systems = K::visited(&self.visits).into_iter();
+        let systems = self.visits.systems().into_iter();
         systems.map(move |system| {
             let seen = system.reports().iter().all(|visit| visit.observed);
             (system.name(), read && seen)
@@ -287,7 +280,7 @@ pub async fn run<K: Kind>(object: &K, status: &K::Status, context: RunContext<'_
     };
     let visits = Box::pin(K::visit(&visitor)).await;
     let mut applied = Applied::default();
-    for system in K::visited(&visits) {
+    for system in visits.systems() {
         let mut current = system.reports().into_iter().filter(|visit| visit.current);
         let now = current.find_map(|visit| visit.applied.clone());
         // What could not be visited is remembered as it was.

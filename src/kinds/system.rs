@@ -262,6 +262,18 @@ impl<K: Kind, S: System<K>> Visited<K> for SystemVisits<K, S> {
     }
 }
 
+/// What came of all systems of a kind, without their types.
+pub trait Visits<K: Kind>: Send + Sync {
+    /// One by one.
+    fn systems(&self) -> Vec<&dyn Visited<K>>;
+}
+
+impl<K: Kind, S: System<K>> Visits<K> for SystemVisits<K, S> {
+    fn systems(&self) -> Vec<&dyn Visited<K>> {
+        vec![self]
+    }
+}
+
 /// A place to go to.
 struct Destination<K: Kind, S: System<K>> {
     /// Where, by the role that the object or its tenant names now.

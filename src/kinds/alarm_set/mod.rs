@@ -24,7 +24,7 @@ use crate::{
         cluster_view::{ClusterView, Purpose},
         installation::Installation,
         names,
-        system::{StageContext, Stages, System, SystemVisits, Target, Visited, Visitor},
+        system::{StageContext, Stages, System, SystemVisits, Target, Visitor},
         tenant,
     },
 };
@@ -85,13 +85,8 @@ impl Status for AlarmSetStatus {
 
 impl Kind for AlarmSet {
     const KIND: &'static str = "AlarmSet";
-    type Status = AlarmSetStatus;
     type Inputs = Inputs;
     type Visits = SystemVisits<Self, Aws>;
-
-    fn status(&self) -> Option<&AlarmSetStatus> {
-        self.status.as_ref()
-    }
 
     fn policies(&self) -> Policies {
         Policies {
@@ -151,10 +146,6 @@ impl Kind for AlarmSet {
 
     async fn visit(visitor: &Visitor<'_, Self>) -> Self::Visits {
         visitor.visit::<Aws>(()).await
-    }
-
-    fn visited(visits: &Self::Visits) -> Vec<&dyn Visited<Self>> {
-        vec![visits]
     }
 
     fn report(

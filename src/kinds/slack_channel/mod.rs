@@ -26,7 +26,7 @@ use crate::{
         Clock, Kind, Outcome, Policies, Status, StatusUpdate, TargetView,
         cluster_view::{ClusterView, Purpose},
         installation::Installation,
-        system::{StageContext, Stages, System, SystemVisits, Target, Visited, Visitor},
+        system::{StageContext, Stages, System, SystemVisits, Target, Visitor},
     },
 };
 use desired::Selector;
@@ -162,13 +162,8 @@ fn place_of(namespace: &str, reference: &KeyRef) -> String {
 
 impl Kind for SlackChannel {
     const KIND: &'static str = "SlackChannel";
-    type Status = SlackChannelStatus;
     type Inputs = Inputs;
     type Visits = SystemVisits<Self, Slack>;
-
-    fn status(&self) -> Option<&SlackChannelStatus> {
-        self.status.as_ref()
-    }
 
     fn policies(&self) -> Policies {
         Policies {
@@ -215,10 +210,6 @@ impl Kind for SlackChannel {
 
     async fn visit(visitor: &Visitor<'_, Self>) -> Self::Visits {
         visitor.visit::<Slack>(()).await
-    }
-
-    fn visited(visits: &Self::Visits) -> Vec<&dyn Visited<Self>> {
-        vec![visits]
     }
 
     /// Of what was wiped nobody can say that.

@@ -436,15 +436,16 @@ impl Status for ProbeStatus {
     }
 }
 
+impl Visits<Probe> for ProbeVisits {
+    fn systems(&self) -> Vec<&dyn Visited<Probe>> {
+        vec![&self.first, &self.second]
+    }
+}
+
 impl Kind for Probe {
     const KIND: &'static str = "Probe";
-    type Status = ProbeStatus;
     type Inputs = ();
     type Visits = ProbeVisits;
-
-    fn status(&self) -> Option<&ProbeStatus> {
-        self.status.as_ref()
-    }
 
     fn policies(&self) -> Policies {
         Policies {
@@ -478,10 +479,6 @@ impl Kind for Probe {
             .collect();
         let second = visitor.visit::<In<1>>(made).await;
         ProbeVisits { first, second }
-    }
-
-    fn visited(visits: &ProbeVisits) -> Vec<&dyn Visited<Self>> {
-        vec![&visits.first, &visits.second]
     }
 
     fn report(

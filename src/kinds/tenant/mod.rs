@@ -26,7 +26,7 @@ use crate::{
         installation::Installation,
         names,
         slack_channel::route::route,
-        system::{StageContext, Stages, System, SystemVisits, Target, Visited, Visitor},
+        system::{StageContext, Stages, System, SystemVisits, Target, Visitor},
     },
 };
 use desired::{IntegrationKeys, SubscriptionKey};
@@ -108,13 +108,8 @@ pub fn channel_names(tenant: &TenantObservability) -> BTreeSet<&str> {
 
 impl Kind for TenantObservability {
     const KIND: &'static str = "TenantObservability";
-    type Status = TenantObservabilityStatus;
     type Inputs = Inputs;
     type Visits = SystemVisits<Self, Aws>;
-
-    fn status(&self) -> Option<&TenantObservabilityStatus> {
-        self.status.as_ref()
-    }
 
     fn policies(&self) -> Policies {
         Policies {
@@ -148,10 +143,6 @@ impl Kind for TenantObservability {
 
     async fn visit(visitor: &Visitor<'_, Self>) -> Self::Visits {
         visitor.visit::<Aws>(()).await
-    }
-
-    fn visited(visits: &Self::Visits) -> Vec<&dyn Visited<Self>> {
-        vec![visits]
     }
 
     fn set_spec_status(&self, status: &mut TenantObservabilityStatus, installation: &Installation) {
