@@ -21,8 +21,8 @@ use std::{
 };
 
 /// How long a place may leave a run of the controller without answers: what another system came to is not in status
-/// before. As long as it takes to read the tags of 1,200 alarms at AWS's quota.
-const VISIT_LIMIT: Duration = Duration::from_secs(120);
+/// before. The first read of a large account waits for AWS's quotas meanwhile: the tags of 3,000 alarms take this long.
+const VISIT_LIMIT: Duration = Duration::from_secs(300);
 
 /// Where an object acts in a system, as its status records it. It holds no secret.
 pub trait Target: Clone + Debug + Display + PartialEq + Send + Sync + 'static {
