@@ -30,7 +30,7 @@ const PAGE: usize = 100;
 /// What ids begin with that the outside makes up; a number follows.
 pub const MADE: &str = "made-";
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct State {
     things: BTreeMap<String, Json>,
     /// How many things were made, so that each has an ARN of its own.
@@ -72,6 +72,13 @@ impl Aws {
             state: Arc::default(),
             calls: calls.clone(),
         }
+    }
+
+    /// Others with all that is there now.
+    pub fn copy(&self, calls: &Calls) -> Self {
+        let copy = Self::new(calls);
+        copy.state().clone_from(&self.state());
+        copy
     }
 
     /// Clients of all accounts, which retry nothing by themselves.

@@ -75,6 +75,15 @@ impl Cluster {
         }
     }
 
+    /// Another one with all objects that are there now.
+    pub fn copy(&self, calls: &Calls) -> Self {
+        let copy = Self::new(calls);
+        let objects = self.state().objects.clone();
+        copy.state().version = self.state().version;
+        copy.state().objects = objects;
+        copy
+    }
+
     /// A client of it.
     pub fn client(&self) -> kube::Client {
         let cluster = self.clone();

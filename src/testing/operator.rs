@@ -76,6 +76,17 @@ impl World {
         }
     }
 
+    /// Another one in which all is as it is now in this one.
+    pub fn copy(&self) -> Self {
+        let calls = Calls::default();
+        Self {
+            cluster: self.cluster.copy(&calls),
+            aws: self.aws.copy(&calls),
+            slack: self.slack.copy(&calls),
+            calls,
+        }
+    }
+
     /// Makes an object of ours, or gives it another spec.
     pub fn apply(&self, kind: &str, name: &str, spec: Json) {
         self.cluster

@@ -12,11 +12,11 @@ use crate::{
 };
 use serde_json::json;
 
-/// Looks at one object as often as polls would have it looked at, whatever becomes of it.
-async fn look<K: Kind>(operator: &Operator, name: &str) {
-    for _ in 0..4 {
+/// Reconciles one object twice, some polls apart, whatever becomes of it.
+async fn look<K: Kind>(operator: &Operator, name: &str, polls: u32) {
+    for _ in 0..2 {
         drop(operator.reconcile::<K>(name).await);
-        tokio::time::sleep(POLL * 12).await;
+        tokio::time::sleep(POLL * polls).await;
     }
 }
 
@@ -75,14 +75,14 @@ async fn of_an_alarm_beside_another_that_cannot_be_made() {
             None if trouble == 0 => held(&world),
             None => conflict(&world),
         }
-        look::<TenantObservability>(&operator, "vsu").await;
-        look::<AlarmSet>(&operator, "golden").await;
+        look::<TenantObservability>(&operator, "vsu", 0).await;
+        look::<AlarmSet>(&operator, "golden", 2).await;
         let made = thresholds(&world).into_keys();
         let errors = made.into_iter().find(|arn| arn.contains("errors")).unwrap();
         world
             .aws
             .edit(&errors, |alarm| alarm["Threshold"] = json!(9.0));
-        look::<AlarmSet>(&operator, "golden").await;
+        look::<AlarmSet>(&operator, "golden", 2).await;
         let told = world.condition::<AlarmSet>("golden", "Drifted");
         assert_eq!(
             (thresholds(&world)[&errors], told.as_str()),
@@ -104,13 +104,13 @@ async fn of_a_topic_beside_another_that_cannot_be_made() {
         spec["notify"]["critical"] = json!({});
         world.apply("TenantObservability", "vsu", spec);
         fail(&world, "sns:CreateTopic", "critical", status, code);
-        look::<TenantObservability>(&operator, "vsu").await;
+        look::<TenantObservability>(&operator, "vsu", 11).await;
         let topics = world.aws.things("_warning_");
         let warning = topics.keys().next().unwrap();
         world
             .aws
             .edit(warning, |topic| topic["Attributes"]["Policy"] = json!("{}"));
-        look::<TenantObservability>(&operator, "vsu").await;
+        look::<TenantObservability>(&operator, "vsu", 11).await;
         let left = world.aws.things("_warning_")[warning]["Attributes"]["Policy"].clone();
         let told = world.condition::<TenantObservability>("vsu", "Drifted");
         assert_eq!(
@@ -133,11 +133,11 @@ async fn of_a_channels_topic_beside_its_purpose() {
         let operator = Operator::new(&world);
         channel(&world, json!({"driftPolicy": "Report", "purpose": "Pages"}));
         fail(&world, "conversations.setPurpose", "", status, code);
-        look::<SlackChannel>(&operator, "alerts").await;
+        look::<SlackChannel>(&operator, "alerts", 12).await;
         world
             .slack
             .edit("C0", |channel| channel["topic"]["value"] = json!("by hand"));
-        look::<SlackChannel>(&operator, "alerts").await;
+        look::<SlackChannel>(&operator, "alerts", 12).await;
         let left = world.slack.channels()["C0"]["topic"]["value"].clone();
         let told = world.condition::<SlackChannel>("alerts", "Drifted");
         assert_eq!(

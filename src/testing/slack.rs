@@ -60,6 +60,13 @@ impl Slack {
         slack
     }
 
+    /// Another one with all channels that are there now.
+    pub fn copy(&self, calls: &Calls) -> Self {
+        let copy = Self::new(calls);
+        copy.channels.lock().clone_from(&self.channels.lock());
+        copy
+    }
+
     /// Where it is: the methods' names follow after a slash.
     pub fn url(&self) -> String {
         format!("http://{}/api", self.host)

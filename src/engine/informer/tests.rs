@@ -767,7 +767,7 @@ async fn reconcile(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2048))]
+    #![proptest_config(ProptestConfig::with_cases(512))]
 
     /// The apply of [`Things`] refuses to touch what is not ours at that moment. In the end, once nobody
     /// meddles any more, what is wanted is there unless somebody else's thing is in its way, and of ours

@@ -530,7 +530,7 @@ fn events() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2048))]
+    #![proptest_config(ProptestConfig::with_cases(512))]
 
     /// The world itself watches over each write: that the thing is ours, that it passed the gate,
     /// that a create with a ledger is intended and is not the second.
