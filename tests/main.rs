@@ -8,7 +8,6 @@ mod support;
 
 mod alarm_path;
 mod cli;
-mod crash;
 mod damage;
 mod examples;
 mod face;

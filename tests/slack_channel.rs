@@ -93,25 +93,6 @@ fn a_channel_is_made_kept_and_archived() {
     });
 }
 
-/// The answer to a create is lost, and nobody makes a second one.
-#[test]
-fn a_create_whose_answer_is_lost() {
-    test(|world| async move {
-        let tenant = Tenant::new(world, "slack-cut").await;
-        let (slack, _) = workspace(&tenant, &SCOPES).await;
-        slack.trouble("conversations.create", Trouble::CutAfterCommit, 1);
-        let _operator = tenant.operator().await;
-        tenant
-            .apply::<SlackChannel>("runs", spec("vsu_runs", json!({"topic": "Runs"})))
-            .await;
-        tenant.ready::<SlackChannel>("runs", "Applied").await;
-        assert_eq!(slack.calls("conversations.create").len(), 1);
-        let channel = slack.channel("vsu_runs").unwrap();
-        assert_eq!(channel.topic, "Runs");
-        kept_the_rules(&tenant, &slack, 0);
-    });
-}
-
 /// A private channel is made, lost, and found again; public ones are seen beside it by the same token.
 #[test]
 fn a_private_channel_out_of_sight_is_not_made_twice() {

@@ -190,62 +190,6 @@ fn what_fails_is_tried_again_and_made_once() {
     });
 }
 
-/// The answer to every write is lost once; each was made, and none is made again but an invitation, which
-/// changes nothing.
-#[test]
-fn a_write_whose_answer_is_lost_is_looked_up() {
-    test(|world| async move {
-        let tenant = Tenant::new(world, "slack-lost").await;
-        let (slack, token) = workspace(&tenant, &SCOPES).await;
-        let ann = slack.add_user("ann@vsu.example");
-        let id = slack.create_channel("commons");
-        let writes = [
-            "conversations.create",
-            "conversations.join",
-            "conversations.rename",
-            "conversations.setTopic",
-            "conversations.setPurpose",
-            "conversations.invite",
-            "conversations.archive",
-        ];
-        for write in writes {
-            slack.trouble(write, Trouble::CutAfterCommit, 1);
-        }
-        let _operator = tenant.operator().await;
-        let commons = spec("commons", json!({"adoptionPolicy": "IfExists"}));
-        tenant.apply::<SlackChannel>("commons", commons).await;
-        let runs = |channel: &str| {
-            let more = json!({"topic": "Runs", "purpose": "All", "invite": [ann], "deletionPolicy": "Delete"});
-            spec(channel, more)
-        };
-        tenant.apply::<SlackChannel>("runs", runs("vsu_runs")).await;
-        tenant.ready::<SlackChannel>("runs", "Applied").await;
-        tenant.ready::<SlackChannel>("commons", "Applied").await;
-        bot_is(&slack, &token, &id, true).await;
-        let made = slack.channel("vsu_runs").unwrap();
-        tenant.apply::<SlackChannel>("runs", runs("vsu_all")).await;
-        tenant.ready::<SlackChannel>("runs", "Applied").await;
-        let renamed = slack.channel("vsu_all").unwrap();
-        assert_eq!(renamed.id, made.id);
-        assert_eq!((&*renamed.topic, &*renamed.purpose), ("Runs", "All"));
-        assert!(renamed.members.contains(&ann));
-        tenant.delete::<SlackChannel>("runs").await;
-        tenant.gone::<SlackChannel>("runs").await;
-        assert!(slack.channel(&made.id).unwrap().is_archived);
-        for write in writes {
-            let calls = slack.calls(write);
-            let most = if write == "conversations.invite" {
-                2
-            } else {
-                1
-            };
-            assert_eq!(calls.len(), most, "{calls:#?}");
-            assert_eq!(calls[0].status, None, "its answer was lost: {calls:#?}");
-        }
-        kept_the_rules(&tenant, &slack, 0);
-    });
-}
-
 #[test]
 fn a_token_that_dies_is_replaced_in_its_secret() {
     test(|world| async move {

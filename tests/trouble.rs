@@ -6,12 +6,8 @@ mod absent;
 mod access;
 mod deletion;
 mod lost;
-mod refused;
 
-use crate::support::{
-    Conditions, Tenant, alarm, at_least, errors, eventually, once, paged, pager_key, put_by_hand,
-    test,
-};
+use crate::support::{Conditions, Tenant, alarm, errors, eventually, paged, pager_key, test};
 use campanile::api::{AlarmSet, Health, Severity};
 use serde_json::{Value, json};
 

@@ -16,14 +16,28 @@ use std::collections::BTreeSet;
 type Steps = [fn(&World); 3];
 
 const CHANNEL: Steps = [
-    |world| channel(world, json!({"deletionPolicy": "Delete"})),
+    |world| {
+        let commons = json!({"id": "C00", "name": "commons", "is_member": false, "creator": "U9"});
+        world.slack.edit("C00", |channel| *channel = commons);
+        let token = json!({"name": "slack", "key": "token"});
+        let adopts =
+            json!({"channel": "commons", "tokenSecretRef": token, "adoptionPolicy": "IfExists"});
+        world.apply("SlackChannel", "commons", adopts);
+        channel(
+            world,
+            json!({"deletionPolicy": "Delete", "purpose": "Pages"}),
+        );
+    },
     |world| {
         channel(
             world,
             json!({"deletionPolicy": "Delete", "topic": "Others", "channel": "vsu_pages"}),
         )
     },
-    |world| world.cluster.delete::<SlackChannel>(NAMESPACE, "alerts"),
+    |world| {
+        world.cluster.delete::<SlackChannel>(NAMESPACE, "commons");
+        world.cluster.delete::<SlackChannel>(NAMESPACE, "alerts");
+    },
 ];
 
 const TENANT: Steps = [

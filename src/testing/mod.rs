@@ -17,6 +17,7 @@ mod crashes;
 mod process;
 mod reports;
 mod slack_channels;
+mod troubles;
 
 pub use aws::Aws;
 pub use cluster::Cluster;

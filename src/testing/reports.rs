@@ -1,10 +1,11 @@
 //! `driftPolicy: Report` beside something that fails: what somebody changes is told, and left as it is.
 
 use super::{
-    Fault, Operator, World,
+    Operator, World,
     alarm_sets::{alarms, tenant, thresholds},
     operator::{ACCOUNT, POLL},
     slack_channels::channel,
+    troubles::refuse,
 };
 use crate::{
     api::{AlarmSet, SlackChannel, TenantObservability},
@@ -18,20 +19,6 @@ async fn look<K: Kind>(operator: &Operator, name: &str, polls: u32) {
         drop(operator.reconcile::<K>(name).await);
         tokio::time::sleep(POLL * polls).await;
     }
-}
-
-/// Writes of this operation fail from now on where they are about this.
-fn fail(
-    world: &World,
-    operation: &'static str,
-    about: &'static str,
-    status: u16,
-    code: &'static str,
-) {
-    world.calls.fail(move |_, call| {
-        let fails = call.operation == operation && call.subject.contains(about);
-        fails.then_some(Fault::Refuse(status, code))
-    });
 }
 
 const REFUSALS: [(u16, &str); 4] = [
@@ -70,7 +57,7 @@ async fn of_an_alarm_beside_another_that_cannot_be_made() {
         );
         match trouble.checked_sub(2).map(|refusal| REFUSALS[refusal]) {
             Some((status, code)) => {
-                fail(&world, "cloudwatch:PutMetricAlarm", "latency", status, code)
+                refuse(&world, "cloudwatch:PutMetricAlarm", "latency", status, code)
             }
             None if trouble == 0 => held(&world),
             None => conflict(&world),
@@ -103,7 +90,7 @@ async fn of_a_topic_beside_another_that_cannot_be_made() {
         operator.converge().await;
         spec["notify"]["critical"] = json!({});
         world.apply("TenantObservability", "vsu", spec);
-        fail(&world, "sns:CreateTopic", "critical", status, code);
+        refuse(&world, "sns:CreateTopic", "critical", status, code);
         look::<TenantObservability>(&operator, "vsu", 11).await;
         let topics = world.aws.things("_warning_");
         let warning = topics.keys().next().unwrap();
@@ -132,7 +119,7 @@ async fn of_a_channels_topic_beside_its_purpose() {
         let world = World::new();
         let operator = Operator::new(&world);
         channel(&world, json!({"driftPolicy": "Report", "purpose": "Pages"}));
-        fail(&world, "conversations.setPurpose", "", status, code);
+        refuse(&world, "conversations.setPurpose", "", status, code);
         look::<SlackChannel>(&operator, "alerts", 12).await;
         world
             .slack

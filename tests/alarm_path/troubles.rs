@@ -124,38 +124,6 @@ fn what_aws_refuses_on_the_way_is_told_and_mended() {
     });
 }
 
-/// The answer to a write is lost, and what it made is not made twice.
-#[test]
-fn an_answer_that_is_lost_makes_nothing_twice() {
-    test(|world| async move {
-        let site = Site::new(world, "path-cut").await;
-        site.hooked("alerts").await;
-        let tenant = &site.tenant;
-        let _operator = tenant.operator().await;
-        let operations = [
-            "CreateConnection",
-            "CreateApiDestination",
-            "PutRule",
-            "PutTargets",
-        ];
-        for (number, operation) in (1..).zip(operations) {
-            let name = format!("cut-{number}");
-            // However often the client itself tries again.
-            let cut = Trouble::CutAfterCommit;
-            world.aws.trouble_times(&tenant.account, operation, cut, 3);
-            let spec = site.spec(json!({"critical": ["alerts"]}));
-            tenant.apply::<TenantObservability>(&name, spec).await;
-            let spec = json!({"tenantRef": {"name": name}, "environments": ["prod"],
-                "alarms": errors()});
-            tenant.apply::<AlarmSet>(&name, spec).await;
-            tenant.ready::<AlarmSet>(&name, "Applied").await;
-            is_whole(&site, &name).await;
-            world.aws.allow(&tenant.account, operation);
-        }
-        site.kept_the_rules();
-    });
-}
-
 /// AWS answers PutTargets with success, and says in it of each target that it failed.
 #[test]
 fn an_entry_that_failed_is_an_error() {
