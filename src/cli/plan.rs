@@ -18,7 +18,8 @@ use crate::{
     },
     kinds::{
         self, Kind, Status,
-        cluster_view::{ClusterView, ObjectKey, Purpose},
+        cluster_view::{ClusterView, Purpose},
+        overlay::ObjectKey,
         system::RunContext,
     },
     telemetry::{self, LogFormat, Output},
@@ -261,11 +262,8 @@ impl Plan {
             })?);
         }
         let keyed = found.into_iter().map(|object| {
-            let key = ObjectKey {
-                kind: K::KIND.into(),
-                namespace: object.namespace().unwrap_or_default(),
-                name: object.name_any(),
-            };
+            let namespace = object.namespace().unwrap_or_default();
+            let key = ObjectKey::of::<K>(&namespace, &object.name_any());
             (key, Some(object))
         });
         let mut subjects: Vec<_> = keyed.collect();

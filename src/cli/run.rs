@@ -4,13 +4,13 @@ use super::{InstallationArgs, duration};
 use crate::{
     clients::{aws::Observer, kubernetes},
     controller::{
-        self, Context, grants::NamespaceGrants, lease, object_memory::ObjectMemory, pools::Pools,
-        secrets, wakers::Wakers,
+        self, Context, lease, object_memory::ObjectMemory, pools::Pools, secrets, wakers::Wakers,
     },
     engine::{
         error::{Error, Result},
         informer::{PollIntervals, Polling},
     },
+    kinds::stores::Stores,
     telemetry::{self, LogFormat, Metrics, Probes},
 };
 use clap::Args;
@@ -133,8 +133,8 @@ impl Run {
                 installation,
                 clients,
                 pools: Pools::default(),
-                backoff: ObjectMemory::default(),
-                bindings: NamespaceGrants::default(),
+                object_memory: ObjectMemory::default(),
+                stores: Stores::default(),
                 jobs: Vec::new(),
                 lease: held.clone(),
                 shutdown: shutdown.clone(),

@@ -1,8 +1,7 @@
 //! The one gate that every outside write of a reconcile passes.
 
 use super::{
-    Context, ControllerContext, Watched,
-    grants::Grants,
+    Context, ControllerContext,
     lease::Held,
     object::write_status,
     pools::Permit,
@@ -17,7 +16,7 @@ use crate::{
         plan::Verb,
         rendering::Step,
     },
-    kinds::{Kind, Status},
+    kinds::{Kind, Status, grants::Grants, stores::Watched},
 };
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -118,11 +117,11 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
         let Context {
             shutdown,
             lease,
-            bindings,
+            stores,
             ..
         } = self.context;
         let namespace = self.object.namespace().unwrap_or_default();
-        if bindings.moved(&namespace, self.allowed.as_ref()) {
+        if stores.grants.moved(&namespace, self.allowed.as_ref()) {
             let message = format!("what Namespace {namespace} allows was changed meanwhile");
             return Err(Error::new(Class::Superseded, message));
         }
@@ -191,22 +190,22 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
 
     fn answered(&self, operation: Operation<'_>, outcomes: &[(&Step, Result<(), &Error>)]) {
         let (account, region, api) = (operation.account, operation.region, operation.api);
-        let (limiter, backoff) = (&self.context.clients.limiter, &self.context.backoff);
+        let (limiter, memory) = (&self.context.clients.limiter, &self.context.object_memory);
         let done = outcomes.iter().any(|(_, outcome)| outcome.is_ok());
         limiter.request_finished(account, region, api, done);
         for (step, outcome) in outcomes {
             self.audit(operation, step, *outcome);
             let Err(error) = outcome else {
-                backoff.allowed(&self.uid, operation.endpoint);
+                memory.allowed(&self.uid, operation.endpoint);
                 continue;
             };
             limiter.pause(account, region, api, error);
             tracing::warn!(verb = ?step.verb, stage = step.stage, key = step.key, %error, class = error.class.label(), "not changed");
             match error.class {
-                Class::Denied => backoff.refuse(&self.uid, operation.endpoint, None, error),
+                Class::Denied => memory.refuse(&self.uid, operation.endpoint, None, error),
                 // What refuses a deletion mostly depends on other things, so it is not remembered.
                 Class::Rejected | Class::Conflict if step.verb != Verb::Delete => {
-                    backoff.refuse(&self.uid, operation.endpoint, Some(step), error);
+                    memory.refuse(&self.uid, operation.endpoint, Some(step), error);
                 }
                 _ => {}
             }
@@ -214,8 +213,8 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
     }
 
     fn refused(&self, operation: Operation<'_>, step: &Step) -> Option<Error> {
-        let (limiter, backoff) = (&self.context.clients.limiter, &self.context.backoff);
-        let refused = backoff.refused(&self.uid, operation.endpoint, step);
+        let (limiter, memory) = (&self.context.clients.limiter, &self.context.object_memory);
+        let refused = memory.refused(&self.uid, operation.endpoint, step);
         refused.or_else(|| limiter.paused(operation.account, operation.region, operation.api))
     }
 }

@@ -1,10 +1,9 @@
-//! The controller: which events wake which object, and one reconcile for all of them.
+//! The controller: how the watches and the one reconcile of all kinds run.
 
 mod conclusion;
 pub mod drift;
 pub mod events;
 pub(crate) mod gate;
-pub mod grants;
 pub mod jobs;
 pub mod lease;
 mod object;
@@ -14,9 +13,10 @@ pub(crate) mod reconcile;
 pub mod secrets;
 pub mod status;
 pub mod wakers;
+mod watches;
 
 use crate::{
-    api::{AlarmSet, RECONCILE_REQUESTED, SlackChannel, TenantObservability},
+    api::{AlarmSet, SlackChannel, TenantObservability},
     clients::Clients,
     engine::{
         error::{Class, Error, Result},
@@ -25,28 +25,21 @@ use crate::{
         limits::Priority,
         scope_pool::ScopePools,
     },
-    kinds::{Kind, alarm_set, installation::Installation, slack_channel, tenant},
+    kinds::{
+        Kind,
+        installation::Installation,
+        stores::{Stores, Watched},
+    },
     telemetry::{Metrics, Probes},
 };
-use futures::{
-    FutureExt, Stream, StreamExt, TryStreamExt as _, future, stream, stream::FuturesUnordered,
-};
+use futures::{FutureExt, StreamExt, future, stream};
 use gate::RunHandle;
-use grants::{NamespaceGrants, allowed};
-use jiff::Timestamp;
-use k8s_openapi::{
-    api::core::v1::{Namespace, Secret},
-    apimachinery::pkg::apis::meta::v1::Time,
-};
 use kube::{
-    Api, Client, Resource, ResourceExt,
-    core::{DeserializeGuard, PartialObjectMeta},
+    Client, Resource, ResourceExt,
     runtime::{
-        Controller, WatchStreamExt as _,
+        Controller,
         controller::{self, Action},
-        predicates,
         reflector::{self, ObjectRef, Store},
-        watcher,
     },
 };
 use lease::Held;
@@ -56,7 +49,6 @@ use reconcile::ReconcileResult;
 use std::{
     collections::{BTreeSet, HashSet},
     convert::Infallible,
-    hash::{DefaultHasher, Hash, Hasher},
     panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
@@ -65,15 +57,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use wakers::Wakers;
+use watches::Watch;
 
 /// How long background work steps aside where others are at work.
 const ASIDE: Duration = Duration::from_secs(1);
 
 /// How long a controller may be without a sign of life before the process counts as stuck.
 const STUCK: Duration = Duration::from_secs(60);
-
-/// An object as it is watched: one that cannot be read must not keep the others from being listed.
-type Watched<K> = DeserializeGuard<K>;
 
 /// What all reconciles share.
 pub struct Context {
@@ -90,9 +80,9 @@ pub struct Context {
     /// Who may be at work at once.
     pub pools: Pools,
     /// What is remembered of each object between runs.
-    pub backoff: ObjectMemory,
-    /// What Namespaces allow.
-    pub bindings: NamespaceGrants,
+    pub object_memory: ObjectMemory,
+    /// What is watched of the cluster.
+    pub stores: Stores,
     /// The jobs of the kinds that have any.
     pub jobs: Vec<Box<dyn DynJobs>>,
     /// The right to write, where several replicas share it.
@@ -120,7 +110,8 @@ pub struct ControllerContext<K: Kind> {
 impl<K: Kind> ControllerContext<K> {
     /// The object is gone.
     fn forget(&self, uid: &str) {
-        self.context.backoff.forget(uid);
+        self.context.object_memory.forget(uid);
+        self.context.stores.forget(uid);
         self.context.metrics.forget(uid);
         self.context.systems.forget(uid);
         self.context.jobs.iter().for_each(|jobs| jobs.forget(uid));
@@ -136,20 +127,9 @@ pub async fn run(context: Arc<Context>, namespaces: &[String]) -> Result<()> {
     } else {
         names.into_iter().map(Some).collect()
     };
-    let running: FuturesUnordered<_> = scopes
-        .into_iter()
-        .flat_map(|namespace| {
-            [
-                tenants(&context, namespace).boxed(),
-                alarm_sets(&context, namespace).boxed(),
-                slack_channels(&context, namespace).boxed(),
-            ]
-        })
-        .collect();
-    let ended = running.collect::<Vec<()>>().map(|_| ());
-    tokio::pin!(ended);
+    let scopes = scopes.iter().map(|namespace| scope(&context, *namespace));
     tokio::select! {
-        () = &mut ended => {}
+        _ = future::join_all(scopes) => {}
         () = lost(context.lease.clone()) => {
             // They are told at once. Nobody waits for them: another replica may be at work.
             let _ = context.end_jobs(Reason::LeaseLost).now_or_never();
@@ -171,230 +151,26 @@ async fn lost(lease: Option<Held>) {
     }
 }
 
-fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
-where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
-{
-    match namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    }
-}
-
-/// A tenant is woken by its own edits, by its AlarmSets' states, and by the Secrets that it names.
-async fn tenants(context: &Arc<Context>, namespace: Option<&str>) {
-    let client = &context.client;
-    let sets = watcher(
-        api::<Watched<AlarmSet>>(client, namespace),
-        watcher::Config::default(),
-    )
-    .default_backoff()
-    .map_ok(gone)
-    .touched_objects()
-    .predicate_filter(
-        |set: &Watched<AlarmSet>| {
-            let Ok(read) = &set.0 else { return Some(0) };
-            let status = serde_json::to_string(&read.status).unwrap_or_default();
-            Some(fingerprint(set, (status, &read.spec.tenant_ref.name)))
-        },
-        Default::default(),
-    );
-    let secrets = secrets(client, namespace);
-    let bindings = bindings(context, namespace);
-    // A tenant's messages go by the Secrets of its channels.
-    let (channels, writer) = reflector::store::<Watched<SlackChannel>>();
-    let moved = watcher(
-        api::<Watched<SlackChannel>>(client, namespace),
-        watcher::Config::default(),
-    )
-    .default_backoff()
-    .reflect(writer)
-    .map_ok(gone)
-    .touched_objects()
-    .predicate_filter(
-        |channel: &Watched<SlackChannel>| {
-            let Ok(read) = &channel.0 else { return Some(0) };
-            Some(fingerprint(channel, slack_channel::offered(read)))
-        },
-        Default::default(),
-    );
-    control::<TenantObservability>(context, namespace, |controller, store| {
-        let (within, listening) = (store.clone(), store.clone());
-        controller
-            .watches_stream(moved, move |channel| {
-                let (name, namespace) = (channel.name_any(), channel.namespace());
-                those(&listening, |tenant: &TenantObservability| {
-                    tenant.namespace() == namespace
-                        && tenant::channel_names(tenant).contains(name.as_str())
-                })
-            })
-            .watches_stream(bindings, move |bound| {
-                let name = Some(bound.name_any());
-                those(&within, |tenant: &TenantObservability| {
-                    tenant.namespace() == name
-                })
-            })
-            .watches_stream(sets, |set| {
-                let namespace = set.namespace().unwrap_or_default();
-                let tenant = set.0.ok()?.spec.tenant_ref.name;
-                Some(ObjectRef::new(&tenant).within(&namespace))
-            })
-            .watches_stream(secrets, move |secret| {
-                let (name, namespace) = (secret.name_any(), secret.namespace());
-                let opened = those(&channels, |channel: &SlackChannel| {
-                    channel.namespace() == namespace
-                        && slack_channel::secret_names(channel).contains(name.as_str())
-                });
-                those(&store, |tenant: &TenantObservability| {
-                    let channels = tenant::channel_names(tenant);
-                    tenant.namespace() == namespace
-                        && (tenant::secret_names(tenant).contains(name.as_str())
-                            || opened.iter().any(|it| channels.contains(it.name.as_str())))
-                })
-            })
-    })
-    .await;
-}
-
-/// An AlarmSet is woken by its own edits and by what its tenant offers: topics, environments, the account.
-async fn alarm_sets(context: &Arc<Context>, namespace: Option<&str>) {
-    let tenants = watcher(
-        api::<Watched<TenantObservability>>(&context.client, namespace),
-        watcher::Config::default(),
-    )
-    .default_backoff()
-    .map_ok(gone)
-    .touched_objects()
-    .predicate_filter(
-        |tenant: &Watched<TenantObservability>| match &tenant.0 {
-            Ok(read) => Some(fingerprint(tenant, alarm_set::offered(read))),
-            Err(_) => Some(0),
-        },
-        Default::default(),
-    );
-    let bindings = bindings(context, namespace);
-    control::<AlarmSet>(context, namespace, |controller, store| {
-        let within = store.clone();
-        controller
-            .watches_stream(bindings, move |bound| {
-                let name = Some(bound.name_any());
-                those(&within, |set: &AlarmSet| set.namespace() == name)
-            })
-            .watches_stream(tenants, move |tenant| {
-                let (name, namespace) = (tenant.name_any(), tenant.namespace());
-                those(&store, |set: &AlarmSet| {
-                    set.namespace() == namespace && set.spec.tenant_ref.name == name
-                })
-            })
-    })
-    .await;
-}
-
-/// A SlackChannel is woken by its own edits, by the Secrets that it names, and by what its Namespace allows.
-async fn slack_channels(context: &Arc<Context>, namespace: Option<&str>) {
-    let client = &context.client;
-    let secrets = secrets(client, namespace);
-    let bindings = bindings(context, namespace);
-    control::<SlackChannel>(context, namespace, |controller, store| {
-        let within = store.clone();
-        controller
-            .watches_stream(bindings, move |bound| {
-                let name = Some(bound.name_any());
-                those(&within, |channel: &SlackChannel| {
-                    channel.namespace() == name
-                })
-            })
-            .watches_stream(secrets, move |secret| {
-                let (name, namespace) = (secret.name_any(), secret.namespace());
-                those(&store, |channel: &SlackChannel| {
-                    channel.namespace() == namespace
-                        && slack_channel::secret_names(channel).contains(name.as_str())
-                })
-            })
-    })
-    .await;
-}
-
-/// The Secrets that have come, gone or changed; of each no more than that.
-fn secrets(
-    client: &Client,
-    namespace: Option<&str>,
-) -> impl Stream<Item = watcher::Result<PartialObjectMeta<Secret>>> + use<> {
-    watcher(
-        api::<PartialObjectMeta<Secret>>(client, namespace),
-        watcher::Config::default(),
-    )
-    .default_backoff()
-    .touched_objects()
-    .predicate_filter(predicates::resource_version, Default::default())
-}
-
-/// The namespaces whose account has just been bound, or bound to another one, or whose channels may use
-/// the operator's token from now on, or may not any more.
-fn bindings(
-    context: &Arc<Context>,
-    namespace: Option<&str>,
-) -> impl Stream<Item = watcher::Result<PartialObjectMeta<Namespace>>> + use<> {
-    let chosen = match namespace {
-        Some(name) => watcher::Config::default().fields(&format!("metadata.name={name}")),
-        None => watcher::Config::default(),
-    };
-    let api = Api::<PartialObjectMeta<Namespace>>::all(context.client.clone());
-    let seen = context.clone();
-    watcher(api, chosen)
-        .default_backoff()
-        .touched_objects()
-        .inspect_ok(move |bound| seen.bindings.note(bound))
-        .predicate_filter(
-            |bound: &PartialObjectMeta<Namespace>| Some(fingerprint(bound, allowed(bound))),
-            Default::default(),
+/// All controllers of one namespace, or of all, until each has ended; and what wakes more than one of them.
+async fn scope(context: &Arc<Context>, namespace: Option<&str>) {
+    let controllers = async {
+        tokio::join!(
+            control::<TenantObservability>(context, namespace),
+            control::<AlarmSet>(context, namespace),
+            control::<SlackChannel>(context, namespace),
         )
-}
-
-/// The watched objects that are so.
-fn those<K: Kind>(
-    store: &Store<Watched<K>>,
-    are_so: impl Fn(&K) -> bool,
-) -> Vec<ObjectRef<Watched<K>>> {
-    let all = store.state().into_iter();
-    let found = all.filter(|object| object.0.as_ref().is_ok_and(&are_so));
-    found.map(|object| ObjectRef::from_obj(&*object)).collect()
-}
-
-/// An object that is gone looks like one that is going, so that it differs from the one that was there.
-fn gone<K: Resource>(event: watcher::Event<K>) -> watcher::Event<K> {
-    match event {
-        watcher::Event::Delete(mut object) => {
-            let meta = object.meta_mut();
-            meta.deletion_timestamp
-                .get_or_insert(Time(Timestamp::now()));
-            watcher::Event::Delete(object)
-        }
-        event => event,
+    };
+    tokio::select! {
+        ((), (), ()) = controllers => {}
+        () = watches::secrets(context, namespace) => {}
+        () = watches::namespaces(context, namespace) => {}
     }
-}
-
-/// What of another object matters to those that it wakes.
-fn fingerprint<K: Resource>(object: &K, what: impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    let meta = object.meta();
-    (
-        &meta.uid,
-        meta.generation,
-        meta.deletion_timestamp.is_some(),
-    )
-        .hash(&mut hasher);
-    what.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// The controller of one kind in one namespace, or in all.
-async fn control<K: Kind>(
-    context: &Arc<Context>,
-    namespace: Option<&str>,
-    wire: impl FnOnce(Controller<Watched<K>>, Store<Watched<K>>) -> Controller<Watched<K>>,
-) {
+async fn control<K: Watch>(context: &Arc<Context>, namespace: Option<&str>) {
     let (store, writer) = reflector::store::<Watched<K>>();
+    context.stores.add::<K>(namespace, store.clone());
     let (wake, mut woken) = mpsc::unbounded_channel::<ObjectRef<Watched<K>>>();
     context.wakers.register(K::KIND, namespace, move |woken| {
         // Nobody listens any more when the process ends.
@@ -404,34 +180,7 @@ async fn control<K: Kind>(
         context: context.clone(),
         store: store.clone(),
     });
-    // Our own status writes must not wake us. Deletion moves the generation too.
-    let stream = watcher(
-        api::<Watched<K>>(&context.client, namespace),
-        watcher::Config::default(),
-    )
-    .default_backoff()
-    .inspect_ok({
-        let controller = controller.clone();
-        move |event| match event {
-            watcher::Event::Delete(object) => controller.forget(&object.uid().unwrap_or_default()),
-            watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
-                let uid = object.uid().unwrap_or_default();
-                let request = object.0.as_ref().ok().and_then(reconcile::new_request);
-                let memory = &controller.context.backoff;
-                memory.seen(&uid, object.meta().generation, request.as_ref());
-            }
-            watcher::Event::Init | watcher::Event::InitDone => {}
-        }
-    })
-    .reflect(writer)
-    .applied_objects()
-    .predicate_filter(
-        |object: &Watched<K>| {
-            let requested = object.annotations().get(RECONCILE_REQUESTED).cloned();
-            Some(fingerprint(object, requested))
-        },
-        Default::default(),
-    );
+    let changed = watches::objects(&controller, namespace, writer);
     let place = format!("{} in {}", K::KIND, namespace.unwrap_or("all namespaces"));
     let heart = context
         .probes
@@ -467,9 +216,9 @@ async fn control<K: Kind>(
     let sync = async {
         let ((), ()) = tokio::join!(beats, sweeps);
     };
-    let moved = stream::poll_fn(move |cx| woken.poll_recv(cx));
-    let work = wire(Controller::for_stream(stream, store.clone()), store)
-        .reconcile_on(moved)
+    let woken = stream::poll_fn(move |cx| woken.poll_recv(cx));
+    let work = Controller::for_stream(changed, store)
+        .reconcile_on(woken)
         .with_config(
             // Who is at work at once is decided by the pools, which know who waits for it.
             controller::Config::default()
@@ -477,7 +226,11 @@ async fn control<K: Kind>(
                 .debounce(Duration::from_millis(50)),
         )
         .graceful_shutdown_on(context.shutdown.clone().cancelled_owned())
-        .run(one::<K>, |_, never, _| match *never {}, controller.clone())
+        .run(
+            reconcile_one::<K>,
+            |_, never, _| match *never {},
+            controller.clone(),
+        )
         .for_each(|result| {
             match result {
                 // A deleted object whose next look was still to come.
@@ -493,7 +246,7 @@ async fn control<K: Kind>(
 }
 
 /// One reconcile, with its span, its metrics, and a catch for panics, which would end the controller.
-async fn one<K: Kind>(
+async fn reconcile_one<K: Kind>(
     object: Arc<Watched<K>>,
     controller: Arc<ControllerContext<K>>,
 ) -> Result<Action, Infallible> {
@@ -534,7 +287,7 @@ async fn one<K: Kind>(
             // The cluster's own API failed us, so there is no status that could say it.
             Ok(Err(error)) => {
                 tracing::warn!(%error, class = error.class.label(), "reconcile");
-                let failures = context.backoff.failed(&uid, error.class);
+                let failures = context.object_memory.failed(&uid, error.class);
                 ReconcileResult::failed(error.class, failures)
             }
             Err(panic) => {
@@ -542,7 +295,7 @@ async fn one<K: Kind>(
                 let text = text.or(panic.downcast_ref::<String>().map(String::as_str));
                 let panic = text.unwrap_or_default();
                 tracing::error!(panic, "a reconcile panicked: this is a bug");
-                let failures = context.backoff.failed(&uid, Class::Unavailable);
+                let failures = context.object_memory.failed(&uid, Class::Unavailable);
                 ReconcileResult {
                     outcome: "panic",
                     ..ReconcileResult::failed(Class::Unavailable, failures)

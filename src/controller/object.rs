@@ -1,10 +1,11 @@
-//! What we write to the object itself: its status and its finalizer.
+//! The object itself: how it is read, and how its status and its finalizer are written.
 
+use super::Context;
 use crate::{
     api::FINALIZER,
     clients::kubernetes::{self, FIELD_MANAGER},
     engine::error::{Class, Error, Result},
-    kinds::Kind,
+    kinds::{Kind, Status as _, stores::Stores},
 };
 use kube::{
     Api, ResourceExt,
@@ -13,8 +14,27 @@ use kube::{
 use serde::Serialize;
 use serde_json::json;
 
+/// The object of this name as it is now, if it is there: as it is watched, where that is not older than our own last
+/// write. What is being deleted, and what seems to have no status yet, is read: on neither may we be wrong.
+pub async fn read<K: Kind>(name: &str, api: &Api<K>, stores: &Stores) -> Result<Option<K>> {
+    let is_settled = |object: &K| {
+        let mut status = object.status().cloned().unwrap_or_default();
+        object.meta().deletion_timestamp.is_none() && !status.conditions().is_empty()
+    };
+    let namespace = api.namespace().unwrap_or_default();
+    let watched = stores.get(namespace, name).filter(is_settled);
+    if watched.is_some() {
+        return Ok(watched);
+    }
+    let read = kubernetes::call("reading the object", api.get_opt(name)).await?;
+    if let Some(object) = &read {
+        stores.answered(object);
+    }
+    Ok(read)
+}
+
 /// Adds our finalizer before anything is made outside.
-pub async fn hold<K: Kind>(object: &K, api: &Api<K>) -> Result<()> {
+pub async fn add_finalizer<K: Kind>(object: &K, api: &Api<K>, stores: &Stores) -> Result<()> {
     if object
         .finalizers()
         .iter()
@@ -24,7 +44,7 @@ pub async fn hold<K: Kind>(object: &K, api: &Api<K>) -> Result<()> {
     }
     let mut finalizers = object.finalizers().to_vec();
     finalizers.push(FINALIZER.to_owned());
-    set_finalizers(object, api, finalizers).await
+    set_finalizers(object, api, finalizers, stores).await
 }
 
 /// The version is part of the patch: a list can only be replaced whole, and others have finalizers too.
@@ -32,6 +52,7 @@ pub async fn set_finalizers<K: Kind>(
     object: &K,
     api: &Api<K>,
     finalizers: Vec<String>,
+    stores: &Stores,
 ) -> Result<()> {
     let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": object.resource_version()}});
     let params = PatchParams {
@@ -39,12 +60,11 @@ pub async fn set_finalizers<K: Kind>(
         ..PatchParams::default()
     };
     let (name, patch) = (object.name_any(), Patch::Merge(patch));
-    kubernetes::call(
-        "setting the finalizer",
-        api.patch_metadata(&name, &params, &patch),
-    )
-    .await
-    .map(drop)
+    stores.writing(&object.uid().unwrap_or_default());
+    let patched = api.patch_metadata(&name, &params, &patch);
+    let patched = kubernetes::call("setting the finalizer", patched).await?;
+    stores.answered(&patched);
+    Ok(())
 }
 
 /// Server-side apply of the whole status, only if it changed. The one place that writes it.
@@ -52,7 +72,7 @@ pub async fn write_status<K: Kind>(
     object: &K,
     before: &K::Status,
     after: &K::Status,
-    context: &super::Context,
+    context: &Context,
 ) -> Result<()> {
     #[derive(Serialize, Debug)]
     struct Body<'a, S> {
@@ -88,9 +108,13 @@ pub async fn write_status<K: Kind>(
         status: after,
     });
     let params = PatchParams::apply(FIELD_MANAGER).force();
+    context.stores.writing(&uid);
     let patched = api.patch_status(&name, &params, &patch);
     match kubernetes::call_if_there("writing the status", patched).await? {
-        Some(_) => Ok(()),
+        Some(written) => {
+            context.stores.answered(&written);
+            Ok(())
+        }
         None => Err(Error::new(Class::Superseded, "the object is gone")),
     }
 }

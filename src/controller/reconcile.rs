@@ -1,18 +1,16 @@
 //! The only reconcile: the same for all kinds.
 
 use super::{
-    ControllerContext, Watched,
+    ControllerContext,
     conclusion::{Conclusion, Ending, RunEnd, conclude, list},
     events::{self, Note},
     gate::{ObjectGate, RunHandle},
-    grants::{self, Grants},
-    object::{hold, set_finalizers, write_status},
+    object::{self, add_finalizer, set_finalizers, write_status},
     object_memory::{ObjectMemory, SystemFailures},
     status::{Before, Keep, Phase, conditions, is_waiting},
 };
 use crate::{
     api::{DeletionPolicy, FINALIZER, RECONCILE_REQUESTED},
-    clients::kubernetes,
     engine::{
         error::{Class, Result},
         informer::{Consistency, ReadOptions},
@@ -23,6 +21,7 @@ use crate::{
     kinds::{
         self, Clock, Kind, Outcome, Status,
         cluster_view::{ClusterView, Purpose},
+        stores::Watched,
         system::RunContext,
     },
 };
@@ -106,10 +105,7 @@ pub async fn reconcile<K: Kind>(
         context.client.clone(),
         &cached.namespace().unwrap_or_default(),
     );
-    // The watch may lag behind our own last status write, and the ledger in it must not be lost.
-    let Some(object) =
-        kubernetes::call("reading the object", api.get_opt(&cached.name_any())).await?
-    else {
+    let Some(object) = object::read(&cached.name_any(), &api, &context.stores).await? else {
         controller.forget(&cached.uid().unwrap_or_default());
         return Ok(ReconcileResult::idle());
     };
@@ -148,16 +144,19 @@ pub async fn reconcile<K: Kind>(
     }
     let generation = object.meta().generation;
     let is_requested = new_request.is_some();
-    let superseded = context.backoff.begin(&uid, generation, new_request);
+    let superseded = context.object_memory.begin(&uid, generation, new_request);
 
     if !deleting {
-        hold(&object, &api).await?;
+        add_finalizer(&object, &api, &context.stores).await?;
     }
     let priority = handle.priority;
     let cluster = ClusterView::new(&context.client, &context.installation, Purpose::Act);
-    // Before anything is asked: what changes from now on must be seen by the gate.
-    let allowed = allowed(&object.namespace().unwrap_or_default(), &cluster, context).await;
-    let gate = ObjectGate::new(&object, allowed, controller, handle, before.clone());
+    let cluster = cluster.watched(&context.stores);
+    // Before anything is asked: what changes from now on must be seen by the gate. Where this fails, so does the run
+    // that has to know.
+    let namespace = object.namespace().unwrap_or_default();
+    let grants = cluster.grants(&namespace).await.unwrap_or_default();
+    let gate = ObjectGate::new(&object, grants, controller, handle, before.clone());
     let options = ReadOptions {
         uid: uid.clone(),
         priority,
@@ -174,29 +173,11 @@ pub async fn reconcile<K: Kind>(
         cluster: &cluster,
         gate: Some(&gate),
         options,
-        held_back: context.backoff.held_back(&uid),
+        held_back: context.object_memory.held_back(&uid),
     };
     let outcome = kinds::run(&object, &before, run_context).await;
     let written = gate.status.into_inner();
     carry_through(&object, &api, &outcome, written, requested, controller).await
-}
-
-/// What the object's Namespace allows; asked for where the watch has not come to it yet. Where that fails, so
-/// does the run that has to know.
-async fn allowed(
-    namespace: &str,
-    cluster: &ClusterView<'_>,
-    context: &super::Context,
-) -> Option<Grants> {
-    match context.bindings.of(namespace) {
-        Some(known) => Some(known),
-        None => cluster
-            .namespace(namespace)
-            .await
-            .ok()?
-            .as_ref()
-            .map(grants::allowed),
-    }
 }
 
 /// Nothing is read or written outside, and nobody is woken by it.
@@ -210,7 +191,7 @@ async fn suspend<K: Kind>(
     let uid = object.uid().unwrap_or_default();
     context.systems.unsubscribe(&uid);
     context.cancel_job(&uid, Reason::Suspended);
-    context.backoff.succeeded(&uid);
+    context.object_memory.succeeded(&uid);
     let mut status = before.clone();
     if status.conditions().is_empty() {
         K::set_initial_status(&mut status);
@@ -245,7 +226,7 @@ async fn remove_finalizer<K: Kind>(
         .filter(|name| *name != FINALIZER)
         .cloned()
         .collect();
-    set_finalizers(object, api, others).await?;
+    set_finalizers(object, api, others, &controller.context.stores).await?;
     controller.forget(&object.uid().unwrap_or_default());
     Ok(ReconcileResult {
         wrote: true,
@@ -262,7 +243,7 @@ async fn carry_through<K: Kind>(
     requested: Option<String>,
     controller: &ControllerContext<K>,
 ) -> Result<ReconcileResult> {
-    let (context, memory) = (&controller.context, &controller.context.backoff);
+    let (context, memory) = (&controller.context, &controller.context.object_memory);
     let uid = object.uid().unwrap_or_default();
     let (failures, retry) = remember_failures(&uid, outcome, memory);
     let deleting = object.meta().deletion_timestamp.is_some();

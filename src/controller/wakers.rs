@@ -29,7 +29,8 @@ impl Wakers {
         all.insert((kind, namespace.map(str::to_owned)), Box::new(wake));
     }
 
-    fn wake(&self, subscriber: &Subscriber) {
+    /// Wakes an object, if there is a controller of its kind and namespace.
+    pub fn wake(&self, subscriber: &Subscriber) {
         let all = self.0.lock();
         let own = all.get(&(subscriber.kind, Some(subscriber.namespace.clone())));
         if let Some(wake) = own.or_else(|| all.get(&(subscriber.kind, None))) {

@@ -20,7 +20,6 @@ use crate::{
         },
     },
 };
-use kube::ResourceExt;
 use std::{collections::BTreeSet, sync::Arc};
 
 /// What is watched of one account and Region by one role.
@@ -60,14 +59,14 @@ pub async fn admits(namespace: &str, account: &str, cluster: &ClusterView<'_>) -
     if !cluster.installation.require_account_binding {
         return Ok(());
     }
-    let Some(found) = cluster.namespace(namespace).await? else {
+    let Some(found) = cluster.grants(namespace).await? else {
         // What is planned for a namespace that is not there yet is judged when it is.
         return match cluster.purpose {
             Purpose::Plan => Ok(()),
             Purpose::Act => Err(Error::failing(format!("Namespace {namespace} is gone"))),
         };
     };
-    let bound = found.annotations().get(ACCOUNT_BINDING);
+    let bound = found.get(ACCOUNT_BINDING);
     if bound.is_some_and(|bound| bound == account) {
         return Ok(());
     }

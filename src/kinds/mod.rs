@@ -8,16 +8,21 @@
 //! | [`systems`] | the systems that there are |
 //! | [`aws_scope`] | what is watched of one AWS account, for all kinds |
 //! | [`names`], [`mark`] | what things are called outside, and how ours are told from others' |
-//! | [`cluster_view`] | what a kind may read of the cluster, or of files in its place |
+//! | [`cluster_view`] | what a kind may read of the cluster: from its API server, or from what is watched |
+//! | [`stores`], [`grants`] | what is watched of the cluster: objects, and what Namespaces allow |
+//! | [`overlay`] | what a plan takes from files instead |
 //! | [`installation`] | what does not change while this process runs |
 
 pub mod alarm_set;
 pub mod aws_scope;
 pub mod cluster_view;
+pub mod grants;
 pub mod installation;
 pub mod mark;
 pub mod names;
+pub mod overlay;
 pub mod slack_channel;
+pub mod stores;
 pub mod system;
 pub mod systems;
 pub mod tenant;
@@ -140,10 +145,9 @@ pub struct StatusUpdate {
     pub alarms: Vec<(&'static str, i64)>,
 }
 
-/// One of the kinds.
-pub trait Kind:
+/// What is in a namespace, and can be read, written and watched.
+pub trait NamespacedObject:
     Resource<DynamicType = (), Scope = NamespaceResourceScope>
-    + HasStatus<Status: Status>
     + Clone
     + Debug
     + DeserializeOwned
@@ -152,6 +156,22 @@ pub trait Kind:
     + Sync
     + 'static
 {
+}
+
+impl<T> NamespacedObject for T where
+    T: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Serialize
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// One of the kinds.
+pub trait Kind: NamespacedObject + HasStatus<Status: Status> {
     /// Its name in the API.
     const KIND: &'static str;
     /// What the spec refers to, as read.
@@ -161,6 +181,10 @@ pub trait Kind:
 
     /// What the spec says about how it is carried out.
     fn policies(&self) -> Policies;
+    /// The names of the Secrets that it refers to by itself.
+    fn secret_names(&self) -> BTreeSet<&str> {
+        BTreeSet::new()
+    }
     /// Reads what the spec refers to. Fails only if nothing at all can be done without it.
     fn dereference(
         &self,

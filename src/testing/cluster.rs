@@ -185,6 +185,11 @@ impl Cluster {
         });
     }
 
+    /// From now on nobody is told of the objects of a kind: the watch lags behind.
+    pub fn lag<K: Resource<DynamicType = ()>>(&self) {
+        self.state().listeners.remove(&*K::plural(&()));
+    }
+
     /// From now on somebody is told at once of every object of a kind, and whether it is gone.
     pub fn listen<K: Resource<DynamicType = ()>>(
         &self,

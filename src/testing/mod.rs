@@ -15,6 +15,7 @@ pub mod slack;
 mod alarm_sets;
 mod crashes;
 mod process;
+mod reads;
 mod reports;
 mod slack_channels;
 mod troubles;

@@ -8,7 +8,6 @@ use crate::{
     controller::{
         Context, ControllerContext,
         gate::RunHandle,
-        grants::NamespaceGrants,
         object_memory::ObjectMemory,
         pools::Pools,
         reconcile::{ReconcileResult, priority, reconcile},
@@ -22,6 +21,7 @@ use crate::{
     kinds::{
         Kind,
         installation::Installation,
+        stores::Stores,
         system::tests::{Registry, probe_jobs},
         systems::systems,
     },
@@ -147,8 +147,8 @@ impl World {
             installation,
             clients,
             pools: Pools::default(),
-            backoff: ObjectMemory::default(),
-            bindings: NamespaceGrants::default(),
+            object_memory: ObjectMemory::default(),
+            stores: Stores::default(),
             jobs: vec![Box::new(probe_jobs())],
             lease: None,
             shutdown: Default::default(),
@@ -195,7 +195,7 @@ impl Operator {
         world.cluster.listen::<Namespace>(move |namespace, _| {
             if let Some(context) = seen.upgrade() {
                 let namespace = serde_json::from_value(namespace.clone()).unwrap();
-                context.bindings.note(&namespace);
+                context.stores.grants.note(&namespace);
             }
         });
         Self {
@@ -211,6 +211,7 @@ impl Operator {
         let mut controllers = self.controllers.lock();
         let controller = controllers.entry(TypeId::of::<K>()).or_insert_with(|| {
             let (store, writer) = reflector::store::<DeserializeGuard<K>>();
+            self.context.stores.add::<K>(None, store.clone());
             self.cluster.reflect(writer);
             let woken = self.woken.clone();
             let wake = move |subscriber: &Subscriber| {
@@ -237,6 +238,11 @@ impl Operator {
             permit,
         };
         reconcile(&DeserializeGuard(Ok(object)), &controller, handle).await
+    }
+
+    /// From now on the watch of a kind tells nothing.
+    pub fn lag<K: Kind>(&self) {
+        self.cluster.lag::<K>();
     }
 
     /// The objects that something outside has woken since the last question.

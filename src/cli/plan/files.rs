@@ -7,7 +7,7 @@ use crate::{
     engine::error::{Error, Result},
     kinds::{
         Kind,
-        cluster_view::{ObjectKey, Overlay},
+        overlay::{ObjectKey, Overlay},
     },
 };
 use k8s_openapi::{

@@ -7,7 +7,7 @@ use crate::{
         plan::Verb,
         rendering::Step,
     },
-    kinds::{Kind, Outcome, TargetView, cluster_view::ObjectKey},
+    kinds::{Kind, Outcome, TargetView, overlay::ObjectKey},
 };
 use serde::Serialize;
 

@@ -122,14 +122,6 @@ impl Status for SlackChannelStatus {
     }
 }
 
-/// The names of the Secrets that a channel refers to.
-pub fn secret_names(channel: &SlackChannel) -> BTreeSet<&str> {
-    let spec = &channel.spec;
-    let named = [&spec.token_secret_ref, &spec.webhook_secret_ref];
-    let named = named.into_iter().flatten();
-    named.map(|reference| reference.name.as_str()).collect()
-}
-
 /// What of a channel matters to those whose messages go there.
 pub fn offered(channel: &SlackChannel) -> (Option<&str>, Vec<(&str, &str, &str)>) {
     let status = channel.status.as_ref();
@@ -171,6 +163,12 @@ impl Kind for SlackChannel {
             drift: self.spec.drift_policy,
             deletion: self.spec.deletion_policy,
         }
+    }
+
+    fn secret_names(&self) -> BTreeSet<&str> {
+        let named = [&self.spec.token_secret_ref, &self.spec.webhook_secret_ref];
+        let named = named.into_iter().flatten();
+        named.map(|reference| reference.name.as_str()).collect()
     }
 
     async fn dereference(&self, cluster: &ClusterView<'_>) -> Result<Inputs> {
@@ -456,13 +454,12 @@ impl SlackChannel {
             return Ok(Token { secret, source });
         }
         let denied = |message: String| Err(Error::new(Class::Denied, message));
-        let found = cluster.namespace(namespace).await?;
+        let found = cluster.grants(namespace).await?;
         let prefix = match &found {
             // One with nothing in it would give away all channels.
             Some(found) => found
-                .annotations()
                 .get(SLACK_PREFIX)
-                .map(|prefix| prefix.trim())
+                .map(str::trim)
                 .filter(|prefix| !prefix.is_empty()),
             // What is planned for a namespace that is not there yet is judged when it is.
             None if cluster.purpose == Purpose::Plan => Some(""),

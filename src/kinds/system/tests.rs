@@ -561,7 +561,7 @@ async fn run_until_edited(scene: &Scene, after: Duration) -> (&'static str, Dura
     let edit = async {
         sleep(after).await;
         let uid = scene.probe().unwrap().uid().unwrap_or_default();
-        let memory = &scene.operator.context.backoff;
+        let memory = &scene.operator.context.object_memory;
         memory.seen(&uid, Some(i64::MAX), None);
         pending::<()>().await;
     };

@@ -92,15 +92,6 @@ impl Status for TenantObservabilityStatus {
     }
 }
 
-/// The names of the Secrets that a tenant refers to by itself. Those of its SlackChannels are theirs.
-pub fn secret_names(tenant: &TenantObservability) -> BTreeSet<&str> {
-    let recipients = tenant.spec.notify.iter().flat_map(|notify| notify.listed());
-    recipients
-        .flat_map(|(_, recipients)| &recipients.pager_duty)
-        .map(|service| service.integration_key_secret_ref.name.as_str())
-        .collect()
-}
-
 /// The names of the SlackChannels that a tenant's severities go to.
 pub fn channel_names(tenant: &TenantObservability) -> BTreeSet<&str> {
     channels(tenant)
@@ -119,16 +110,21 @@ impl Kind for TenantObservability {
         }
     }
 
+    /// Those of its SlackChannels are theirs.
+    fn secret_names(&self) -> BTreeSet<&str> {
+        let recipients = self.spec.notify.iter().flat_map(|notify| notify.listed());
+        recipients
+            .flat_map(|(_, recipients)| &recipients.pager_duty)
+            .map(|service| service.integration_key_secret_ref.name.as_str())
+            .collect()
+    }
+
     async fn dereference(&self, cluster: &ClusterView<'_>) -> Result<Inputs> {
-        let namespace = self.namespace().unwrap_or_default();
-        let ours = format!("spec.tenantRef.name={}", self.name_any());
-        let sets = cluster
-            .list::<AlarmSet>(&namespace, &ours)
-            .await?
-            .into_iter();
-        let sets = sets
-            .filter(|set| set.metadata.deletion_timestamp.is_none())
-            .collect();
+        let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
+        let selector = format!("spec.tenantRef.name={name}");
+        let ours = |set: &AlarmSet| set.spec.tenant_ref.name == name;
+        let mut sets = cluster.list(&namespace, &selector, ours).await?;
+        sets.retain(|set| set.metadata.deletion_timestamp.is_none());
         let mut routes = Routes::new();
         for channel in channels(self) {
             let found = route(channel, &namespace, cluster).await;

@@ -1,21 +1,28 @@
-//! What Namespaces allow, as it is watched. A run asks the API server when it begins; by this it sees, before each
-//! write, whether that has been changed since.
+//! What Namespaces allow (the annotations that bind them to an account and give them the operator's Slack token), as
+//! it is watched. Before each write a run sees by this whether that has been changed since it began.
 
 use crate::api::BINDINGS;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{ResourceExt, core::PartialObjectMeta};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-/// What a Namespace allows: the values of its [`BINDINGS`].
+/// What a Namespace allows: its annotations that are [`BINDINGS`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Grants(Vec<Option<String>>);
+pub struct Grants(BTreeMap<String, String>);
 
-/// What a Namespace allows.
-pub fn allowed(namespace: &PartialObjectMeta<Namespace>) -> Grants {
-    let annotations = namespace.annotations();
-    let values = BINDINGS.iter().map(|name| annotations.get(*name).cloned());
-    Grants(values.collect())
+impl Grants {
+    /// What a Namespace allows.
+    pub fn of(namespace: &PartialObjectMeta<Namespace>) -> Self {
+        let mut annotations = namespace.annotations().clone();
+        annotations.retain(|name, _| BINDINGS.contains(&name.as_str()));
+        Self(annotations)
+    }
+
+    /// The value of an annotation.
+    pub fn get(&self, annotation: &str) -> Option<&str> {
+        self.0.get(annotation).map(String::as_str)
+    }
 }
 
 /// What all Namespaces allow that have been seen, by name.
@@ -29,9 +36,8 @@ impl NamespaceGrants {
             // What is going is cleaned up to the end.
             self.0.lock().remove(&namespace.name_any());
         } else {
-            self.0
-                .lock()
-                .insert(namespace.name_any(), allowed(namespace));
+            let grants = Grants::of(namespace);
+            self.0.lock().insert(namespace.name_any(), grants);
         }
     }
 
@@ -64,11 +70,11 @@ mod tests {
             serde_json::from_value(json!({"metadata": metadata})).unwrap()
         };
         let bound = || seen(json!({ACCOUNT_BINDING: "1", "other": "a"}), false);
-        let bindings = NamespaceGrants::default();
-        let unknown = bindings.of("ns");
-        bindings.note(&bound());
-        assert!(!bindings.moved("ns", unknown.as_ref()), "it was not known");
-        let before = bindings.of("ns");
+        let grants = NamespaceGrants::default();
+        let unknown = grants.of("ns");
+        grants.note(&bound());
+        assert!(!grants.moved("ns", unknown.as_ref()), "it was not known");
+        let before = grants.of("ns");
         for (now, moved) in [
             (bound(), false),
             (
@@ -83,9 +89,9 @@ mod tests {
             ),
             (seen(json!({}), true), false),
         ] {
-            bindings.note(&now);
-            assert_eq!(bindings.moved("ns", before.as_ref()), moved, "{now:?}");
-            assert!(!bindings.moved("another", before.as_ref()));
+            grants.note(&now);
+            assert_eq!(grants.moved("ns", before.as_ref()), moved, "{now:?}");
+            assert!(!grants.moved("another", before.as_ref()));
         }
     }
 }

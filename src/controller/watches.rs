@@ -1,0 +1,240 @@
+//! The watches: which events in the cluster wake which objects.
+
+use super::{Context, ControllerContext, reconcile};
+use crate::{
+    api::{AlarmSet, RECONCILE_REQUESTED, SlackChannel, TenantObservability},
+    engine::informer::Subscriber,
+    kinds::{Kind, alarm_set, grants::Grants, slack_channel, stores::Watched, tenant},
+};
+use futures::{Stream, StreamExt, TryStreamExt as _, future, stream};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{Namespace, Secret},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::{
+        WatchStreamExt as _, predicates,
+        reflector::store::Writer,
+        watcher::{self, Event, watcher},
+    },
+};
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
+
+/// A kind as it is watched, and the kind whose objects it wakes.
+pub(super) trait Watch: Kind {
+    /// What goes by its objects.
+    type Dependent: Kind;
+    /// What of an object its dependents go by, besides its spec.
+    fn offered(&self) -> impl Hash;
+    /// Whether a dependent goes by an object.
+    fn concerns(object: &Watched<Self>, dependent: &Self::Dependent) -> bool;
+}
+
+impl Watch for TenantObservability {
+    type Dependent = AlarmSet;
+
+    fn offered(&self) -> impl Hash {
+        alarm_set::offered(self)
+    }
+
+    fn concerns(tenant: &Watched<Self>, set: &AlarmSet) -> bool {
+        set.spec.tenant_ref.name == tenant.name_any()
+    }
+}
+
+impl Watch for AlarmSet {
+    type Dependent = TenantObservability;
+
+    fn offered(&self) -> impl Hash {
+        serde_json::to_string(&self.status).unwrap_or_default()
+    }
+
+    fn concerns(set: &Watched<Self>, tenant: &TenantObservability) -> bool {
+        let named = set.0.as_ref().map(|set| &set.spec.tenant_ref.name);
+        named.is_ok_and(|name| *name == tenant.name_any())
+    }
+}
+
+impl Watch for SlackChannel {
+    type Dependent = TenantObservability;
+
+    fn offered(&self) -> impl Hash {
+        slack_channel::offered(self)
+    }
+
+    fn concerns(channel: &Watched<Self>, tenant: &TenantObservability) -> bool {
+        tenant::channel_names(tenant).contains(channel.name_any().as_str())
+    }
+}
+
+/// Wakes the objects of a kind in a namespace that go by something.
+fn wake<K: Kind>(context: &Context, namespace: Option<String>, depends: impl Fn(&K) -> bool) {
+    let watched = context.stores.watched::<K>(namespace.as_deref());
+    for object in watched.into_iter().flatten() {
+        if object.0.as_ref().is_ok_and(&depends) {
+            context.wakers.wake(&Subscriber {
+                kind: K::KIND,
+                namespace: object.namespace().unwrap_or_default(),
+                name: object.name_any(),
+                uid: object.uid().unwrap_or_default(),
+            });
+        }
+    }
+}
+
+/// The API of what is in one namespace, or in all.
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// The one watch of a kind in one namespace, or in all. It fills the store, wakes whatever goes by what has changed, and
+/// yields the objects that are to be reconciled: our own status writes are not among them.
+pub(super) fn objects<K: Watch>(
+    controller: &Arc<ControllerContext<K>>,
+    namespace: Option<&str>,
+    writer: Writer<Watched<K>>,
+) -> impl Stream<Item = watcher::Result<Watched<K>>> + use<K> {
+    let api = api::<Watched<K>>(&controller.context.client, namespace);
+    let events = watcher(api, watcher::Config::default()).default_backoff();
+    let (controller, mut offered) = (controller.clone(), HashMap::new());
+    stored(events.reflect(writer))
+        .inspect_ok(move |(object, gone)| {
+            let uid = object.uid().unwrap_or_default();
+            let read = object.0.as_ref().ok();
+            let changed = if *gone {
+                controller.forget(&uid);
+                offered.remove(&uid);
+                true
+            } else {
+                let request = read.and_then(reconcile::new_request);
+                let memory = &controller.context.object_memory;
+                memory.seen(&uid, object.meta().generation, request.as_ref());
+                let now = fingerprint(object, read.map(K::offered));
+                offered.insert(uid, now) != Some(now)
+            };
+            if changed {
+                wake(&controller.context, object.namespace(), |dependent| {
+                    K::concerns(object, dependent)
+                });
+            }
+        })
+        .try_filter_map(|(object, gone)| future::ok((!gone).then_some(object)))
+        // Deletion moves the generation too.
+        .predicate_filter(
+            |object: &Watched<K>| {
+                let requested = object.annotations().get(RECONCILE_REQUESTED);
+                Some(fingerprint(object, requested))
+            },
+            Default::default(),
+        )
+}
+
+/// The objects of a reflected watch, each as soon as its store has it, and whether it is gone. A store takes over what
+/// is listed only when the list is complete; who was woken before would find the object as it was.
+fn stored<K: Resource>(
+    events: impl Stream<Item = watcher::Result<Event<K>>>,
+) -> impl Stream<Item = watcher::Result<(K, bool)>> {
+    let mut listed = Vec::new();
+    let changes = events.map_ok(move |event| match event {
+        Event::Apply(object) => vec![(object, false)],
+        Event::Delete(object) => vec![(object, true)],
+        Event::Init => {
+            listed.clear();
+            Vec::new()
+        }
+        Event::InitApply(object) => {
+            listed.push((object, false));
+            Vec::new()
+        }
+        Event::InitDone => std::mem::take(&mut listed),
+    });
+    changes
+        .map_ok(|changes| stream::iter(changes.into_iter().map(Ok)))
+        .try_flatten()
+}
+
+/// What of an object matters to those that it wakes.
+fn fingerprint<K: Resource>(object: &K, what: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let meta = object.meta();
+    let deleting = meta.deletion_timestamp.is_some();
+    (&meta.uid, meta.generation, deleting, what).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Wakes whatever goes by a Secret that has come, gone or changed, without end. More is not kept of any.
+pub(super) async fn secrets(context: &Context, namespace: Option<&str>) {
+    let api = api::<PartialObjectMeta<Secret>>(&context.client, namespace);
+    let changed = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .touched_objects()
+        .predicate_filter(predicates::resource_version, Default::default());
+    each(changed, |secret| {
+        let (name, namespace) = (secret.name_any(), secret.namespace());
+        let name = name.as_str();
+        let named = |channel: &SlackChannel| channel.secret_names().contains(name);
+        wake(context, namespace.clone(), named);
+        // A tenant's messages go by the Secrets of its channels.
+        let channels = context.stores.watched::<SlackChannel>(namespace.as_deref());
+        let channels = channels.into_iter().flatten();
+        let channels = channels.filter(|channel| channel.0.as_ref().is_ok_and(named));
+        let channels: BTreeSet<_> = channels.map(|channel| channel.name_any()).collect();
+        wake(context, namespace, |tenant: &TenantObservability| {
+            let mut its = tenant::channel_names(tenant).into_iter();
+            tenant.secret_names().contains(name) || its.any(|it| channels.contains(it))
+        });
+    })
+    .await;
+}
+
+/// Remembers what Namespaces allow, and wakes all objects of one where that changes, without end.
+pub(super) async fn namespaces(context: &Context, namespace: Option<&str>) {
+    let chosen = match namespace {
+        Some(name) => watcher::Config::default().fields(&format!("metadata.name={name}")),
+        None => watcher::Config::default(),
+    };
+    let api = Api::<PartialObjectMeta<Namespace>>::all(context.client.clone());
+    let changed = watcher(api, chosen)
+        .default_backoff()
+        .touched_objects()
+        .inspect_ok(|namespace| context.stores.grants.note(namespace))
+        .predicate_filter(
+            |namespace: &PartialObjectMeta<Namespace>| {
+                Some(fingerprint(namespace, Grants::of(namespace)))
+            },
+            Default::default(),
+        );
+    each(changed, |namespace| {
+        let name = || Some(namespace.name_any());
+        wake(context, name(), |_: &TenantObservability| true);
+        wake(context, name(), |_: &AlarmSet| true);
+        wake(context, name(), |_: &SlackChannel| true);
+    })
+    .await;
+}
+
+async fn each<K: Resource<DynamicType = ()>>(
+    changed: impl Stream<Item = watcher::Result<K>>,
+    wake: impl Fn(K),
+) {
+    let told = changed.for_each(|changed| {
+        match changed {
+            Ok(object) => wake(object),
+            Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "watching"),
+        }
+        future::ready(())
+    });
+    told.await;
+}
