@@ -341,9 +341,9 @@ fn find_drift<K: Kind>(end: &RunEnd<'_, K>, status: &mut K::Status) -> Option<Fo
         repaired,
         edited,
     };
-    let verdict = drift::verdict(&drift, said == Some(false), end.clock.now);
+    let condition = drift::condition(&drift, said == Some(false), end.clock.now);
     Some(FoundDrift {
-        condition: verdict.filter(|_| !is_kept),
+        condition: condition.filter(|_| !is_kept),
         new,
         told,
         repaired: count,

@@ -83,7 +83,7 @@ fn of(step: &Step) -> Vec<DriftEntry> {
 }
 
 /// The condition `Drifted`; `None` where it stays as it is. `stands`: it says already that nothing differs.
-pub fn verdict(drift: &Drift<'_>, stands: bool, now: Timestamp) -> Option<ConditionUpdate> {
+pub fn condition(drift: &Drift<'_>, stands: bool, now: Timestamp) -> Option<ConditionUpdate> {
     let say = |holds: bool, reason, message: String| {
         Some(ConditionUpdate::new("Drifted", holds, reason, message))
     };
@@ -154,8 +154,8 @@ mod tests {
         let changed = step(Verb::Update, "a", &[("threshold", "8", "5")]);
         let now = Timestamp::from_second(0).unwrap();
         let say = |drift: &Drift<'_>, stands| {
-            verdict(drift, stands, now)
-                .map(|verdict| (verdict.holds, verdict.reason, verdict.message))
+            condition(drift, stands, now)
+                .map(|update| (update.holds, update.reason, update.message))
         };
         let left = Drift {
             left: vec![&changed],

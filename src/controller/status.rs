@@ -154,20 +154,20 @@ impl Before<'_> {
     }
 
     /// Without a change nothing moves, so that an unchanged outcome is an unchanged status.
-    fn condition(&self, verdict: ConditionUpdate) -> Condition {
-        let status = match verdict.holds {
+    fn condition(&self, update: ConditionUpdate) -> Condition {
+        let status = match update.holds {
             Some(true) => "True",
             Some(false) => "False",
             None => "Unknown",
         };
-        let since = api::condition(self.conditions, verdict.type_)
+        let since = api::condition(self.conditions, update.type_)
             .filter(|before| before.status == status)
             .map_or(Time(self.now), |before| before.last_transition_time.clone());
         Condition {
-            type_: verdict.type_.to_owned(),
+            type_: update.type_.to_owned(),
             status: status.to_owned(),
-            reason: verdict.reason.to_owned(),
-            message: shorten(&verdict.message, MESSAGE),
+            reason: update.reason.to_owned(),
+            message: shorten(&update.message, MESSAGE),
             observed_generation: self.generation,
             last_transition_time: since,
         }
@@ -263,9 +263,9 @@ pub fn conditions(
             }
         }
     }
-    let own_types: Vec<_> = own.iter().map(|verdict| verdict.type_).collect();
+    let own_types: Vec<_> = own.iter().map(|update| update.type_).collect();
     all.extend(own);
-    let made = all.into_iter().map(|verdict| before.condition(verdict));
+    let made = all.into_iter().map(|update| before.condition(update));
     let mut made: Vec<_> = kept_ready.into_iter().chain(made).collect();
     let stays = |type_: &str| match keep {
         Keep::All => !COMMON.contains(&type_),

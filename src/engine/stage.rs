@@ -369,13 +369,13 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The boxed face of a [`Stage`], so that the stages of a system are a row of them.
+/// A [`Stage`] of any type, so that the stages of a system are listed.
 pub trait DynStage: Send {
     /// Observes, plans, and makes what is to be made or changed.
     fn forward<'a>(&'a mut self, run: &'a mut Run<'_>) -> BoxFuture<'a, ()>;
     /// Deletes what is to be deleted.
     fn backward<'a>(&'a mut self, run: &'a mut Run<'_>) -> BoxFuture<'a, ()>;
-    /// Reads again what was written, so that the report is of the outside and not of our hopes.
+    /// Reads again what was written, so that the report says what is there.
     fn settle<'a>(&'a mut self, run: &'a mut Run<'_>) -> BoxFuture<'a, ()>;
     /// Remembers what is applied now. What nobody could see, or what failed, is remembered as it was.
     fn remember(&self, place: &str, before: &Applied, now: &mut Applied);

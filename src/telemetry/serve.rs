@@ -42,10 +42,10 @@ pub async fn serve(
             "/livez",
             get({
                 let probes = probes.clone();
-                async move || verdict(&probes.stuck())
+                async move || answer(&probes.stuck())
             }),
         )
-        .route("/readyz", get(async move || verdict(&probes.unready())))
+        .route("/readyz", get(async move || answer(&probes.unready())))
         .route("/metrics", get(async move || exposition(&metrics)));
     // Not axum's graceful shutdown: it would wait for whoever keeps a connection open.
     tokio::select! {
@@ -57,7 +57,7 @@ pub async fn serve(
 }
 
 /// `ok`, or 503 with what is wrong, a line each.
-fn verdict(wrong: &[String]) -> Response {
+fn answer(wrong: &[String]) -> Response {
     if wrong.is_empty() {
         "ok\n".into_response()
     } else {

@@ -377,7 +377,7 @@ async fn what_somebody_else_reads_brings_the_next_look_forward() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_stirred_is_read_at_once() {
+async fn what_is_invalidated_is_read_at_once() {
     let (world, outside, _) = outside(Single);
     outside.poll().await;
     let began = Instant::now();
@@ -767,7 +767,7 @@ async fn reconcile(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(2048))]
 
     /// The apply of [`Things`] refuses to touch what is not ours at that moment. In the end, once nobody
     /// meddles any more, what is wanted is there unless somebody else's thing is in its way, and of ours

@@ -1,10 +1,10 @@
 //! What the engine promises, shown in a world that does everything wrong.
 //!
-//! What a ledger promises: nothing is made before its name is in status, so a thing of ours without
+//! What a record in status promises: nothing is made before its name is in status, so a thing of ours without
 //! a mark is never lost, wherever the process died; and nothing is made twice, as long as what was
 //! made shows at the next look. What shows only later may be there twice for a while; both bear a
-//! name that is in the ledger, so the one too many is removed. What somebody else makes by a name
-//! in the ledger is taken for ours.
+//! name that is in the record, so the one too many is removed. What somebody else makes by a name
+//! in the record is taken for ours.
 
 mod world;
 
@@ -530,10 +530,10 @@ fn events() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(2048))]
 
     /// The world itself watches over each write: that the thing is ours, that it passed the gate,
-    /// that a create with a ledger is intended and is not the second.
+    /// that a create with a record is intended and is not the second.
     #[test]
     fn whatever_happened_what_is_ours_is_as_wanted_and_what_is_not_was_never_touched(
         first in specs(),

@@ -86,7 +86,7 @@ pub struct ChannelStages {
 
 impl Stages for SlackChannelStages {
     fn all(&mut self) -> Vec<&mut dyn DynStage> {
-        let mut row: Vec<&mut dyn DynStage> = vec![&mut self.webhook];
+        let mut all: Vec<&mut dyn DynStage> = vec![&mut self.webhook];
         if let Some(ChannelStages {
             channel,
             member,
@@ -95,9 +95,9 @@ impl Stages for SlackChannelStages {
             shared: _,
         }) = &mut self.channel
         {
-            row.extend([channel as &mut dyn DynStage, member, details, invitations]);
+            all.extend([channel as &mut dyn DynStage, member, details, invitations]);
         }
-        row
+        all
     }
 }
 
@@ -222,45 +222,45 @@ impl Kind for SlackChannel {
         status: &mut SlackChannelStatus,
         _: Clock<'_>,
     ) -> StatusUpdate {
-        let mut findings = StatusUpdate::default();
+        let mut updates = StatusUpdate::default();
         let read = outcome.inputs.as_ref().and_then(|read| read.as_ref().err());
         let unread = read.filter(|_| self.spec.channel.is_some());
-        findings.conditions.extend(unread.and_then(report::unread));
+        updates.conditions.extend(unread.and_then(report::unread));
         let Some(visit) = outcome.visits.current() else {
-            return findings;
+            return updates;
         };
         let view = View::of(visit);
         if self.spec.channel.is_some() {
             let stages = visit.stages.as_ref();
-            if let Some(row) = stages.and_then(|stages| stages.channel.as_ref()) {
-                let sighting = row.channel.stage.sighting();
-                let sighting = sighting.as_ref().filter(|_| row.channel.seen.is_some());
-                let invited = row.invitations.stage.invited();
-                let mut failed = row.channel.failed.values();
+            if let Some(found) = stages.and_then(|stages| stages.channel.as_ref()) {
+                let sighting = found.channel.stage.sighting();
+                let sighting = sighting.as_ref().filter(|_| found.channel.seen.is_some());
+                let invited = found.invitations.stage.invited();
+                let mut failed = found.channel.failed.values();
                 let is_under_way = failed.any(|error| error.class.may_have_landed());
                 report::note(is_under_way, sighting, invited, status);
             }
             match view.channel_ready() {
-                Some(verdict) => findings.conditions.push(verdict),
-                None => findings.unknown.push(CHANNEL_READY),
+                Some(update) => updates.conditions.push(update),
+                None => updates.unknown.push(CHANNEL_READY),
             }
         }
         if self.spec.webhook_secret_ref.is_some() {
             match view.webhook_ready() {
-                Some(verdict) => findings.conditions.push(verdict),
-                None => findings.unknown.push(WEBHOOK_READY),
+                Some(update) => updates.conditions.push(update),
+                None => updates.unknown.push(WEBHOOK_READY),
             }
         }
         let channel = status
             .channel
             .as_ref()
             .filter(|_| self.spec.channel.is_some());
-        findings.summary = match (channel, &self.spec.webhook_secret_ref) {
+        updates.summary = match (channel, &self.spec.webhook_secret_ref) {
             (Some(channel), Some(_)) => format!("channel {channel}, and a webhook"),
             (Some(channel), None) => format!("channel {channel}"),
             (None, _) => "a webhook".into(),
         };
-        findings
+        updates
     }
 }
 

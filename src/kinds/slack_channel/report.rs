@@ -39,15 +39,15 @@ pub struct View<'a> {
 impl<'a> View<'a> {
     /// Of the place where the object belongs.
     pub fn of(visit: &'a Visit<SlackChannel, Slack>) -> Self {
-        let row = visit.stages.as_ref();
-        let channel = row.and_then(|row| row.channel.as_ref());
-        let seen = channel.and_then(|row| row.channel.seen.as_ref()?.found.values().next());
+        let stages = visit.stages.as_ref();
+        let channel = stages.and_then(|stages| stages.channel.as_ref());
+        let seen = channel.and_then(|it| it.channel.seen.as_ref()?.found.values().next());
         Self {
             unreachable: visit.report.reached.as_ref().err(),
             report: &visit.report.report,
             channel: seen.map(|found| &found.value),
-            cannot_post: channel.and_then(|row| row.shared.cannot_post()),
-            webhook_was_asked: row.is_some_and(|row| row.webhook.seen.is_some()),
+            cannot_post: channel.and_then(|it| it.shared.cannot_post()),
+            webhook_was_asked: stages.is_some_and(|it| it.webhook.seen.is_some()),
         }
     }
 
@@ -192,11 +192,11 @@ mod tests {
         }
     }
 
-    /// A verdict in short: its reason, whether it holds, its message.
-    fn told(verdict: Option<ConditionUpdate>, type_: &str) -> Option<(&'static str, bool, String)> {
-        let verdict = verdict?;
-        assert_eq!(verdict.type_, type_);
-        Some((verdict.reason, verdict.holds.unwrap(), verdict.message))
+    /// A condition in short: its reason, whether it holds, its message.
+    fn told(update: Option<ConditionUpdate>, type_: &str) -> Option<(&'static str, bool, String)> {
+        let update = update?;
+        assert_eq!(update.type_, type_);
+        Some((update.reason, update.holds.unwrap(), update.message))
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub struct RollUp {
     /// For people: what fires, or what is not in place.
     pub message: String,
     /// In how long it may say something else though nothing happens.
-    pub again: Option<SignedDuration>,
+    pub requeue_after: Option<SignedDuration>,
 }
 
 /// The roll-up over a tenant's AlarmSets and what is wrong with the tenant itself.
@@ -33,7 +33,7 @@ pub struct RollUp {
 pub fn roll_up(sets: &[AlarmSet], problems: &[String], stale: bool, now: Timestamp) -> RollUp {
     let mut counts = AlarmCounts::default();
     let (mut unread, mut firing, mut problems) = (Vec::new(), Vec::new(), problems.to_vec());
-    let (mut suspended, mut again) = (Vec::new(), None::<SignedDuration>);
+    let (mut suspended, mut requeue_after) = (Vec::new(), None::<SignedDuration>);
     for set in sets {
         if set.spec.suspend {
             suspended.push(set.name_any());
@@ -83,7 +83,7 @@ pub fn roll_up(sets: &[AlarmSet], problems: &[String], stale: bool, now: Timesta
                     if left.is_negative() {
                         problems.push(format!("{shown} has had no data since {since}"));
                     } else {
-                        again = Some(again.map_or(left, |again| again.min(left)));
+                        requeue_after = Some(requeue_after.map_or(left, |after| after.min(left)));
                     }
                 }
                 _ => {}
@@ -135,7 +135,7 @@ pub fn roll_up(sets: &[AlarmSet], problems: &[String], stale: bool, now: Timesta
         counts,
         summary,
         message,
-        again,
+        requeue_after,
     }
 }
 
@@ -297,14 +297,14 @@ mod tests {
         let now = at(NOW);
         assert_eq!(now.health, Health::Healthy);
         assert_eq!(
-            now.again,
+            now.requeue_after,
             Some(SignedDuration::from_secs(150)),
             "the first of them"
         );
         // Whoever asks in time is told to wait for the rest of it, and one second later it counts.
         let due = at("2026-11-21T12:02:30Z");
         assert_eq!(
-            (due.health, due.again),
+            (due.health, due.requeue_after),
             (Health::Healthy, Some(SignedDuration::ZERO))
         );
         let late = at("2026-11-21T12:02:31Z");
@@ -314,11 +314,11 @@ mod tests {
             "golden/a1 has had no data since 2026-11-21T11:47:30Z"
         );
         assert_eq!(
-            late.again,
+            late.requeue_after,
             Some(SignedDuration::from_secs(149)),
             "the next of them"
         );
         let all = at("2026-11-21T12:05:01Z");
-        assert_eq!((all.health, all.again), (Health::Degraded, None));
+        assert_eq!((all.health, all.requeue_after), (Health::Degraded, None));
     }
 }

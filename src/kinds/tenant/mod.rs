@@ -165,21 +165,21 @@ impl Kind for TenantObservability {
         clock: Clock<'_>,
     ) -> StatusUpdate {
         let now = clock.now;
-        let mut findings = StatusUpdate::default();
+        let mut updates = StatusUpdate::default();
         let mut problems = Vec::new();
         if let Some(visit) = outcome.visits.current() {
             let failed = &visit.report.report.failed;
             match report::reachable(visit.report.reached.as_ref().err(), failed) {
-                Some(verdict) => findings.conditions.push(verdict),
-                None => findings.unknown.push(ACCOUNT_REACHABLE),
+                Some(update) => updates.conditions.push(update),
+                None => updates.unknown.push(ACCOUNT_REACHABLE),
             }
             let delivery = match &visit.stages {
-                Some(row) => report::delivery(row, failed, status),
+                Some(stages) => report::delivery(stages, failed, status),
                 None => Delivery::Unknown,
             };
             match delivery {
                 Delivery::Unknown => {
-                    findings.unknown.push(DELIVERY_READY);
+                    updates.unknown.push(DELIVERY_READY);
                     // What was wrong when it was read last still is, for all we know.
                     let last = api::condition(status.conditions(), DELIVERY_READY);
                     let wrong = last.filter(|last| last.status == "False");
@@ -187,22 +187,22 @@ impl Kind for TenantObservability {
                 }
                 Delivery::ToNobody => {}
                 Delivery::Known(troubles) => {
-                    let verdict = report::delivering(&troubles);
-                    if verdict.holds != Some(true) {
-                        problems.push(verdict.message.clone());
+                    let update = report::delivering(&troubles);
+                    if update.holds != Some(true) {
+                        problems.push(update.message.clone());
                     }
-                    findings.conditions.push(verdict);
+                    updates.conditions.push(update);
                 }
             }
             let (topics, subscriptions) = (status.topics.len(), status.subscriptions.len());
-            findings.summary = format!("topics: {topics}, subscriptions: {subscriptions}");
+            updates.summary = format!("topics: {topics}, subscriptions: {subscriptions}");
             let paths = status.slack_paths.iter();
             let channels: BTreeSet<_> = paths.map(|path| &path.channel).collect();
             if !channels.is_empty() {
-                findings.summary += &format!(", Slack channels: {}", channels.len());
+                updates.summary += &format!(", Slack channels: {}", channels.len());
             }
-            if let Some(row) = &visit.stages {
-                findings.requeue_after = self.again(row, status);
+            if let Some(stages) = &visit.stages {
+                updates.requeue_after = self.requeue_after(stages, status);
             }
         }
         let lasting = outcome
@@ -219,8 +219,10 @@ impl Kind for TenantObservability {
             status.health = Some(rolled.health);
             status.summary = Some(rolled.summary.clone());
             status.counts = Some(rolled.counts);
-            let again = rolled.again.map(|again| again.unsigned_abs() + MOMENT);
-            findings.requeue_after = findings.requeue_after.into_iter().chain(again).min();
+            let after = rolled
+                .requeue_after
+                .map(|after| after.unsigned_abs() + MOMENT);
+            updates.requeue_after = updates.requeue_after.into_iter().chain(after).min();
             let (holds, reason) = match rolled.health {
                 Health::Healthy => (Some(true), "Healthy"),
                 Health::Degraded => (Some(false), "Degraded"),
@@ -228,9 +230,9 @@ impl Kind for TenantObservability {
                 Health::Unknown => (None, "Unknown"),
             };
             let healthy = ConditionUpdate::new("Healthy", holds, reason, rolled.message);
-            findings.conditions.push(healthy);
+            updates.conditions.push(healthy);
         }
-        findings
+        updates
     }
 }
 
@@ -337,8 +339,8 @@ impl System<TenantObservability> for Aws {
             .filter(|(_, (name, _))| topics.wanted.contains_key(name))
             .map(|(severity, _)| *severity)
             .collect();
-        let ledger = status.subscriptions.iter();
-        let ledger = ledger.map(|entry| (SubscriptionKey::from(entry), entry.state));
+        let recorded = status.subscriptions.iter();
+        let recorded = recorded.map(|entry| (SubscriptionKey::from(entry), entry.state));
         let topics = Topics::new(
             topics,
             candidates,
@@ -348,8 +350,13 @@ impl System<TenantObservability> for Aws {
             options,
         );
         let digester = installation.digester.clone();
-        let subscriptions =
-            Subscriptions::new(subscriptions, &topics, staying, ledger.collect(), digester);
+        let subscriptions = Subscriptions::new(
+            subscriptions,
+            &topics,
+            staying,
+            recorded.collect(),
+            digester,
+        );
         TenantStages {
             tags: StageRun::new(TopicTags::of(&topics)),
             topics: StageRun::new(topics),
@@ -406,14 +413,18 @@ impl TenantObservability {
     }
 
     /// When the paths into Slack are to be looked at again, if anything there is only a matter of time.
-    fn again(&self, row: &TenantStages, status: &TenantObservabilityStatus) -> Option<Duration> {
+    fn requeue_after(
+        &self,
+        stages: &TenantStages,
+        status: &TenantObservabilityStatus,
+    ) -> Option<Duration> {
         // Nothing is left of it, but this run still wanted to know: the next one says that nobody does.
         let over = concerns(self) && !concerns_as(self, Some(status));
-        let seen = row.slack.seen.as_ref();
-        let drained = seen.and_then(|seen| row.slack.stage.events.drained_in(seen));
+        let seen = stages.slack.seen.as_ref();
+        let drained = seen.and_then(|seen| stages.slack.stage.events.drained_in(seen));
         let over = over.then_some(Duration::ZERO);
-        let again = over.into_iter().chain(drained).min();
-        again.map(|again| again + MOMENT)
+        let after = over.into_iter().chain(drained).min();
+        after.map(|after| after + MOMENT)
     }
 }
 

@@ -22,22 +22,22 @@ use std::collections::BTreeSet;
 /// Topics, subscriptions and paths into Slack into status, and whether messages reach those who should hear them.
 /// `failed`: what failed in the run.
 pub fn delivery(
-    row: &TenantStages,
+    stages: &TenantStages,
     failed: &[Failure],
     status: &mut TenantObservabilityStatus,
 ) -> Delivery {
-    let delivery = topics_and_subscriptions(row, status);
-    slack::record(&row.slack, &row.rules, status);
-    delivery.and(slack::delivery(&row.slack, &row.rules, failed))
+    let delivery = topics_and_subscriptions(stages, status);
+    slack::record(&stages.slack, &stages.rules, status);
+    delivery.and(slack::delivery(&stages.slack, &stages.rules, failed))
 }
 
 /// Topics and subscriptions into status, and whether messages reach those who should hear them.
 fn topics_and_subscriptions(
-    row: &TenantStages,
+    stages: &TenantStages,
     status: &mut TenantObservabilityStatus,
 ) -> Delivery {
-    let (topics, subscriptions) = (&row.topics.stage, &row.subscriptions.stage);
-    let Some(seen) = &row.topics.seen else {
+    let (topics, subscriptions) = (&stages.topics.stage, &stages.subscriptions.stage);
+    let Some(seen) = &stages.topics.seen else {
         return Delivery::Unknown;
     };
     let is_ours = |name: &String| seen.get(name).is_some_and(|found| found.owner == Owner::Us);
@@ -73,7 +73,7 @@ fn topics_and_subscriptions(
             .get(&key.severity)
             .is_some_and(|(name, _)| is_ours(name))
     };
-    let Some(seen) = &row.subscriptions.seen else {
+    let Some(seen) = &stages.subscriptions.seen else {
         return Delivery::Unknown;
     };
     let Desired {

@@ -390,7 +390,7 @@ fn has_left(known: Option<SubscriptionState>, bare: bool) -> bool {
 #[derive(Default)]
 struct Memory {
     /// What status says, and what was made in this run. Others' are left alone.
-    ledger: KnownSubscriptions,
+    recorded: KnownSubscriptions,
     /// The severities whose topic is not there, or was made in this run: nothing that was subscribed before still is.
     bare: BTreeSet<Severity>,
 }
@@ -401,11 +401,11 @@ impl Subscriptions {
         desired: Desired<SubscriptionKey, Subscription>,
         topics: &Topics,
         staying: BTreeSet<Severity>,
-        ledger: KnownSubscriptions,
+        recorded: KnownSubscriptions,
         digester: Digester,
     ) -> Self {
         let memory = Memory {
-            ledger,
+            recorded,
             bare: BTreeSet::new(),
         };
         Self {
@@ -422,14 +422,14 @@ impl Subscriptions {
 
     /// Those that we have made, as they were known before this run.
     pub fn made(&self) -> KnownSubscriptions {
-        self.memory.lock().ledger.clone()
+        self.memory.lock().recorded.clone()
     }
 
     /// Whether a subscription was there, is not any more, and is not to be made again by itself: whoever
     /// reads mail has left, or never answered.
     pub fn is_gone(&self, key: &SubscriptionKey) -> bool {
         let memory = self.memory.lock();
-        let known = memory.ledger.get(key).copied();
+        let known = memory.recorded.get(key).copied();
         key.protocol == EMAIL && has_left(known, memory.bare.contains(&key.severity))
     }
 
@@ -442,13 +442,13 @@ impl Subscriptions {
         self.topics.get(&severity).map(|(_, arn)| arn)
     }
 
-    /// With the key of the digests all that the ledger says is lost. What it names and nobody can find
+    /// With the key of the digests all that the recorded says is lost. What it names and nobody can find
     /// any more was made for what the spec still names, so that is taken back. Pure.
-    fn take_back(&self, seen: &mut Seen<Self>, ledger: &mut KnownSubscriptions) {
+    fn take_back(&self, seen: &mut Seen<Self>, recorded: &mut KnownSubscriptions) {
         let lost = |made: &&SubscriptionKey| {
             !seen.contains_key(made) && !self.desired.wanted.contains_key(made)
         };
-        let lost: BTreeSet<_> = ledger
+        let lost: BTreeSet<_> = recorded
             .keys()
             .filter(lost)
             .map(|made| (made.severity, made.protocol.clone()))
@@ -459,17 +459,17 @@ impl Subscriptions {
             let lost = secret && lost.contains(&(key.severity, key.protocol.clone()));
             if wanted && lost && found.owner == Owner::Nobody && found.id.is_some() {
                 found.owner = Owner::Us;
-                ledger.insert(key.clone(), found.live);
+                recorded.insert(key.clone(), found.live);
             }
         }
     }
 
-    /// Those that there are: ours are those in `ledger`, into which goes what is taken back. Pure.
+    /// Those that there are: ours are those in `recorded`, into which goes what is taken back. Pure.
     fn found(
         &self,
         observed: &Snapshot<ObservedTopic, TopicArn>,
         ids: &Ids,
-        ledger: &mut KnownSubscriptions,
+        recorded: &mut KnownSubscriptions,
     ) -> Seen<Self> {
         let mut seen = Seen::<Self>::default();
         for (severity, (name, arn)) in &self.topics {
@@ -489,7 +489,7 @@ impl Subscriptions {
                     subscription.endpoint.reveal(),
                     &self.digester,
                 );
-                let owner = if ledger.contains_key(&key) {
+                let owner = if recorded.contains_key(&key) {
                     Owner::Us
                 } else {
                     Owner::Nobody
@@ -511,7 +511,7 @@ impl Subscriptions {
                 }
             }
         }
-        self.take_back(&mut seen, ledger);
+        self.take_back(&mut seen, recorded);
         seen
     }
 
@@ -526,7 +526,7 @@ impl Subscriptions {
         let before = {
             let mut memory = self.memory.lock();
             let creating = SubscriptionState::Creating;
-            memory.ledger.insert(key.clone(), creating)
+            memory.recorded.insert(key.clone(), creating)
         };
         let subscribe = writer
             .sns()
@@ -554,7 +554,7 @@ impl Subscriptions {
                 self.scope.topics.invalidate(topic.clone())
             }
             // It was certainly not made: one that somebody makes by hand later is not ours.
-            Err(_) if before.is_none() => drop(self.memory.lock().ledger.remove(key)),
+            Err(_) if before.is_none() => drop(self.memory.lock().recorded.remove(key)),
             Err(_) => {}
         }
         outcome.map(drop)
@@ -602,7 +602,7 @@ impl Stage for Subscriptions {
         let bare: Vec<_> = bare.map(|(severity, _)| *severity).collect();
         let mut memory = self.memory.lock();
         memory.bare.extend(bare);
-        Ok(self.found(&observed, ids, &mut memory.ledger))
+        Ok(self.found(&observed, ids, &mut memory.recorded))
     }
 
     async fn confirm(
@@ -622,7 +622,7 @@ impl Stage for Subscriptions {
         }
         let observed = self.scope.topics.confirm(&arns, &self.options).await?;
         Ok(observed.map(|observed| {
-            let mut found = self.found(&observed, ids, &mut self.memory.lock().ledger);
+            let mut found = self.found(&observed, ids, &mut self.memory.lock().recorded);
             found.retain(|key, _| keys.contains(key));
             found
         }))

@@ -26,7 +26,7 @@ use std::{
 pub const STAGES: [&str; 4] = ["connection", "destination", "group", "target"];
 const NEEDS: [&[&str]; 4] = [&[], &["connection"], &[], &["destination"]];
 const SCOPES: [&str; 4] = ["events", "events", "rules", "rules"];
-/// Making a target twice makes two, and it bears no mark: one is ours if the ledger has its name.
+/// Making a target twice makes two, and it bears no mark: one is ours if the record has its name.
 pub const TARGET: usize = 3;
 
 /// What is wanted of each stage.
@@ -103,7 +103,7 @@ pub struct State {
     late: BTreeMap<u32, Thing>,
     made: u32,
     /// The names in status that are about to be made or were made.
-    pub ledger: BTreeSet<String>,
+    pub recorded: BTreeSet<String>,
     /// What was called in this run: `? group`, `+ group a`, `- group b c`, `intend target t`.
     pub calls: Vec<String>,
     /// What fails.
@@ -159,8 +159,8 @@ impl State {
         match deed {
             Deed::Put(stage, name, size, marked) => match self.find(stage, name) {
                 Some(id) => self.things.get_mut(&id).unwrap().size = size,
-                // Where there is no mark, what is made by a name in the ledger counts as ours.
-                None if stage == TARGET && self.ledger.contains(name) => {}
+                // Where there is no mark, what is made by a name in the record counts as ours.
+                None if stage == TARGET && self.recorded.contains(name) => {}
                 None => {
                     let owner = match marked {
                         true => Owner::Other("rival".into()),
@@ -180,7 +180,7 @@ impl State {
         let mut seen = BTreeMap::new();
         for (id, thing) in self.things.iter().filter(|(_, it)| it.stage == stage) {
             let owner = match stage {
-                TARGET if self.ledger.contains(&thing.name) => Owner::Us,
+                TARGET if self.recorded.contains(&thing.name) => Owner::Us,
                 TARGET => Owner::Nobody,
                 _ => thing.owner.clone(),
             };
@@ -225,7 +225,7 @@ impl State {
                 if stage == TARGET {
                     let ours = there.is_some_and(|id| self.things[&id].owner == Owner::Us);
                     assert!(!ours, "{key} was made twice");
-                    assert!(self.ledger.contains(key), "the intent is written first");
+                    assert!(self.recorded.contains(key), "the intent is written first");
                 } else if there.is_some() {
                     return rejected("it exists");
                 }
@@ -289,7 +289,7 @@ impl World {
             things: std::mem::take(&mut state.things),
             late: std::mem::take(&mut state.late),
             made: state.made,
-            ledger: std::mem::take(&mut state.ledger),
+            recorded: std::mem::take(&mut state.recorded),
             applied: std::mem::take(&mut state.applied),
             ..State::default()
         };
@@ -387,9 +387,9 @@ impl World {
             (state.moments, state.entered, state.answered) = (0, 0, 0);
             let lost = |thing: &Thing| {
                 let ours = thing.stage == TARGET && thing.owner == Owner::Us;
-                ours && !state.ledger.contains(&thing.name)
+                ours && !state.recorded.contains(&thing.name)
             };
-            assert!(!state.things.values().any(lost), "the ledger has all");
+            assert!(!state.things.values().any(lost), "all are recorded");
         }
         let writing = run.gate.is_some();
         let mut connections = StageRun::new(Part::<0>(self, spec[0].clone()));
@@ -408,12 +408,12 @@ impl World {
                 &mut run,
             )
             .await;
-            // The status at the end of a run: the ledger forgets what is neither there nor wanted.
+            // The status at the end of a run: the record forgets what is neither there nor wanted.
             if let (true, Some(seen)) = (writing, &targets.seen) {
                 self.clock().await;
                 let wanted = &spec[TARGET].wanted;
                 let keep = |name: &String| wanted.contains_key(name) || seen.contains_key(name);
-                self.state().ledger.retain(keep);
+                self.state().recorded.retain(keep);
                 self.clock().await;
             }
         }
@@ -491,7 +491,7 @@ impl<const N: usize> Stage for Part<'_, N> {
 
     fn intent(&self, key: &String) -> Option<StatusEdit> {
         let key = key.clone();
-        let intent = move |ledger: &mut Vec<String>| ledger.push(key.clone());
+        let intent = move |recorded: &mut Vec<String>| recorded.push(key.clone());
         (N == TARGET).then(|| StatusEdit::new(intent))
     }
 
@@ -631,7 +631,7 @@ impl Gate for World {
                 let fault = state.fault(&call);
                 state.calls.push(call);
                 if fault.as_ref().is_none_or(|(_, lands)| *lands == Lands::Now) {
-                    state.ledger.insert(name);
+                    state.recorded.insert(name);
                 }
                 if let Some((error, _)) = fault {
                     return Err(error);

@@ -19,12 +19,12 @@ pub struct Invitations {
     /// Who should be.
     pub desired: Desired<String, Invitation>,
     channel: Declared,
-    ledger: Mutex<Ledger>,
+    recorded: Mutex<Recorded>,
 }
 
 /// Who has been invited to the channel.
 #[derive(Default)]
-struct Ledger {
+struct Recorded {
     /// As status says.
     before: BTreeSet<String>,
     /// In this run.
@@ -41,7 +41,7 @@ impl Invitations {
         Self {
             desired,
             channel,
-            ledger: Mutex::new(Ledger {
+            recorded: Mutex::new(Recorded {
                 before: invited,
                 now: BTreeSet::new(),
             }),
@@ -56,7 +56,7 @@ impl Invitations {
 
     /// Who of those that the spec names has been invited.
     pub fn invited(&self) -> Vec<String> {
-        let Ledger { before, now } = &*self.ledger.lock();
+        let Recorded { before, now } = &*self.recorded.lock();
         let wanted = self.desired.wanted.keys();
         wanted
             .filter(|entry| before.contains(*entry) || now.contains(*entry))
@@ -86,7 +86,7 @@ impl Invitations {
             message: format!("inviting {entry}: {}", error.message),
             ..error
         })?;
-        self.ledger.lock().now.insert(entry.to_owned());
+        self.recorded.lock().now.insert(entry.to_owned());
         Ok(())
     }
 }
@@ -114,7 +114,7 @@ impl Stage for Invitations {
         let sighting = self.channel.look(ids).await?;
         let is_new = ids.is_new::<Channel>(&self.channel.name);
         if is_new || sighting.ours().is_some_and(|it| self.is_another(it)) {
-            self.ledger.lock().before.clear();
+            self.recorded.lock().before.clear();
         }
         if sighting.is_anothers() {
             // Nobody is invited to what somebody else has, which is told already.

@@ -59,7 +59,7 @@ pub struct EventBridgeContext {
     paths: Arc<BTreeMap<String, PathKey>>,
     /// The names of those in whose place another path into the same channel is wanted.
     replaced: Arc<BTreeSet<String>>,
-    ledger: Arc<Mutex<KnownPaths>>,
+    recorded: Arc<Mutex<KnownPaths>>,
 }
 
 impl EventBridgeContext {
@@ -73,11 +73,11 @@ impl EventBridgeContext {
         installation: &Installation,
     ) -> Self {
         let mut paths = wanted.paths.clone();
-        let mut ledger = KnownPaths::new();
+        let mut recorded = KnownPaths::new();
         for entry in &status.slack_paths {
             let path = PathKey::from(entry);
             paths.insert(path_name(tenant, &path, installation), path.clone());
-            ledger.insert(path, entry.secret.clone());
+            recorded.insert(path, entry.secret.clone());
         }
         let wanted: BTreeSet<_> = wanted.slack.wanted.keys().map(PathPart::name).collect();
         let open = wanted.iter().filter_map(|name| paths.get(*name));
@@ -97,13 +97,13 @@ impl EventBridgeContext {
             installation: installation.clone(),
             paths: Arc::new(paths),
             replaced: Arc::new(replaced),
-            ledger: Arc::new(Mutex::new(ledger)),
+            recorded: Arc::new(Mutex::new(recorded)),
         }
     }
 
     /// The paths that we have made, as they are known by now.
     pub fn known(&self) -> KnownPaths {
-        self.ledger.lock().clone()
+        self.recorded.lock().clone()
     }
 
     /// The path of a connection or an API destination.

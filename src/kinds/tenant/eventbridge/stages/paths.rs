@@ -129,9 +129,11 @@ impl SlackPaths {
         names: impl Iterator<Item = &'a String>,
         observed: &Snapshot<ObservedPath>,
     ) -> Seen<Self> {
-        let EventBridgeContext { scope, ledger, .. } = &self.events;
+        let EventBridgeContext {
+            scope, recorded, ..
+        } = &self.events;
         let mut reauthorized = scope.paths.source.reader.reauthorized.lock();
-        self.found(names, observed, &mut ledger.lock(), &mut reauthorized)
+        self.found(names, observed, &mut recorded.lock(), &mut reauthorized)
     }
 
     /// Makes a connection, or replaces what is in it.
@@ -180,7 +182,7 @@ impl SlackPaths {
             });
         });
         let (arn, _) = outcome?;
-        let mut known = events.ledger.lock();
+        let mut known = events.recorded.lock();
         let secret = known.entry(events.path(name)).or_default();
         // Of a webhook the API destination has it, and says so.
         if to.is_bot() {
