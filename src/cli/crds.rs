@@ -1,4 +1,4 @@
-//! `campanile crds`.
+//! `campanile crds`: prints the CustomResourceDefinitions.
 
 use crate::{
     api,

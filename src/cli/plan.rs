@@ -9,7 +9,7 @@ use super::{InstallationArgs, print};
 use crate::{
     api::{self, AlarmSet, DeletionPolicy, FINALIZER, SlackChannel, TenantObservability},
     clients::{aws::Request, kubernetes, secret::Digester},
-    controller::secrets,
+    controller::digest_key,
     engine::{
         error::{Class, Error, Result},
         informer::{Consistency, Polling, ReadOptions},
@@ -194,7 +194,7 @@ impl Plan {
             cluster_name,
             ..
         } = &self.installation;
-        let found = secrets::digester(client, operator_namespace, cluster_name).await;
+        let found = digest_key::digester(client, operator_namespace, cluster_name).await;
         let found = found.map_err(|error| match error.class {
             // Any other key would tell of subscriptions that come and go.
             Class::Denied => Error::new(
@@ -202,7 +202,7 @@ impl Plan {
                 format!(
                     "{}. A plan needs get on Secret {operator_namespace}/{}: only with the key in it can subscriptions be told apart",
                     error.message,
-                    secrets::NAME
+                    digest_key::NAME
                 ),
             ),
             _ => error,

@@ -1,10 +1,10 @@
-//! `campanile run`.
+//! `campanile run`: builds clients, stores and controllers, and runs them while it holds the Lease.
 
 use super::{InstallationArgs, duration};
 use crate::{
     clients::{aws::Observer, kubernetes},
     controller::{
-        self, Context, lease, object_memory::ObjectMemory, pools::Pools, secrets, wakers::Wakers,
+        self, Context, digest_key, lease, object_memory::ObjectMemory, pools::Pools, wakers::Wakers,
     },
     engine::{
         error::{Error, Result},
@@ -81,7 +81,7 @@ impl Run {
             let client = kubernetes::client().await?;
             let namespace = &self.installation.operator_namespace;
             let digester =
-                secrets::digester_or_new(&client, namespace, &self.installation.cluster_name)
+                digest_key::digester_or_new(&client, namespace, &self.installation.cluster_name)
                     .await?;
             let installation = self.installation.installation(&client, digester).await?;
             cluster_reached.done();

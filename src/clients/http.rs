@@ -1,4 +1,4 @@
-//! HTTP to those who have no SDK of their own: one client for all of them, with bounds on time and size.
+//! The HTTP client for vendors without an SDK: one for all, with limits of time and size.
 
 use crate::engine::error::{Error, Result};
 use reqwest::{

@@ -1,4 +1,4 @@
-//! Clients of the outside systems. Passed in, never reached for.
+//! Clients of the outside systems.
 
 pub mod aws;
 pub mod http;

@@ -1,5 +1,5 @@
-//! Digests that stand in for secrets wherever a value is compared, shown or kept in status, and what others say
-//! without the secrets that they quote.
+//! Digests that stand for secrets where a value is compared, shown or kept in status; and redaction of secrets in texts
+//! of others. Secrets are read in `kinds::cluster_view`.
 
 use crate::engine::rendering::hex;
 use hmac::{Hmac, KeyInit, Mac};

@@ -1,4 +1,5 @@
-//! The end of a reconcile: from what came of an object to its status and to what is to be done. Pure.
+//! The end of a reconcile. Pure: from the outcome of a run to status, Event, the time of the next look, and whether the
+//! finalizer goes; also what a deletion waits for.
 
 use super::{
     drift::{self, Drift},

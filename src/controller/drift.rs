@@ -1,4 +1,4 @@
-//! From what came about outside to what status says of it. Pure.
+//! `status.drift` and the condition `Drifted`. Pure; what is drift is found in [`crate::engine::stage`].
 
 use crate::{
     api::{DriftChange, DriftEntry},

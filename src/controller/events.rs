@@ -1,5 +1,4 @@
-//! What a run says to those who watch the object: at most one Kubernetes Event, summed up, and only if
-//! something happened.
+//! Kubernetes Events: at most one per reconcile, which sums up what happened.
 //!
 //! The Events are our own and not kube's Recorder's: that one folds what looks alike for some minutes
 //! and sends its first note again, and here the note is the point.

@@ -1,4 +1,4 @@
-//! The one gate that every outside write of a reconcile passes.
+//! The gate of a reconcile: each outside write waits here for the Lease, the newest generation and the quota.
 
 use super::{
     Context, ControllerContext,

@@ -1,4 +1,5 @@
-//! Which replica may write: leadership by a `coordination.k8s.io/v1` Lease.
+//! Which replica may write: leadership by a `coordination.k8s.io/v1` Lease. When it is lost, [`keep`] ends, and with it
+//! the process.
 //!
 //! Two writers would fight over the same outside systems, so all that counts is that nobody takes the
 //! lease while its holder may still believe in it. The clocks of two machines say nothing about each

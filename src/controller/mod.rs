@@ -1,6 +1,7 @@
 //! The controller: how the watches and the one reconcile of all kinds run.
 
 mod conclusion;
+pub mod digest_key;
 pub mod drift;
 pub mod events;
 pub(crate) mod gate;
@@ -10,7 +11,6 @@ mod object;
 pub mod object_memory;
 pub mod pools;
 pub(crate) mod reconcile;
-pub mod secrets;
 pub mod status;
 pub mod wakers;
 mod watches;

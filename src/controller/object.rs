@@ -1,4 +1,4 @@
-//! The object itself: how it is read, and how its status and its finalizer are written.
+//! Reads the object itself, and writes its status and its finalizer.
 
 use super::Context;
 use crate::{

@@ -1,4 +1,4 @@
-//! Who may be at work at once: a large pool for what somebody waits for, a small one for background
+//! Concurrency limits of reconciles: a large pool for what somebody waits for, a small one for background
 //! work, and of each only a share for one namespace, so that one scope's trouble never holds another's
 //! workers.
 

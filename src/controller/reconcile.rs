@@ -1,4 +1,4 @@
-//! The only reconcile: the same for all kinds.
+//! The reconcile of all kinds: finalizer, suspension, the run, then status, Event and the next look.
 
 use super::{
     ControllerContext,

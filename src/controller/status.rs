@@ -1,5 +1,5 @@
-//! From what came of an object to its conditions. Pure: the table of design "status that machines
-//! can read", so that `kubectl wait`, Flux and Argo CD see what a person sees.
+//! The conditions `Ready`, `Reconciling` and `Stalled`, from the class of what failed. Pure. `kubectl wait`, Flux and
+//! Argo CD read them.
 
 use crate::{
     api,

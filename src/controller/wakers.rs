@@ -1,4 +1,4 @@
-//! From what has changed outside to the controller of whoever subscribes to it.
+//! Routes a change that an informer has seen to the controller of the object that subscribes.
 
 use crate::engine::informer::{Subscriber, Waker};
 use parking_lot::Mutex;

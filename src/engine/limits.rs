@@ -1,4 +1,4 @@
-//! How fast we ask the outside: no faster than it lets us, counted the way it counts, and in the
+//! How fast each API may be asked: the published quotas, and a limiter per account, Region and API that counts as the vendor does, and in the
 //! background never so fast that an edit would have to wait for it.
 //!
 //! AWS counts requests per account, Region and API, whoever sends them; Slack per app and workspace

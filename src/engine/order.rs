@@ -1,4 +1,4 @@
-//! The order of things that need other things of the same stage.
+//! The topological order of the resources of one stage that refer to each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 

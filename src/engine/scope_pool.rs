@@ -1,4 +1,4 @@
-//! What is watched, by credentials: opened when the first object acts there, shared by all that do, closed when
+//! Clients and informers shared by all objects with the same credentials: opened when the first object acts there, shared by all that do, closed when
 //! the last one lets go.
 
 use crate::engine::{

@@ -1,4 +1,4 @@
-//! One sort of thing in one system, and how a run walks the stages of an object: upserts run forward, deletes
+//! [`Stage`]: one type of resource in one system; and how a run walks the stages of an object: upserts run forward, deletes
 //! backward, and every write passes one gate. Deletion is the same with nothing desired, a plan is the same without a
 //! gate.
 
@@ -658,7 +658,7 @@ impl<S: Stage> StageRun<S> {
     }
 
     /// Sorts out what is only told, and leaves what is to be made and changed.
-    fn sort(&mut self, plan: PlanOf<S>, run: &mut Run<'_>) -> Vec<ChangeOf<S>> {
+    fn split_drift(&mut self, plan: PlanOf<S>, run: &mut Run<'_>) -> Vec<ChangeOf<S>> {
         let held = self.stage.desired().blocked.clone();
         for (key, error) in held {
             // Not the outside's: it stops nothing there.
@@ -813,7 +813,7 @@ impl<S: Stage> DynStage for StageRun<S> {
                     return;
                 }
             };
-            let upserts = self.sort(plan, run);
+            let upserts = self.split_drift(plan, run);
             self.make_in_order(upserts, run).await;
         })
     }

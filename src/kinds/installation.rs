@@ -1,4 +1,4 @@
-//! What does not change while this process runs: which installation this is, and what it may use.
+//! The configuration of this process: the name of its cluster, the default role, base URLs.
 
 use crate::{
     api::AwsTarget,

@@ -1,4 +1,4 @@
-//! The mark that everything we make carries: who holds it.
+//! The ownership tag of everything that we make.
 //!
 //! `campanile:<cluster>/<uid>/<kind>/<namespace>/<name>`. It is the whole last line of an alarm's
 //! description (one bulk read brings it) and the tag [`TAG`] on everything that has tags.

@@ -1,4 +1,4 @@
-//! The HTTP face of the process: `/livez`, `/readyz`, `/metrics`.
+//! The HTTP server of the process: `/livez`, `/readyz`, `/metrics`.
 
 use super::{Metrics, Probes};
 use crate::engine::error::{Error, Result};

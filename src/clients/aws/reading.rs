@@ -1,5 +1,5 @@
-//! How AWS is read: within the quota, with credentials that are as fresh as the role, to the last page, and with an
-//! eye for what is not there.
+//! Reads of AWS: within the quota, to the last page, with fresh credentials once a role has changed; what is not found
+//! is `None`.
 
 use super::{
     Account, Identity, RoleAccess,

@@ -1,4 +1,4 @@
-//! What people put into Secrets for Slack, and what it must be good for. Pure.
+//! Bot tokens and webhook URLs as Secrets hold them: their form, and the scopes that a token needs. Pure.
 
 use crate::clients::secret::Secret;
 use reqwest::Url;

@@ -1,4 +1,4 @@
-//! The alarms of one scope: read in bulk, by name, and their tags one by one.
+//! The informer sources of CloudWatch: alarms, read in bulk or by name, and their tags, read one by one.
 
 use super::{
     desired::{Configuration, Live, Observed, Statistic},

@@ -1,5 +1,4 @@
-//! How messages get into a channel without the operator in between: what EventBridge is given in the
-//! tenant's account.
+//! The webhook URL or the bot token by which EventBridge posts into a SlackChannel.
 
 use super::{
     report::{CHANNEL_READY, WEBHOOK_READY},

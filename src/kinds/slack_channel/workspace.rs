@@ -1,5 +1,4 @@
-//! What is watched by one token: whether it is still good, all channels that it sees, and the webhooks
-//! of those who use it.
+//! The informers of one token: `auth.test`, the channels that it sees, and the webhooks of the objects that use it.
 
 use crate::{
     clients::{

@@ -1,4 +1,4 @@
-//! The roll-up: is the tenant well? Pure. First match wins (the table of the kind's documentation).
+//! The roll-up: is the tenant well? Pure. The first match wins; the README lists them in this order.
 
 use crate::{
     api::{self, AlarmCounts, AlarmSet, AlarmState, Health, Severity, TreatMissingData},

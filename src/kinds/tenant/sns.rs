@@ -1,4 +1,4 @@
-//! SNS: what is watched of the topics of one scope, and of who hears them.
+//! The informer sources of SNS: the topics of one scope and their subscriptions.
 
 use super::desired::{ObservedSubscription, ObservedTopic, Topic};
 use crate::{

@@ -1,4 +1,4 @@
-//! The key of this installation's digests and its name, kept in a Secret of the operator's namespace.
+//! The key of this installation's digests and the name of its cluster, kept in a Secret of the operator's namespace.
 
 use crate::{
     clients::{kubernetes, secret::Digester},
