@@ -38,6 +38,8 @@ pub struct ObjectGate<'a, K: Kind> {
     trace_id: &'a str,
     /// Given back for good when the run has to wait for a quota: it does little else from then on.
     permit: parking_lot::Mutex<Option<Permit>>,
+    /// Cancelled when something newer is seen: then nothing waits for a quota any more.
+    superseded: CancellationToken,
     /// What the Namespace allowed when the run began.
     allowed: Option<Grants>,
     /// The status as it was last written; intents are added to it.
@@ -61,6 +63,7 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
         allowed: Option<Grants>,
         controller: &'a ControllerContext<K>,
         handle: RunHandle<'a>,
+        superseded: CancellationToken,
         status: K::Status,
     ) -> Self {
         Self {
@@ -71,6 +74,7 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
             priority: handle.priority,
             trace_id: handle.trace_id,
             permit: parking_lot::Mutex::new(Some(handle.permit)),
+            superseded,
             allowed,
             status: Mutex::new(status),
         }
@@ -168,9 +172,14 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
                 return Ok(());
             }
             drop(self.permit.lock().take());
-            limiter.take(account, region, api, priority).await;
+            let token = limiter.take(account, region, api, priority);
+            let taken = self.superseded.run_until_cancelled(token).await;
             // The lease may have gone and the object been edited while it waited for the quota.
-            self.admits()
+            self.admits()?;
+            taken.ok_or_else(|| {
+                let message = "the object has moved on while a write waited for the quota";
+                Error::new(Class::Superseded, message)
+            })
         })
     }
 

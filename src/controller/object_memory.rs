@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Default)]
 struct Memory {
     generation: Option<i64>,
+    /// The newest generation that the watch has seen; what a run reads may be older.
+    newest: Option<i64>,
     /// The request to look again that the run answers, if it is a new one.
     request: Option<String>,
     /// Cancelled when something newer is seen.
@@ -115,6 +117,7 @@ impl ObjectMemory {
                 // An edit does not make what was read any fresher.
                 *memory = Memory {
                     generation,
+                    newest: memory.newest,
                     unread: std::mem::take(&mut memory.unread),
                     told: std::mem::take(&mut memory.told),
                     ..Memory::default()
@@ -122,6 +125,9 @@ impl ObjectMemory {
             }
             memory.request = request;
             memory.superseded = CancellationToken::new();
+            if memory.newest > generation {
+                memory.superseded.cancel();
+            }
             memory.superseded.clone()
         })
     }
@@ -129,14 +135,13 @@ impl ObjectMemory {
     /// The watch has seen this generation, and this request if it is a new one: a run of an older generation, or for
     /// another request, is superseded.
     pub fn seen(&self, uid: &str, generation: Option<i64>, request: Option<&String>) {
-        let all = self.0.lock();
-        let older = |memory: &&Memory| {
+        self.with(uid, |memory| {
+            memory.newest = memory.newest.max(generation);
             let requested = request.is_some() && memory.request.as_ref() != request;
-            memory.generation < generation || requested
-        };
-        if let Some(memory) = all.get(uid).filter(older) {
-            memory.superseded.cancel();
-        }
+            if memory.generation < generation || requested {
+                memory.superseded.cancel();
+            }
+        });
     }
 
     /// A run went well.
@@ -382,6 +387,9 @@ mod tests {
         memory.seen("u", Some(2), None);
         memory.seen("other", Some(3), Some(&one));
         assert!(!run.is_cancelled());
+        let late = memory.begin("other", Some(2), None);
+        assert!(late.is_cancelled(), "it was seen before the run began");
+        assert!(!memory.begin("other", Some(3), None).is_cancelled());
         memory.seen("u", Some(3), None);
         assert!(run.is_cancelled());
         let run = memory.begin("u", Some(3), Some(one.clone()));

@@ -156,7 +156,14 @@ pub async fn reconcile<K: Kind>(
     // that has to know.
     let namespace = object.namespace().unwrap_or_default();
     let grants = cluster.grants(&namespace).await.unwrap_or_default();
-    let gate = ObjectGate::new(&object, grants, controller, handle, before.clone());
+    let gate = ObjectGate::new(
+        &object,
+        grants,
+        controller,
+        handle,
+        superseded.clone(),
+        before.clone(),
+    );
     let options = ReadOptions {
         uid: uid.clone(),
         priority,

@@ -69,6 +69,20 @@ impl Applied {
         Some(AppliedStage(entries.collect()))
     }
 
+    /// The same things, none of which has what is wanted now. It is what an edit starts from: what it has yet to apply
+    /// is no drift, however often it fails before.
+    #[must_use]
+    pub fn outdated(&self) -> Self {
+        let mut outdated = Self::default();
+        for name in self.0.keys() {
+            let mut stage = AppliedStage::default();
+            let known = self.stage(name).unwrap_or_default();
+            known.0.into_keys().for_each(|thing| stage.mark(thing));
+            outdated.set_stage(name, stage);
+        }
+        outdated
+    }
+
     /// Remembers a stage anew.
     pub fn set_stage(&mut self, name: &str, stage: AppliedStage) {
         let packed = stage.0.into_iter().flat_map(|(key, value)| [key, value]);
@@ -94,7 +108,7 @@ impl AppliedStage {
         self.0.insert(thing, value_digest(value));
     }
 
-    /// Something was applied to this thing, and it is not wanted any more.
+    /// Something was applied to this thing that is not wanted any more.
     pub fn mark(&mut self, thing: String) {
         self.0.insert(thing, "0".repeat(DIGITS));
     }

@@ -292,6 +292,7 @@ pub async fn run<K: Kind>(object: &K, status: &K::Status, context: RunContext<'_
     let mut conditions = common.conditions.iter();
     let wiped = status.places().is_empty() && conditions.all(|it| it.reason == "Deleting");
     let deleting = object.meta().deletion_timestamp.is_some();
+    let applied = before.map(|before| before.things).unwrap_or_default();
     let visitor = Visitor {
         object,
         status,
@@ -299,7 +300,7 @@ pub async fn run<K: Kind>(object: &K, status: &K::Status, context: RunContext<'_
         deleting,
         wiped,
         edited,
-        applied: before.map(|before| before.things).unwrap_or_default(),
+        applied: if edited { applied.outdated() } else { applied },
         context,
     };
     let visits = Box::pin(K::visit(&visitor)).await;

@@ -12,6 +12,7 @@ use crate::{
             self, Activity, DynJobs, Job, JobGate, JobOwner, Jobs, Next, Reason, Record, Recovered,
             Slot,
         },
+        limits::Priority,
         plan::{Change, Desired, Found, Owner, PerThing, Value},
         policy::{DeletionPolicy, DriftPolicy},
         stage::{ChangeOf, Ids, ResultOf, Seen, Stage, StageRun},
@@ -84,7 +85,7 @@ impl Target for Place {
 }
 
 /// What a place does when it is asked.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 enum Mode {
     #[default]
     Answers,
@@ -711,6 +712,57 @@ async fn what_is_applied_in_one_system_is_not_forgotten_for_the_same_stage_of_an
         );
     }
     assert_eq!(scene.status().common.drift_count, Some(2));
+}
+
+/// Of a thing that was changed outside before the edit, too: an edit applies the whole spec.
+#[tokio::test(start_paused = true)]
+async fn an_edit_that_fails_at_first_is_applied_when_it_can_be() {
+    let spec = |c: &str| json!({"home": "a", "second": "b", "labels": {"b": "1", "c": c}, "report_drift": true});
+    for mode in [
+        Mode::Fails(Class::Throttled),
+        Mode::Fails(Class::Unavailable),
+        Mode::Fails(Class::OutcomeUnknown),
+        Mode::Silent,
+    ] {
+        for place in ["a", "b"] {
+            let scene = Scene::new(true);
+            scene.edit(spec("1"));
+            scene.run().await;
+            meddle(place, "b");
+            assert_eq!(scene.run().await, "ok");
+            scene.edit(spec("2"));
+            at(place).be(mode);
+            scene.run().await;
+            at(place).be(Mode::Answers);
+            for _ in 0..2 {
+                sleep(HOUR).await;
+                scene.run().await;
+            }
+            let labels = at(place).labels.lock().clone();
+            assert_eq!((&*labels["b"], &*labels["c"]), ("1", "2"), "{mode:?}");
+            // From now on it is drift again.
+            meddle(place, "b");
+            scene.run().await;
+            assert_eq!(at(place).labels.lock()["b"], "9", "{mode:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_edit_ends_the_wait_for_a_quota() {
+    let scene = Scene::new(false);
+    let limiter = &scene.operator.context.clients.limiter;
+    let api = "registry:PutLabels";
+    for _ in 0..600 {
+        let limiter = limiter.clone();
+        tokio::spawn(async move { limiter.take("", "", api, Priority::Edit).await });
+    }
+    sleep(Duration::from_millis(1)).await;
+    let second = Duration::from_secs(1);
+    assert_eq!(
+        run_until_edited(&scene, second).await,
+        ("superseded", second)
+    );
 }
 
 #[tokio::test(start_paused = true)]
