@@ -28,7 +28,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn new(code: &str, class: Class, message: String) -> Self {
+    pub(super) fn new(code: &str, class: Class, message: String) -> Self {
         Self {
             code: code.to_owned(),
             error: Error::new(class, message),
@@ -279,6 +279,7 @@ const MEANINGS: Meanings = &[
 
     ("message_limit_exceeded rate_limited ratelimited", Throttled, ""),
 
+    ("fetch_members_failed", Unavailable, ""),
     ("external_channel_migrating", Unavailable, "the channel is being moved; this passes"),
     ("invalid_cursor", Unavailable, "a page that was promised has expired; the list is read again from its beginning"),
     ("org_login_required team_added_to_org", Unavailable, "the workspace is being moved into an Enterprise organization; this passes"),
@@ -297,6 +298,8 @@ const MEANINGS: Meanings = &[
     ("invalid_blocks invalid_blocks_format", Rejected, "the message's blocks are not valid Block Kit"),
     ("invalid_name invalid_name_maxlength invalid_name_punctuation invalid_name_required invalid_name_specials no_channel", Rejected, "a channel's name has 1 to 80 of a-z, 0-9, - and _"),
     ("is_archived is_inactive", Rejected, "the channel is archived, and a bot cannot bring it back: unarchive it in Slack and /invite the bot, or declare another channel"),
+    ("edit_window_closed", Rejected, "the workspace does not let messages be edited so late"),
+    ("messages_tab_disabled", Rejected, "messages to this app are switched off in its settings (App Home)"),
     ("method_not_supported_for_channel_type", Rejected, "the channel is of a kind that cannot do this"),
     ("missing_argument", Rejected, "a token of a whole organization must name a workspace, which is not supported: install the app into one workspace, and use that bot token"),
     (MISSING_TEXT, Rejected, "the message is empty"),
