@@ -3,10 +3,11 @@
 pub mod error;
 mod observe;
 pub mod reading;
+mod writing;
 
 use crate::engine::{
     error::{Class, Error, Result},
-    gate::{Operation, WritePermit},
+    gate::Operation,
     limits::Limiter,
 };
 use aws_config::{
@@ -14,19 +15,18 @@ use aws_config::{
     timeout::TimeoutConfig,
 };
 use aws_sdk_cloudwatch::config::{SharedCredentialsProvider, retry::RetryPartition};
-use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
-use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_sdk_sts::error::SdkError;
 use error::{Call, Refusal, assume_role_refusal, classify};
 use observe::Observe;
 pub use observe::{Observer, Request};
 use parking_lot::RwLock;
 use std::{
-    error::Error as StdError,
     fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::sync::{Mutex, watch};
+pub use writing::Writer;
 
 /// The longest that one attempt of a call may take. The SDK itself has no such limit.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
@@ -191,27 +191,6 @@ impl Account {
             identity: role_arn,
             api,
         }
-    }
-
-    /// The clients, for the one call that has passed the gate. It is an error if that was to be made in another
-    /// account, or as another role.
-    pub fn writer(&self, permit: &WritePermit<'_>) -> Result<Writer<'_>> {
-        let Operation { endpoint, api, .. } = *permit.operation();
-        if self.operation(endpoint, api) != *permit.operation() {
-            let message = format!(
-                "the permit for {api} is not one of {}",
-                self.identity.role_arn
-            );
-            return Err(Error::failing(message));
-        }
-        Ok(Writer {
-            clients: self.clients.read().clone(),
-            call: Call {
-                identity: &self.identity,
-                api,
-                writes: true,
-            },
-        })
     }
 
     /// Assumes the role anew: credentials outlive a change of its trust by up to an hour, and those of a
@@ -389,76 +368,6 @@ impl Base {
                     identity.account_id
                 ),
             )),
-        }
-    }
-}
-
-/// Clients for one call that changes something.
-pub struct Writer<'a> {
-    clients: Clients,
-    /// The call.
-    pub call: Call<'a>,
-}
-
-impl Writer<'_> {
-    /// CloudWatch.
-    pub fn cloudwatch(&self) -> &aws_sdk_cloudwatch::Client {
-        &self.clients.cloudwatch
-    }
-
-    /// EventBridge.
-    pub fn eventbridge(&self) -> &aws_sdk_eventbridge::Client {
-        &self.clients.eventbridge
-    }
-
-    /// SNS.
-    pub fn sns(&self) -> &aws_sdk_sns::Client {
-        &self.clients.sns
-    }
-
-    /// What came of the call, where its answer says no more than that it was carried out.
-    pub fn done<T, E>(&self, answer: Result<T, SdkError<E, HttpResponse>>) -> Result<()>
-    where
-        E: ProvideErrorMetadata + StdError + 'static,
-    {
-        answer.map(drop).map_err(|error| self.refusal(&error))
-    }
-
-    /// What the call's error means, and what to do about it.
-    pub fn refusal<E>(&self, error: &SdkError<E, HttpResponse>) -> Error
-    where
-        E: ProvideErrorMetadata + StdError + 'static,
-    {
-        classify(&self.call, error)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::gate::WritePermit;
-
-    #[test]
-    fn a_permit_is_of_one_account_one_region_and_one_role() {
-        let account = Account::at("http://127.0.0.1", &Default::default());
-        let own = account.operation("endpoint", "sns:CreateTopic");
-        let may = |operation| account.writer(&WritePermit::unchecked(operation)).is_ok();
-        assert!(may(own));
-        for other in [
-            Operation {
-                account: "555566667777",
-                ..own
-            },
-            Operation {
-                region: "eu-west-1",
-                ..own
-            },
-            Operation {
-                identity: "arn:aws:iam::222233334444:role/other",
-                ..own
-            },
-        ] {
-            assert!(!may(other), "{other:?}");
         }
     }
 }

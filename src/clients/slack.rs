@@ -21,6 +21,7 @@ use crate::{
     api::notification::Posted,
     clients::secret::Secret,
     engine::{
+        error::Class,
         gate::{Operation, WritePermit},
         limits::{Limiter, Priority},
         rendering::hex,
@@ -415,7 +416,10 @@ impl Bot {
         form: &[(&str, &str)],
     ) -> Result<T> {
         let Operation { account, api, .. } = permit.operation();
-        debug_assert_eq!(*account, self.key, "the permit is for another token");
+        if *account != self.key {
+            let message = format!("the permit for {api} is of another token: this is a bug");
+            return Err(Refusal::new("", Class::Unavailable, message));
+        }
         let (said, _) = self.call(call(api, about, true), form).await?;
         Ok(said)
     }

@@ -566,7 +566,11 @@ fn sts(verb: &str, asked: &Asked) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clients::aws::Identity, engine::gate::WritePermit, testing::Fault};
+    use crate::{
+        clients::aws::{Identity, reading::Reads},
+        engine::{gate::WritePermit, limits::Priority},
+        testing::Fault,
+    };
     use aws_sdk_cloudwatch::error::ProvideErrorMetadata;
     use std::time::Duration;
     use tokio::time::Instant;
@@ -586,17 +590,18 @@ mod tests {
         assert!(other.message.contains("leads to account 222233334444"));
         let account = accounts.open(&identity("222233334444")).await.unwrap();
         let operation = account.operation("endpoint", "cloudwatch:PutMetricAlarm");
-        let writer = account.writer(&WritePermit::unchecked(operation)).unwrap();
-        let cloudwatch = writer.cloudwatch();
+        let permit = WritePermit::unchecked(operation);
+        let writer = account.writer(&permit).unwrap();
         let put = |name: String| {
-            let put = cloudwatch.put_metric_alarm().alarm_name(name);
+            let put = writer.put_metric_alarm().unwrap().alarm_name(name);
             put.threshold(1.5).send()
         };
         for i in 0..=PAGE {
             put(format!("eu/{i:03}")).await.unwrap();
         }
         put("other".into()).await.unwrap();
-        let describe = cloudwatch.describe_alarms().alarm_name_prefix("eu/");
+        let reads = Reads::of(&account, Priority::Edit);
+        let describe = reads.alarms().alarm_name_prefix("eu/");
         let page = describe.clone().send().await.unwrap();
         assert_eq!(page.metric_alarms().len(), PAGE);
         let page = describe.set_next_token(page.next_token).send().await;

@@ -171,6 +171,21 @@ fn permit(api: &'static str) -> WritePermit<'static> {
     })
 }
 
+#[tokio::test]
+async fn a_permit_is_of_one_token() {
+    let fake = Fake::start().await;
+    let operation = Operation {
+        account: "hmac:2",
+        ..*permit(JOIN).operation()
+    };
+    let other = WritePermit::unchecked(operation);
+    let refused = fake.bot().write::<Value>(&other, "C1", &[]).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("is of another token"), "{refused}");
+    let record = fake.record.lock().unwrap();
+    assert!(record.requests.is_empty(), "nothing is sent");
+}
+
 /// A write about the first field of its form.
 async fn write<T: DeserializeOwned>(
     bot: &Bot,

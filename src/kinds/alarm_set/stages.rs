@@ -18,7 +18,6 @@ use crate::{
     kinds::{aws_scope::AwsScope, mark::Mark},
 };
 use aws_sdk_cloudwatch::{
-    Client,
     operation::put_metric_alarm::builders::PutMetricAlarmFluentBuilder,
     types::{self as sdk, ActionConfiguration, AlarmTagsPropagation, Dimension, Tag},
 };
@@ -88,7 +87,7 @@ impl Alarms {
     ) -> Result<()> {
         // AWS ignores the tags of a put that changes an alarm.
         let tags = from.is_none().then(|| self.tags_of(name));
-        let put = put_metric_alarm(writer.cloudwatch(), name, to, tags.as_ref());
+        let put = put_metric_alarm(writer.put_metric_alarm()?, name, to, tags.as_ref());
         let outcome = writer.done(put.send().await);
         match &outcome {
             Ok(()) => self.remember(name, to, from),
@@ -134,7 +133,7 @@ impl Alarms {
 
     async fn delete(&self, writer: &Writer<'_>, names: Vec<String>) -> Result<()> {
         let AwsScope { alarms, tags, .. } = &*self.scope;
-        let delete = writer.cloudwatch().delete_alarms();
+        let delete = writer.delete_alarms()?;
         let delete = delete.set_alarm_names(Some(names.clone()));
         let outcome = writer.done(delete.send().await);
         for name in &names {
@@ -239,7 +238,7 @@ impl Stage for Alarms {
 
 /// The call that makes an alarm, with its tags, or that replaces all of it but its tags.
 fn put_metric_alarm(
-    client: &Client,
+    call: PutMetricAlarmFluentBuilder,
     name: &str,
     to: &Configuration,
     tags: Option<&AlarmTags>,
@@ -267,8 +266,7 @@ fn put_metric_alarm(
         .map(|(name, value)| Dimension::builder().name(name).value(value).build())
         .collect();
     let list = |items: &BTreeSet<String>| Some(items.iter().cloned().collect());
-    let put = client
-        .put_metric_alarm()
+    let put = call
         .alarm_name(name)
         .alarm_description(description)
         .namespace(namespace)
@@ -408,7 +406,7 @@ impl Stage for Tags {
             return Ok(None);
         };
         let writer = account.writer(permit)?;
-        let request = writer.cloudwatch().tag_resource();
+        let request = writer.tag_alarm()?;
         let request = request.set_tags(Some(sdk_tags(to)));
         let request = request.resource_arn(alarm_arn(account, key));
         writer.done(request.send().await)?;
@@ -466,10 +464,12 @@ mod tests {
     #[test]
     fn tags_go_with_the_call_that_makes_an_alarm_and_with_no_other() {
         let version = BehaviorVersion::v2026_01_12();
-        let client = Client::from_conf(Config::builder().behavior_version(version).build());
+        let client = aws_sdk_cloudwatch::Client::from_conf(
+            Config::builder().behavior_version(version).build(),
+        );
         let (tags, to) = (tags(Some("prod")), configuration(TagsInEvents::ours()));
         for given in [Some(&tags), None] {
-            let put = put_metric_alarm(&client, "a", &to, given);
+            let put = put_metric_alarm(client.put_metric_alarm(), "a", &to, given);
             let carried = put.get_tags().clone().map(|all| {
                 let pairs = all
                     .iter()

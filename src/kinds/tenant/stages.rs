@@ -112,11 +112,7 @@ impl Topics {
     /// among them nobody else's is ever taken for ours.
     async fn create(&self, writer: &Writer<'_>, name: &str, to: &Topic) -> Result<TopicArn> {
         // With its policy from the first moment, and one call for one entry of the gate.
-        let create = writer
-            .sns()
-            .create_topic()
-            .name(name)
-            .tags(tag(&self.mark)?);
+        let create = writer.create_topic()?.name(name).tags(tag(&self.mark)?);
         let create = create.attributes("Policy", to.policy.to_string());
         let created = create.send().await.map_err(|error| {
             let error = writer.refusal(&error);
@@ -141,7 +137,7 @@ impl Topics {
     }
 
     async fn update(&self, writer: &Writer<'_>, arn: &TopicArn, to: &Topic) -> Result<()> {
-        let set = writer.sns().set_topic_attributes().topic_arn(&arn.0);
+        let set = writer.set_topic_attributes()?.topic_arn(&arn.0);
         let set = set
             .attribute_name("Policy")
             .attribute_value(to.policy.to_string());
@@ -152,7 +148,7 @@ impl Topics {
     }
 
     async fn delete(&self, writer: &Writer<'_>, arn: &TopicArn) -> Result<()> {
-        let delete = writer.sns().delete_topic().topic_arn(&arn.0);
+        let delete = writer.delete_topic()?.topic_arn(&arn.0);
         let outcome = writer.done(delete.send().await);
         let topics = &self.scope.topics;
         topics.note(arn.clone(), outcome.as_ref(), || None);
@@ -350,7 +346,7 @@ impl Stage for TopicTags {
             return Ok(None);
         };
         let (arn, writer) = (ours.id(), account.writer(permit)?);
-        let request = writer.sns().tag_resource().resource_arn(&arn.0);
+        let request = writer.tag_topic()?.resource_arn(&arn.0);
         let outcome = writer.done(request.tags(tag(&self.mark)?).send().await);
         topics.update(arn.clone(), outcome.as_ref(), |it| {
             it.owner = OwnerTag(Some(self.mark.to_string()));
@@ -523,14 +519,13 @@ impl Subscriptions {
         ids: &Ids,
     ) -> Result<()> {
         let topic = ids.need::<Topics>(self.topic(key.severity))?;
+        let subscribe = writer.subscribe()?;
         let before = {
             let mut memory = self.memory.lock();
             let creating = SubscriptionState::Creating;
             memory.recorded.insert(key.clone(), creating)
         };
-        let subscribe = writer
-            .sns()
-            .subscribe()
+        let subscribe = subscribe
             .topic_arn(&topic.0)
             .protocol(&key.protocol)
             .endpoint(to.endpoint.reveal())
@@ -566,7 +561,7 @@ impl Subscriptions {
         key: &SubscriptionKey,
         arn: &str,
     ) -> Result<()> {
-        let unsubscribe = writer.sns().unsubscribe().subscription_arn(arn);
+        let unsubscribe = writer.unsubscribe()?.subscription_arn(arn);
         let outcome = unsubscribe.send().await;
         if let Some(topic) = self.arn(key.severity) {
             self.scope.topics.invalidate(topic.clone());

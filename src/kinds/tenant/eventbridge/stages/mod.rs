@@ -142,7 +142,7 @@ impl EventBridgeContext {
         left.min()
     }
 
-    fn writer(&self, permit: &WritePermit<'_>) -> Result<Writer<'_>> {
+    fn writer<'p>(&'p self, permit: &'p WritePermit<'_>) -> Result<Writer<'p>> {
         self.scope.account.writer(permit)
     }
 

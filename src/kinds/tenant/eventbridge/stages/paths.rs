@@ -152,7 +152,7 @@ impl SlackPaths {
             let key = key.map_err(|_| Error::failing("building the connection's header"))?;
             let auth = sdk::CreateConnectionAuthRequestParameters::builder();
             let auth = auth.api_key_auth_parameters(key).build();
-            let create = writer.eventbridge().create_connection().name(name);
+            let create = writer.create_connection()?.name(name);
             let create = create.description(&to.description).authorization_type(kind);
             let made = create.auth_parameters(auth).send().await;
             made.map(|made| (made.connection_arn, made.connection_state))
@@ -162,7 +162,7 @@ impl SlackPaths {
             let key = key.api_key_name(&to.header).api_key_value(value).build();
             let auth = sdk::UpdateConnectionAuthRequestParameters::builder();
             let auth = auth.api_key_auth_parameters(key).build();
-            let update = writer.eventbridge().update_connection().name(name);
+            let update = writer.update_connection()?.name(name);
             let update = update.description(&to.description).authorization_type(kind);
             let made = update.auth_parameters(auth).send().await;
             made.map(|made| (made.connection_arn, made.connection_state))
@@ -200,11 +200,11 @@ impl SlackPaths {
         is_new: bool,
         ids: &Ids,
     ) -> Result<String> {
-        let (client, url) = (writer.eventbridge(), text(&to.url));
+        let url = text(&to.url);
         let connection = ids.need::<Self>(&PathPart::Connection(name.to_owned()))?;
         macro_rules! put {
             ($call:ident) => {{
-                let put = client.$call().name(name).description(&to.description);
+                let put = writer.$call()?.name(name).description(&to.description);
                 let put = put.connection_arn(connection).invocation_endpoint(url);
                 let put = put
                     .http_method(sdk::ApiDestinationHttpMethod::from(to.method.as_str()))
@@ -239,13 +239,12 @@ impl SlackPaths {
     }
 
     async fn delete(&self, writer: &Writer<'_>, key: &PathPart) -> Result<()> {
-        let client = writer.eventbridge();
         let outcome = match key {
             PathPart::Connection(name) => {
-                deleted(writer, client.delete_connection().name(name).send().await)
+                deleted(writer, writer.delete_connection()?.name(name).send().await)
             }
             PathPart::Destination(name) => {
-                let delete = client.delete_api_destination().name(name);
+                let delete = writer.delete_api_destination()?.name(name);
                 deleted(writer, delete.send().await)
             }
         };

@@ -97,7 +97,7 @@ impl AlarmRules {
         is_new: bool,
     ) -> Result<()> {
         let EventBridgeContext { mark, scope, .. } = &self.events;
-        let mut put = writer.eventbridge().put_rule();
+        let mut put = writer.put_rule()?;
         put = put
             .name(name)
             .event_pattern(to.pattern.to_string())
@@ -157,7 +157,7 @@ impl AlarmRules {
         let arn = need(ids, &to.destination)?;
         let target = target(&key.id, arn, to)
             .map_err(|error| Error::failing(format!("building the target of a rule: {error}")))?;
-        let put = writer.eventbridge().put_targets().rule(&key.rule);
+        let put = writer.put_targets()?.rule(&key.rule);
         let outcome = match put.targets(target).send().await {
             Ok(answer) => {
                 let entries = answer.failed_entries();
@@ -192,7 +192,7 @@ impl AlarmRules {
     }
 
     async fn remove_target(&self, writer: &Writer<'_>, key: &TargetKey) -> Result<()> {
-        let remove = writer.eventbridge().remove_targets().rule(&key.rule);
+        let remove = writer.remove_targets()?.rule(&key.rule);
         let outcome = match remove.ids(&key.id).send().await {
             Ok(answer) => {
                 let first = answer.failed_entries().first();
@@ -382,7 +382,7 @@ impl Stage for AlarmRules {
                 self.put_rule(writer, name, to, is_new).await?;
             }
             (RuleKey::Rule(name), None) => {
-                let delete = writer.eventbridge().delete_rule().name(name);
+                let delete = writer.delete_rule()?.name(name);
                 let outcome = deleted(writer, delete.send().await);
                 let rules = &self.events.scope.rules;
                 rules.note(name, outcome.as_ref(), || None);
