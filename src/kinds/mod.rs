@@ -232,13 +232,15 @@ impl<K: Kind> Outcome<K> {
         self.reports().filter(|visit| visit.current)
     }
 
-    /// Of each system, whether it was known where to look and could be looked at there, whatever became of the changes
-    /// there.
+    /// Of each system, whether it was known where to look and could be looked at where the object belongs now, whatever
+    /// became of the changes there.
     pub fn observed(&self) -> impl Iterator<Item = (&'static str, bool)> {
         let read = !matches!(self.inputs, Some(Err(_)));
         let systems = self.visits.systems().into_iter();
         systems.map(move |system| {
-            let seen = system.reports().iter().all(|visit| visit.observed);
+            let reports = system.reports();
+            let mut current = reports.iter().filter(|visit| visit.current);
+            let seen = current.all(|visit| visit.observed);
             (system.name(), read && seen)
         })
     }

@@ -823,6 +823,21 @@ async fn a_system_that_cannot_be_looked_at_blinds_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_place_that_was_left_and_cannot_be_looked_at_makes_nothing_stale() {
+    let scene = Scene::new(false);
+    scene.run().await;
+    at("a").be(Mode::Fails(Class::Denied));
+    scene.edit(json!({"home": "b"}));
+    for _ in 0..2 {
+        assert_eq!(scene.run().await, "denied");
+        sleep(2 * HOUR).await;
+    }
+    let conditions = scene.status().common.conditions;
+    let stale = conditions.iter().find(|it| it.type_ == "Stale").unwrap();
+    assert_eq!(stale.message, "[false, false]");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_to_be_orphaned_stays_when_the_object_is_deleted() {
     let scene = Scene::new(false);
     scene.edit(json!({"home": "a", "labels": {"b": "1", "c": "1"}, "orphans": ["c"]}));
