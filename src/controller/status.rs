@@ -118,7 +118,7 @@ fn reason(class: Class, applied_before: bool) -> &'static str {
         Class::Throttled | Class::Unavailable | Class::OutcomeUnknown => "SystemUnavailable",
         Class::Waiting(WaitingOn::Secret) => "WaitingForSecret",
         Class::Waiting(WaitingOn::Channel) => "WaitingForChannel",
-        // What it waits for has said why.
+        // The prerequisite's own failure says why.
         Class::Waiting(WaitingOn::Tenant | WaitingOn::Prerequisite) => "WaitingForTenant",
         Class::Superseded => "Applying",
     }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::{collections::BTreeMap, fmt::Display};
 
-/// By stage (of an object: by `system/stage`), each applied thing as 16 hexadecimal digits: eight of a digest of its key, eight of a digest of its
-/// value. A stage that has been applied and has nothing is there and empty.
+/// By stage (of an object: by `system/stage`), each applied thing as 16 hexadecimal digits: eight of a digest of its
+/// key, eight of a digest of its value. A stage that has been applied and has nothing is there and empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Applied(BTreeMap<String, String>);

@@ -97,7 +97,7 @@ pub async fn admit<'a>(
     for intent in intents {
         gate.edit(intent).await?;
     }
-    // Last, so that what it says holds when the call is sent.
+    // After the status write, so that lease and generation are checked just before the call.
     gate.enter(operation, steps).await?;
     Ok(WritePermit::new(operation))
 }

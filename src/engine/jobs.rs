@@ -354,7 +354,7 @@ impl<J: Job> State<J> {
                     granted.push(object.clone());
                     1
                 }
-                // Nobody overtakes it in its place.
+                // The place serves its jobs in order.
                 Phase::Queued(_) => 0,
                 // It may run in its place, but who cannot be asked must not use up everybody's slots.
                 Phase::Unknown(..) => 0,

@@ -1,5 +1,5 @@
-//! How fast each API may be asked: the published quotas, and a limiter per account, Region and API that counts as the vendor does, and in the
-//! background never so fast that an edit would have to wait for it.
+//! How fast each API may be asked: the published quotas, and a limiter per account, Region and API that counts as the
+//! vendor does. Background calls leave room, so that an edit never waits for them.
 //!
 //! AWS counts requests per account, Region and API, whoever sends them; Slack per app and workspace
 //! (which is a token), and method. So a [`Limiter`] is shared by all of the process. There is no task behind it: who waits is the first of a queue and sleeps until
@@ -23,7 +23,7 @@ use tokio::{
 /// leaves us evenly arrives with some tens of milliseconds of jitter, and the other side counts arrivals.
 const RATE_WINDOW: Duration = Duration::from_millis(1020);
 
-/// So many answers show how long the way takes at the least.
+/// How many answers it takes until the least latency seen is trusted.
 const MIN_LATENCY_SAMPLES: u32 = 20;
 
 /// A bucket that nobody has asked for this long is full again, and is dropped.
@@ -438,7 +438,8 @@ pub fn parse_rate(text: &str) -> Result<(String, f64), String> {
     }
 }
 
-/// `Operation` or `service:Operation`. Capitals count, or a rate would be for nothing without a word.
+/// `Operation` or `service:Operation`. Case matters: a rate for a name that is
+/// written otherwise would be ignored.
 fn is_operation(text: &str) -> bool {
     let (service, operation) = text.split_once(':').unwrap_or(("any", text));
     let of = |text: &str, first: fn(&u8) -> bool, rest: fn(&u8) -> bool| {

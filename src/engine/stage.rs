@@ -441,7 +441,7 @@ impl<S: Stage> StageRun<S> {
         }
         run.superseded |= error.class == Class::Superseded;
         let passes = match error.class {
-            // What it waits for has said why, and whether that may pass.
+            // The prerequisite's own failure is reported, and says whether it passes.
             Class::Waiting(WaitingOn::Prerequisite) => {
                 let mut needs = S::NEEDS.iter().chain([&S::NAME]);
                 needs.any(|need| run.unsettled.contains_key(need))
@@ -506,7 +506,7 @@ impl<S: Stage> StageRun<S> {
         let thing = thing(run.place, change.key());
         match change {
             Change::Create { to, .. } | Change::Update { to, .. } => before.has(&thing, to),
-            // What was applied, and is not wanted any more, is the spec's to remove.
+            // To delete what was applied and is not wanted any more is an edit.
             Change::Delete { .. } => !before.knows(&thing),
         }
     }
@@ -766,7 +766,7 @@ impl<S: Stage> StageRun<S> {
             }
         }
         let (mut order, circular) = layers(parents.clone());
-        // What the outside let come to be, the outside may let go.
+        // Things that refer to each other in a circle are deleted last: the API let them be made.
         order.push(circular);
         let mut rest = deletes;
         for layer in order {
@@ -788,7 +788,7 @@ impl<S: Stage> StageRun<S> {
 impl<S: Stage> DynStage for StageRun<S> {
     fn forward<'a>(&'a mut self, run: &'a mut Run<'_>) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            // The stage that could not look has said why; without it we would only guess.
+            // A stage that this one needs could not be read, and has reported why.
             let blind = S::NEEDS.iter().any(|need| run.blind.contains(need));
             let looked = if blind {
                 None
@@ -847,7 +847,7 @@ impl<S: Stage> DynStage for StageRun<S> {
                 .into_iter()
                 .filter(|change| !unmade.contains(&self.stage.identity(change.key())))
                 .partition(|change| self.stage.defers_deletion(change.key(), seen));
-            // It keeps nothing else waiting.
+            // A deferred deletion does not hold up others.
             run.report.later += later.len();
             self.delete_in_order(now, run).await;
         })
@@ -855,7 +855,7 @@ impl<S: Stage> DynStage for StageRun<S> {
 
     fn settle<'a>(&'a mut self, run: &'a mut Run<'_>) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            // A run that was superseded reports nothing; its successor looks.
+            // A superseded run reports nothing; the next one reads again.
             if !std::mem::take(&mut self.wrote) || run.superseded {
                 return;
             }
@@ -898,7 +898,7 @@ impl<S: Stage> DynStage for StageRun<S> {
                 let thing = thing(place, key);
                 let removed = !wanted.contains_key(key) && !blocked.contains_key(key);
                 if removed && !self.reported.contains_key(key) {
-                    // The spec's to remove, however late that comes.
+                    // Its deletion is still to be done, and is no drift.
                     stage.mark(thing);
                 } else {
                     stage.keep(thing, &known);

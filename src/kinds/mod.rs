@@ -314,7 +314,8 @@ pub async fn run<K: Kind>(object: &K, status: &K::Status, context: RunContext<'_
         let before = || visitor.applied.system(system.name());
         applied.add_system(system.name(), now.unwrap_or_else(before));
     }
-    // Where status was lost, only what it refers to says where it was: not to know is not to be nowhere.
+    // Where status was lost, only what the spec refers to says where things were made: the finalizer stays while that
+    // cannot be read.
     let lost = deleting
         && wiped
         && matches!(&read, Err(error) if error.class != Class::Waiting(WaitingOn::Tenant));

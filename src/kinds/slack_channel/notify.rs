@@ -278,7 +278,7 @@ impl Notifier {
     /// to tell of the run as it is then.
     ///
     /// An error says what Slack, the gate or the status has refused. Nothing is lost by it but what it says of a
-    /// message in doubt (class `Cut`); told again, after the error's time, what can still be told is.
+    /// message in doubt (class `OutcomeUnknown`); told again, after the error's time, what can still be told is.
     pub async fn tell(
         &mut self,
         sender: &Sender,

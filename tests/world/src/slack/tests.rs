@@ -1,4 +1,4 @@
-//! The rules, as they are met by HTTP.
+//! Tests of the Slack stand-in over HTTP: its rules, errors, pages, rates and troubles.
 
 use std::time::Duration;
 
