@@ -20,7 +20,8 @@ use std::{
     iter::repeat_with,
     time::Duration,
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 /// All that a stage has seen.
 pub type Seen<S> =
@@ -276,6 +277,10 @@ pub struct AppliedBefore<'a> {
     pub drift: DriftPolicy,
 }
 
+/// How long a place may leave a run without an answer once another place of that run is done. What is read in bulk
+/// goes on being read by its poll, and wakes the object.
+pub const STRAGGLER_LIMIT: Duration = Duration::from_secs(15);
+
 /// How long one place may leave one run without answers, all of them taken together. Waiting for a quota before a
 /// write does not count.
 #[derive(Clone, Debug)]
@@ -283,29 +288,47 @@ pub struct Patience {
     place: String,
     limit: Duration,
     left: Duration,
+    /// Cancelled when another place of the run is done.
+    other_done: CancellationToken,
 }
 
 impl Default for Patience {
     /// Without end.
     fn default() -> Self {
-        Self::new(String::new(), Duration::MAX)
+        Self::new(String::new(), Duration::MAX, CancellationToken::new())
     }
 }
 
 impl Patience {
-    /// With a place, as people call it.
-    pub fn new(place: String, limit: Duration) -> Self {
-        let left = limit;
-        Self { place, limit, left }
+    /// With a place, as people call it. Once `other_done` is cancelled, no answer is waited for longer than
+    /// [`STRAGGLER_LIMIT`].
+    pub fn new(place: String, limit: Duration, other_done: CancellationToken) -> Self {
+        Self {
+            place,
+            limit,
+            left: limit,
+            other_done,
+        }
     }
 
     /// What `answer` ends with, unless there was none for too long.
     pub async fn wait<T>(&mut self, answer: impl Future<Output = Result<T>>) -> Result<T> {
         let began = Instant::now();
-        let answered = timeout(self.left, answer).await;
-        self.spend(began.elapsed());
-        answered.unwrap_or_else(|_| {
-            let (place, limit) = (&self.place, self.limit.as_secs());
+        let alone = async {
+            self.other_done.cancelled().await;
+            sleep(STRAGGLER_LIMIT).await;
+        };
+        let answered = tokio::select! {
+            biased;
+            answered = timeout(self.left, answer) => answered.map_err(|_| self.limit),
+            () = alone => Err(STRAGGLER_LIMIT),
+        };
+        match &answered {
+            Err(_) => self.left = Duration::ZERO,
+            Ok(_) => drop(self.spend(began.elapsed())),
+        }
+        answered.unwrap_or_else(|limit| {
+            let (place, limit) = (&self.place, limit.as_secs());
             let message = format!("{place} did not answer within {limit} s");
             Err(Error::failing(message))
         })

@@ -45,6 +45,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeSet, fmt::Debug, future::Future, time::Duration};
 use system::{RunContext, System, SystemVisits, Visited, Visitor, Visits};
+use tokio_util::sync::CancellationToken;
 
 /// A kind's status.
 pub trait Status: Clone + Debug + Default + PartialEq + Serialize + Send + Sync + 'static {
@@ -303,6 +304,7 @@ pub async fn run<K: Kind>(object: &K, status: &K::Status, context: RunContext<'_
         wiped,
         edited,
         applied: if edited { applied.outdated() } else { applied },
+        place_done: CancellationToken::new(),
         context,
     };
     let visits = Box::pin(K::visit(&visitor)).await;

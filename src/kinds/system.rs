@@ -19,8 +19,9 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use tokio_util::sync::CancellationToken;
 
-/// How long a place may leave a run of the controller without answers: what another system came to is not in status
+/// How long a place may leave a run of the controller without answers where no other is done: what another system came to is not in status
 /// before. The first read of a large account waits for AWS's quotas meanwhile: the tags of 3,000 alarms take this long.
 const VISIT_LIMIT: Duration = Duration::from_secs(300);
 
@@ -151,6 +152,8 @@ pub struct Visitor<'a, K: Kind> {
     pub(super) wiped: bool,
     pub(super) edited: bool,
     pub(super) applied: Applied,
+    /// Cancelled when the first place is done: from then on the others keep the object's status waiting.
+    pub(super) place_done: CancellationToken,
     pub(super) context: RunContext<'a>,
 }
 
@@ -347,7 +350,10 @@ impl<K: Kind> Visitor<'_, K> {
         } = &self.context;
         let current = destination.current;
         let mut patience = match gate {
-            Some(_) => Patience::new(destination.target.to_string(), VISIT_LIMIT),
+            Some(_) => {
+                let place = destination.target.to_string();
+                Patience::new(place, VISIT_LIMIT, self.place_done.clone())
+            }
             // Nothing else waits for what is only planned.
             None => Patience::default(),
         };
@@ -395,6 +401,7 @@ impl<K: Kind> Visitor<'_, K> {
             Ok(stages)
         }
         .await;
+        self.place_done.cancel();
         let report = run.report;
         let blind = |failure: &Failure| failure.key.is_none() && S::is_vital(failure);
         let (stages, reached) = match stages {
