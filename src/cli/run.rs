@@ -10,7 +10,7 @@ use crate::{
         error::{Error, Result},
         informer::{PollIntervals, Polling},
     },
-    kinds::stores::Stores,
+    kinds::{job::KindJobs, stores::Stores},
     telemetry::{self, LogFormat, Metrics, Probes},
 };
 use clap::Args;
@@ -135,7 +135,7 @@ impl Run {
                 pools: Pools::default(),
                 object_memory: ObjectMemory::default(),
                 stores: Stores::default(),
-                jobs: Vec::new(),
+                jobs: KindJobs::default(),
                 lease: held.clone(),
                 shutdown: shutdown.clone(),
                 intervals,

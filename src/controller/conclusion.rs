@@ -16,6 +16,7 @@ use crate::{
     kinds::{
         Clock, ConditionUpdate, Kind, Outcome, Status, StatusUpdate, TargetView,
         installation::Installation,
+        job::JobState,
         spec_digest,
         system::{VisitReport, Visits},
     },
@@ -160,6 +161,13 @@ pub fn conclude<K: Kind>(end: &RunEnd<'_, K>) -> Conclusion<K> {
     let update = if deleting {
         StatusUpdate::default()
     } else {
+        if let Ok(JobState {
+            progress: Some(progress),
+            ..
+        }) = &outcome.job
+        {
+            progress.apply(&mut status);
+        }
         object.set_spec_status(&mut status, installation);
         object.report(outcome, &mut status, *clock)
     };
@@ -227,7 +235,10 @@ pub fn conclude<K: Kind>(end: &RunEnd<'_, K>) -> Conclusion<K> {
     let ready = is.map_or_else(String::new, |ready| ready.reason.clone());
     // Whoever may abandon something looks again when the time has come.
     let release = deleting.then(|| installation.release_after.max(SOON));
-    let requeue = end.retry.into_iter().chain(requeue_after).min();
+    let due = outcome.job.as_ref().ok().and_then(|job| job.due);
+    let due = due.map(|due| Duration::try_from(due.duration_since(clock.now)).unwrap_or_default());
+    let waits = end.retry.into_iter().chain(requeue_after);
+    let requeue = waits.chain(due.map(|due| due.max(SOON))).min();
     let requeue = requeue.map(|wait| release.map_or(wait, |release| wait.min(release)));
     let label = failure.as_ref().map_or("ok", |(class, _)| class.label());
     let reported = Reported {

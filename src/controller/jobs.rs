@@ -1,12 +1,23 @@
 //! What the process does about jobs of whatever kind: it ends them with itself, and admits and records their writes.
 
-use super::{Context, gate::admits, lease::Held};
-use crate::engine::{
-    error::{Error, Result},
-    gate::Operation,
-    jobs::{JobWrites, Reason},
+use super::{
+    Context, ControllerContext,
+    gate::{ObjectGate, admits},
+    lease::Held,
+};
+use crate::{
+    engine::{
+        error::{Error, Result},
+        gate::Operation,
+        jobs::{JobWrites, Reason},
+    },
+    kinds::{
+        Kind,
+        job::{JobContext, JobState},
+    },
 };
 use futures::future::join_all;
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 /// What the writes of all jobs of the process pass: the same as those of reconciles, but for the object's generation.
@@ -37,12 +48,50 @@ impl JobWrites for ProcessWrites {
     }
 }
 
-impl Context {
-    /// Tells an object's job to stop, if it has one.
-    pub(super) fn cancel_job(&self, uid: &str, reason: Reason) {
-        self.jobs.iter().for_each(|jobs| jobs.cancel(uid, reason));
+impl<K: Kind> ControllerContext<K> {
+    /// Brings an object's job in line with what it wants, or stops it for a reason.
+    pub(super) async fn drive_job(
+        &self,
+        object: &K,
+        inputs: Result<&K::Inputs, &Error>,
+        gate: &ObjectGate<'_, K>,
+        edited: bool,
+        stop: Option<Reason>,
+    ) -> Result<JobState> {
+        if !K::HAS_JOBS {
+            return Ok(JobState::default());
+        }
+        self.jobs_reserved.get_or_init(|| self.reserve_jobs()).await;
+        let status = gate.status.lock().await.clone();
+        let context = JobContext {
+            jobs: &self.context.jobs,
+            inputs,
+            status: &status,
+            gate,
+            now: Timestamp::now(),
+            edited,
+            stop,
+        };
+        object.drive_job(&context).await
     }
 
+    /// Keeps the places of all jobs that status claims, so that nothing starts beside what may still run.
+    async fn reserve_jobs(&self) {
+        // The store's writer is dropped only when the process ends.
+        let _ = self.store.wait_until_ready().await;
+        for object in self.store.state() {
+            let reserved = object
+                .0
+                .as_ref()
+                .map(|it| it.reserve_job(&self.context.jobs));
+            if let Ok(Err(error)) = reserved {
+                tracing::error!(%error, "a job's place could not be kept");
+            }
+        }
+    }
+}
+
+impl Context {
     /// Tells all jobs that this process may write nothing any more, and waits until they have ended.
     pub(crate) async fn end_jobs(&self, reason: Reason) {
         join_all(self.jobs.iter().map(|jobs| jobs.end(reason))).await;

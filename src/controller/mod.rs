@@ -21,13 +21,14 @@ use crate::{
     engine::{
         error::{Class, Error, Result},
         informer::PollIntervals,
-        jobs::{DynJobs, Reason},
+        jobs::Reason,
         limits::Priority,
         scope_pool::ScopePools,
     },
     kinds::{
         Kind,
         installation::Installation,
+        job::KindJobs,
         stores::{Stores, Watched},
     },
     telemetry::{Metrics, Probes},
@@ -53,7 +54,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use wakers::Wakers;
@@ -84,7 +85,7 @@ pub struct Context {
     /// What is watched of the cluster.
     pub stores: Stores,
     /// The jobs of the kinds that have any.
-    pub jobs: Vec<Box<dyn DynJobs>>,
+    pub jobs: KindJobs,
     /// The right to write, where several replicas share it.
     pub lease: Option<Held>,
     /// Cancelled when the process is to end.
@@ -105,6 +106,8 @@ pub struct ControllerContext<K: Kind> {
     pub context: Arc<Context>,
     /// The objects as they are watched.
     pub store: Store<Watched<K>>,
+    /// Set once the places of the jobs are kept that a process before this one has claimed.
+    pub jobs_reserved: OnceCell<()>,
 }
 
 impl<K: Kind> ControllerContext<K> {
@@ -179,6 +182,7 @@ async fn control<K: Watch>(context: &Arc<Context>, namespace: Option<&str>) {
     let controller = Arc::new(ControllerContext::<K> {
         context: context.clone(),
         store: store.clone(),
+        jobs_reserved: OnceCell::new(),
     });
     let changed = watches::objects(&controller, namespace, writer);
     let place = format!("{} in {}", K::KIND, namespace.unwrap_or("all namespaces"));

@@ -21,6 +21,7 @@ use crate::{
     kinds::{
         self, Clock, Kind, Outcome, Status,
         cluster_view::{ClusterView, Purpose},
+        job::JobState,
         stores::Watched,
         system::RunContext,
     },
@@ -29,6 +30,9 @@ use jiff::Timestamp;
 use kube::{Api, ResourceExt, runtime::controller::Action};
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
+
+/// How often an object that is being deleted looks whether its job can be given up.
+const JOB_CHECK: Duration = Duration::from_secs(300);
 
 /// For how long what was read last says how things are, if polls are not rarer than that.
 const STALE: Duration = Duration::from_secs(600);
@@ -124,32 +128,14 @@ pub async fn reconcile<K: Kind>(
         controller.forget(&uid);
         return Ok(ReconcileResult::idle());
     }
-    if deleting {
-        context.cancel_job(&uid, Reason::Deleted);
-    }
     let requested = object.annotations().get(RECONCILE_REQUESTED).cloned();
-    let before = object.status().cloned().unwrap_or_default();
+    let mut before = object.status().cloned().unwrap_or_default();
     let new_request = new_request(&object);
     let policies = object.policies();
-    if deleting && policies.deletion == DeletionPolicy::Orphan {
-        let left = list(&before.places());
-        tracing::info!(target: "campanile::audit", left, trace_id = handle.trace_id, "let go: deletionPolicy is Orphan");
-        return remove_finalizer(&object, &api, controller).await;
-    }
-    if deleting && K::made_nothing(&before) {
-        return remove_finalizer(&object, &api, controller).await;
-    }
-    if policies.suspend && !deleting {
-        return suspend(&object, before, requested, controller).await;
-    }
     let generation = object.meta().generation;
     let is_requested = new_request.is_some();
     let superseded = context.object_memory.begin(&uid, generation, new_request);
-
-    if !deleting {
-        add_finalizer(&object, &api, &context.stores).await?;
-    }
-    let priority = handle.priority;
+    let (priority, trace_id) = (handle.priority, handle.trace_id);
     let cluster = ClusterView::new(&context.client, &context.installation, Purpose::Act);
     let cluster = cluster.watched(&context.stores);
     // Before anything is asked: what changes from now on must be seen by the gate. Where this fails, so does the run
@@ -164,6 +150,33 @@ pub async fn reconcile<K: Kind>(
         superseded.clone(),
         before.clone(),
     );
+    let stop = match deleting {
+        true => Some(Reason::Deleted),
+        false => policies.suspend.then_some(Reason::Suspended),
+    };
+    if K::HAS_JOBS && stop.is_some() {
+        let inputs = object.dereference(&cluster).await;
+        let job = controller.drive_job(&object, inputs.as_ref(), &gate, is_requested, stop);
+        let job = job.await;
+        before = gate.status.lock().await.clone();
+        if deleting && let Some(ended) = wait_for_job(&object, &before, job, controller).await? {
+            return Ok(ended);
+        }
+    }
+    if deleting && policies.deletion == DeletionPolicy::Orphan {
+        let left = list(&before.places());
+        tracing::info!(target: "campanile::audit", left, trace_id, "let go: deletionPolicy is Orphan");
+        return remove_finalizer(&object, &api, controller).await;
+    }
+    if deleting && K::made_nothing(&before) {
+        return remove_finalizer(&object, &api, controller).await;
+    }
+    if policies.suspend && !deleting {
+        return suspend(&object, before, requested, controller).await;
+    }
+    if !deleting {
+        add_finalizer(&object, &api, &context.stores).await?;
+    }
     let options = ReadOptions {
         uid: uid.clone(),
         priority,
@@ -182,7 +195,12 @@ pub async fn reconcile<K: Kind>(
         options,
         held_back: context.object_memory.held_back(&uid),
     };
-    let outcome = kinds::run(&object, &before, run_context).await;
+    let mut outcome = kinds::run(&object, &before, run_context).await;
+    if let Some(inputs) = outcome.inputs.as_ref().filter(|_| !deleting) {
+        let edited = outcome.edited || is_requested;
+        let job = controller.drive_job(&object, inputs.as_ref(), &gate, edited, None);
+        outcome.job = job.await;
+    }
     let written = gate.status.into_inner();
     carry_through(&object, &api, &outcome, written, requested, controller).await
 }
@@ -197,7 +215,6 @@ async fn suspend<K: Kind>(
     let context = &controller.context;
     let uid = object.uid().unwrap_or_default();
     context.systems.unsubscribe(&uid);
-    context.cancel_job(&uid, Reason::Suspended);
     context.object_memory.succeeded(&uid);
     let mut status = before.clone();
     if status.conditions().is_empty() {
@@ -219,6 +236,54 @@ async fn suspend<K: Kind>(
         wrote: status != before,
         ..ReconcileResult::idle()
     })
+}
+
+/// Says that an object that is being deleted waits for its job, if it does. What nobody could find out about the job
+/// holds it for `--release-after`.
+async fn wait_for_job<K: Kind>(
+    object: &K,
+    before: &K::Status,
+    job: Result<JobState>,
+    controller: &ControllerContext<K>,
+) -> Result<Option<ReconcileResult>> {
+    let context = &controller.context;
+    let (message, class) = match job {
+        Ok(job) if job.is_active => ("its job has not ended yet".to_owned(), Class::Unavailable),
+        // The finalizer goes by the version that was read, which is older than what was just recorded.
+        Ok(_) if object.status() != Some(before) => {
+            return Ok(Some(ReconcileResult {
+                action: Action::requeue(Duration::ZERO),
+                outcome: "ok",
+                wrote: true,
+            }));
+        }
+        Ok(_) => return Ok(None),
+        Err(error) if error.class == Class::Superseded => return Err(error),
+        Err(error) => (error.message, error.class),
+    };
+    let now = Timestamp::now();
+    let since = object.meta().deletion_timestamp.as_ref();
+    let deleted = since.and_then(|since| Duration::try_from(now.duration_since(since.0)).ok());
+    if deleted.is_some_and(|deleted| deleted >= context.installation.release_after) {
+        record_abandoned(object, &[("its job".to_owned(), message)]);
+        return Ok(None);
+    }
+    let mut status = before.clone();
+    let known = status.conditions().clone();
+    let view = Before {
+        conditions: &known,
+        generation: object.meta().generation,
+        now,
+    };
+    *status.conditions() = conditions(&view, &Phase::Deleting(message), Vec::new(), &Keep::All);
+    status.common().observed_generation = object.meta().generation;
+    write_status(object, before, &status, context).await?;
+    Ok(Some(ReconcileResult {
+        // The job wakes it when it ends.
+        action: Action::requeue(JOB_CHECK.min(context.installation.release_after)),
+        outcome: class.label(),
+        wrote: status != *before,
+    }))
 }
 
 /// Removes our finalizer: nothing holds the object any more.

@@ -17,6 +17,7 @@ use futures::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
+    any::Any,
     collections::{HashMap, HashSet},
     fmt,
     future::Future,
@@ -246,6 +247,8 @@ pub type JobWaker<J> = Box<dyn Fn(&<J as Job>::Object) + Send + Sync>;
 
 /// The jobs of one kind, whatever they are, for who stops them.
 pub trait DynJobs: Send + Sync {
+    /// The jobs themselves, for who knows their type.
+    fn as_any(&self) -> &dyn Any;
     /// As [`Jobs::cancel`]; `uid` is the object's.
     fn cancel(&self, uid: &str, reason: Reason);
     /// As [`Jobs::forget`].
@@ -255,6 +258,10 @@ pub trait DynJobs: Send + Sync {
 }
 
 impl<J: Job<Object = String>> DynJobs for Arc<Jobs<J>> {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
     fn cancel(&self, uid: &str, reason: Reason) {
         Jobs::cancel(self, &uid.to_owned(), reason);
     }

@@ -4,6 +4,7 @@
 //! | module | what lives in it |
 //! |---|---|
 //! | [`alarm_set`], [`tenant`], [`slack_channel`] | the kinds |
+//! | [`job`] | how an object has work that outlives a run |
 //! | [`system`] | how an object acts in one outside system: targets, credentials, a visit |
 //! | [`systems`] | the systems that there are |
 //! | [`aws_scope`] | what is watched of one AWS account, for all kinds |
@@ -18,6 +19,7 @@ pub mod aws_scope;
 pub mod cluster_view;
 pub mod grants;
 pub mod installation;
+pub mod job;
 pub mod mark;
 pub mod names;
 pub mod overlay;
@@ -38,12 +40,18 @@ use crate::{
 use cluster_view::ClusterView;
 use installation::Installation;
 use jiff::Timestamp;
+use job::{JobContext, JobState, KindJobs};
 use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{Resource, core::object::HasStatus};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeSet, fmt::Debug, future::Future, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt::Debug,
+    future::{self, Future},
+    time::Duration,
+};
 use system::{RunContext, System, SystemVisits, Visited, Visitor, Visits};
 use tokio_util::sync::CancellationToken;
 
@@ -179,6 +187,8 @@ pub trait Kind: NamespacedObject + HasStatus<Status: Status> {
     type Inputs: Send + Sync;
     /// What came of each of its systems.
     type Visits: Visits<Self>;
+    /// Whether its objects have jobs.
+    const HAS_JOBS: bool = false;
 
     /// What the spec says about how it is carried out.
     fn policies(&self) -> Policies;
@@ -193,6 +203,17 @@ pub trait Kind: NamespacedObject + HasStatus<Status: Status> {
     ) -> impl Future<Output = Result<Self::Inputs>> + Send;
     /// Visits its systems: side by side, but for what one makes and another needs.
     fn visit(visitor: &Visitor<'_, Self>) -> impl Future<Output = Self::Visits> + Send;
+    /// Brings its job in line with what it wants, by [`JobContext::drive`].
+    fn drive_job(
+        &self,
+        _context: &JobContext<'_, Self>,
+    ) -> impl Future<Output = Result<JobState>> + Send {
+        future::ready(Ok(JobState::default()))
+    }
+    /// Keeps the place of the job that its status claims, by [`Jobs::reserve`](crate::engine::jobs::Jobs::reserve).
+    fn reserve_job(&self, _jobs: &KindJobs) -> Result<()> {
+        Ok(())
+    }
     /// Whether status says for certain that nothing was made, so that nothing is to be cleaned up.
     fn made_nothing(_status: &Self::Status) -> bool {
         false
@@ -220,6 +241,8 @@ pub struct Outcome<K: Kind> {
     pub applied: Applied,
     /// Whether the spec was edited since it was attempted last.
     pub edited: bool,
+    /// How it stands with its job.
+    pub job: Result<JobState>,
 }
 
 impl<K: Kind> Outcome<K> {
@@ -260,7 +283,8 @@ impl<K: Kind> Outcome<K> {
             let all = unreachable.into_iter().chain(failed);
             all.map(|error| (visit.system, error))
         });
-        let all = inputs.chain(visits);
+        let job = self.job.as_ref().err().map(|error| ("job", error.clone()));
+        let all = inputs.chain(visits).chain(job);
         all.filter(|(_, error)| error.class != Class::Waiting(WaitingOn::Prerequisite))
     }
 
@@ -274,7 +298,8 @@ impl<K: Kind> Outcome<K> {
     pub fn failures(&self) -> impl Iterator<Item = (Option<&str>, &Error)> {
         let inputs = self.inputs.iter().filter_map(|read| read.as_ref().err());
         let visits = self.reports().flat_map(system::VisitReport::failures);
-        inputs.map(|error| (None, error)).chain(visits)
+        let job = self.job.as_ref().err().map(|error| (None, error));
+        inputs.map(|error| (None, error)).chain(visits).chain(job)
     }
 }
 
@@ -326,6 +351,7 @@ pub async fn run<K: Kind>(object: &K, status: &K::Status, context: RunContext<'_
         visits,
         applied,
         edited,
+        job: Ok(JobState::default()),
     }
 }
 

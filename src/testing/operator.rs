@@ -21,6 +21,7 @@ use crate::{
     kinds::{
         Kind,
         installation::Installation,
+        job::KindJobs,
         stores::Stores,
         system::tests::{Registry, probe_jobs},
         systems::systems,
@@ -149,7 +150,7 @@ impl World {
             pools: Pools::default(),
             object_memory: ObjectMemory::default(),
             stores: Stores::default(),
-            jobs: vec![Box::new(probe_jobs())],
+            jobs: KindJobs::default().with(probe_jobs()),
             lease: None,
             shutdown: Default::default(),
             intervals,
@@ -221,6 +222,7 @@ impl Operator {
             Arc::new(ControllerContext::<K> {
                 context: self.context.clone(),
                 store,
+                jobs_reserved: Default::default(),
             })
         });
         controller.clone().downcast().unwrap()

@@ -8,9 +8,12 @@ use crate::{
         rendering::tests::{created, step},
         stage::{Failure, Report},
     },
-    kinds::system::{
-        SystemVisits, Target, Visit,
-        tests::{Place, Probe, ProbeSpec, ProbeVisits},
+    kinds::{
+        job::JobState,
+        system::{
+            SystemVisits, Target, Visit,
+            tests::{Place, Probe, ProbeSpec, ProbeVisits},
+        },
     },
 };
 use jiff::Timestamp;
@@ -45,6 +48,7 @@ impl Scene {
                 },
                 applied: Applied::default(),
                 edited: true,
+                job: Ok(JobState::default()),
             },
             retry: None,
             failing_for: Duration::ZERO,

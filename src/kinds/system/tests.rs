@@ -8,16 +8,16 @@ use crate::{
     engine::{
         gate::{Operation, WritePermit},
         informer::{DynInformer, Polling},
-        jobs::{
-            self, Activity, DynJobs, Job, JobGate, JobOwner, Jobs, Next, Reason, Record, Recovered,
-            Slot,
-        },
+        jobs::{Activity, Job, JobGate, JobOwner, Jobs, Next, Reason, Record, Recovered, Slot},
         limits::Priority,
         plan::{Change, Desired, Found, Owner, PerThing, Value},
         policy::{DeletionPolicy, DriftPolicy},
         stage::{ChangeOf, Ids, ResultOf, STRAGGLER_LIMIT, Seen, Stage, StageRun},
     },
-    kinds::{Clock, ConditionUpdate, Outcome, Policies, Status, StatusUpdate},
+    kinds::{
+        Clock, ConditionUpdate, Outcome, Policies, Status, StatusUpdate,
+        job::{JobContext, JobState, KindJobs},
+    },
     testing::{Operator, World, operator::NAMESPACE},
 };
 use futures::future::pending;
@@ -55,6 +55,8 @@ pub(crate) struct ProbeSpec {
     orphans: BTreeSet<String>,
     report_drift: bool,
     suspend: bool,
+    /// The job that it wants.
+    round: Option<String>,
     /// In seconds.
     look_again: Option<u64>,
 }
@@ -67,6 +69,9 @@ pub(crate) struct ProbeStatus {
     pub first: Vec<Place>,
     pub second: Vec<Place>,
     tickets: BTreeMap<String, Option<usize>>,
+    /// The job that is claimed, and how those before it ended.
+    round: Option<String>,
+    rounds: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
@@ -447,6 +452,25 @@ impl Kind for Probe {
     const KIND: &'static str = "Probe";
     type Inputs = ();
     type Visits = ProbeVisits;
+    const HAS_JOBS: bool = true;
+
+    async fn drive_job(&self, context: &JobContext<'_, Self>) -> Result<JobState> {
+        let claim = context.status.round.clone();
+        let mut owner = Rounds(self, context, claim);
+        context.drive(&mut owner, |_| None).await
+    }
+
+    fn reserve_job(&self, jobs: &KindJobs) -> Result<()> {
+        let claim = self
+            .status
+            .as_ref()
+            .and_then(|status| status.round.as_ref());
+        if let Some(claim) = claim {
+            let uid = self.uid().unwrap_or_default();
+            jobs.of::<Endless>()?.reserve(&uid, claim);
+        }
+        Ok(())
+    }
 
     fn policies(&self) -> Policies {
         Policies {
@@ -873,7 +897,7 @@ async fn what_one_system_makes_feeds_another_in_the_same_run() {
 
 /// Runs until it is told to stop.
 #[derive(Clone)]
-struct Endless;
+pub(crate) struct Endless;
 
 impl Job for Endless {
     type Object = String;
@@ -903,22 +927,22 @@ impl Job for Endless {
     }
 }
 
-/// An object that wants a job as long as it has had none.
-struct Wish(String, Option<String>, Option<jobs::Outcome<()>>);
+/// A probe with its job, as its reconcile sees it.
+struct Rounds<'a>(&'a Probe, &'a JobContext<'a, Probe>, Option<String>);
 
-impl JobOwner<Endless> for Wish {
+impl JobOwner<Endless> for Rounds<'_> {
     fn object(&self) -> String {
-        self.0.clone()
+        self.0.uid().unwrap_or_default()
     }
 
     fn claim(&self) -> Option<String> {
-        self.1.clone()
+        self.2.clone()
     }
 
     fn next(&self, _: Timestamp, _: &Activity<()>) -> Next<String> {
-        match self.2 {
-            None => Next::Start(self.0.clone()),
-            Some(_) => Next::Sleep(None),
+        match &self.0.spec.round {
+            Some(round) => Next::Start(round.clone()),
+            None => Next::Cancel(Reason::NotWanted),
         }
     }
 
@@ -927,58 +951,105 @@ impl JobOwner<Endless> for Wish {
     }
 
     async fn record(&mut self, record: Record<Endless>) -> Result<()> {
-        match record {
-            Record::Claimed(claim) => self.1 = Some(claim),
-            Record::Ended(_, outcome) => (self.1, self.2) = (None, Some(outcome)),
-        }
-        Ok(())
+        let (claim, ended) = match record {
+            Record::Claimed(claim) => (Some(claim), None),
+            Record::Ended(_, outcome) => (None, Some(format!("{outcome:?}"))),
+        };
+        self.2.clone_from(&claim);
+        let edit = StatusEdit::new(move |status: &mut ProbeStatus| {
+            status.round.clone_from(&claim);
+            status.rounds.extend(ended.clone());
+        });
+        self.1.gate.edit(&edit).await
     }
 }
 
 thread_local! {
-    static JOBS: Arc<Jobs<Endless>> = {
-        let writes = ProcessWrites { lease: None, shutdown: Default::default() };
-        Jobs::new(HOUR, Arc::new(writes), Box::new(|_| {}))
-    };
+    static JOBS: Mutex<Arc<Jobs<Endless>>> = Mutex::new(new_jobs());
 }
 
-/// The jobs of all probes.
-pub(crate) fn probe_jobs() -> impl DynJobs + 'static {
-    JOBS.with(Arc::clone)
+fn new_jobs() -> Arc<Jobs<Endless>> {
+    let writes = ProcessWrites {
+        lease: None,
+        shutdown: Default::default(),
+    };
+    Jobs::new(HOUR, Arc::new(writes), Box::new(|_| {}))
+}
+
+/// The jobs of all probes, in a process that has just started.
+pub(crate) fn probe_jobs() -> Arc<Jobs<Endless>> {
+    let jobs = new_jobs();
+    JOBS.with(|it| *it.lock() = jobs.clone());
+    jobs
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_ends_with_the_wish_for_it_and_with_the_process() {
-    for expected in [Reason::Suspended, Reason::Deleted, Reason::LeaseLost] {
+async fn a_job_outlives_runs_and_ends_with_the_wish_for_it_and_with_the_process() {
+    for expected in [
+        Reason::NotWanted,
+        Reason::Suspended,
+        Reason::Deleted,
+        Reason::LeaseLost,
+    ] {
         let scene = Scene::new(false);
-        scene.run().await;
-        let running = JOBS.with(Arc::clone);
-        let mut owner = Wish(scene.probe().unwrap().uid().unwrap_or_default(), None, None);
+        scene.edit(json!({"home": "a", "round": "r"}));
         for _ in 0..2 {
-            running
-                .drive(&mut owner, Timestamp::now(), false)
-                .await
-                .unwrap();
+            assert_eq!(scene.run().await, "ok");
         }
+        assert_eq!(scene.status().round.as_deref(), Some("r"));
         sleep(HOUR).await;
-        assert_eq!(running.activity(&owner.0), Activity::Running(()));
+        let running = JOBS.with(|it| it.lock().clone());
+        let uid = scene.probe().unwrap().uid().unwrap_or_default();
+        assert_eq!(running.activity(&uid), Activity::Running(()));
         match expected {
-            Reason::Suspended => scene.edit(json!({"home": "a", "suspend": true})),
-            Reason::Deleted => {
-                scene.delete(HOUR);
-                at("a").be(Mode::Fails(Class::Throttled));
+            Reason::NotWanted => scene.edit(json!({"home": "a"})),
+            Reason::Suspended => {
+                scene.edit(json!({"home": "a", "round": "r", "suspend": true}));
             }
+            Reason::Deleted => scene.delete(Duration::ZERO),
             _ => scene.operator.context.end_jobs(expected).await,
         }
         scene.run().await;
+        if expected == Reason::Deleted {
+            let ready = scene.status().common.conditions;
+            let ready = ready.iter().find(|it| it.type_ == "Ready").unwrap();
+            assert!(
+                ready.message.contains("its job has not ended yet"),
+                "{ready:?}"
+            );
+        }
         sleep(HOUR).await;
-        // The claims of a process that ends stay for the next.
-        let ended = running.drive(&mut owner, Timestamp::now(), false).await;
-        let outcome = owner.2.filter(|_| ended.is_ok());
-        let ends = expected.ends_process();
-        assert_eq!(
-            outcome,
-            (!ends).then_some(jobs::Outcome::Cancelled(expected))
-        );
+        let last = scene.run().await;
+        match expected {
+            Reason::Deleted => {
+                scene.run().await;
+                assert!(scene.probe().is_none());
+            }
+            // The claims of a process that ends stay for the next.
+            Reason::LeaseLost => {
+                assert_eq!(last, "superseded");
+                assert_eq!(scene.status().round.as_deref(), Some("r"));
+            }
+            _ => {
+                assert_eq!(scene.status().round, None);
+                assert_eq!(scene.status().rounds, [format!("Cancelled({expected:?})")]);
+            }
+        }
     }
+}
+
+/// The next process finds nothing of it, says so, and begins anew; until then nothing runs in its place.
+#[tokio::test(start_paused = true)]
+async fn a_claim_of_another_process_is_recovered_before_anything_starts() {
+    let mut scene = Scene::new(false);
+    scene.edit(json!({"home": "a", "round": "r"}));
+    scene.run().await;
+    scene.run().await;
+    scene.operator = Operator::new(&scene.world);
+    for _ in 0..3 {
+        scene.run().await;
+        sleep(CALL).await;
+    }
+    assert_eq!(scene.status().rounds, ["Interrupted"]);
+    assert_eq!(scene.status().round.as_deref(), Some("r"));
 }
