@@ -42,6 +42,8 @@ pub struct ObjectGate<'a, K: Kind> {
     superseded: CancellationToken,
     /// What the Namespace allowed when the run began.
     allowed: Option<Grants>,
+    /// Whether there is no object any more that could have a status.
+    is_gone: bool,
     /// The status as it was last written; intents are added to it.
     pub status: Mutex<K::Status>,
 }
@@ -76,7 +78,16 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
             permit: parking_lot::Mutex::new(Some(handle.permit)),
             superseded,
             allowed,
+            is_gone: false,
             status: Mutex::new(status),
+        }
+    }
+
+    /// The same of an object that has gone without its finalizer: its status is only remembered.
+    pub fn of_gone(self) -> Self {
+        Self {
+            is_gone: true,
+            ..self
         }
     }
 
@@ -191,7 +202,9 @@ impl<K: Kind> Gate for ObjectGate<'_, K> {
                 self.begin(&mut edited);
             }
             edit.apply(&mut edited);
-            write_status(self.object, &status, &edited, self.context).await?;
+            if !self.is_gone {
+                write_status(self.object, &status, &edited, self.context).await?;
+            }
             *status = edited;
             Ok(())
         })

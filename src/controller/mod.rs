@@ -1,5 +1,6 @@
 //! The controller: how the watches and the one reconcile of all kinds run.
 
+mod cleanup;
 mod conclusion;
 pub mod digest_key;
 pub mod drift;
@@ -13,7 +14,7 @@ pub mod pools;
 pub(crate) mod reconcile;
 pub mod status;
 pub mod wakers;
-mod watches;
+pub(crate) mod watches;
 
 use crate::{
     api::{AlarmSet, SlackChannel, TenantObservability},

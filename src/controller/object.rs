@@ -108,10 +108,12 @@ pub async fn write_status<K: Kind>(
         status: after,
     });
     let params = PatchParams::apply(FIELD_MANAGER).force();
-    context.stores.writing(&uid);
+    let uid = uid.as_str();
+    context.stores.writing(uid);
     let patched = api.patch_status(&name, &params, &patch);
     match kubernetes::call_if_there("writing the status", patched).await? {
         Some(written) => {
+            context.stores.status_written(uid, &written.status());
             context.stores.answered(&written);
             Ok(())
         }

@@ -32,6 +32,8 @@ struct Memory {
     refused: HashMap<RefusalKey, Refusal>,
     /// What differs outside and has been told.
     told: HashSet<ThingRef>,
+    /// Whether this process has let go of the object, so that its end is no surprise.
+    let_go: bool,
 }
 
 /// How a system fails.
@@ -287,6 +289,16 @@ impl ObjectMemory {
     /// This differs outside and is told now.
     pub fn tell(&self, uid: &str, differs: HashSet<ThingRef>) {
         self.with(uid, |memory| memory.told = differs);
+    }
+
+    /// This process is about to remove the finalizer, or has failed to.
+    pub fn let_go(&self, uid: &str, let_go: bool) {
+        self.with(uid, |memory| memory.let_go = let_go);
+    }
+
+    /// Whether this process has removed the finalizer.
+    pub fn has_let_go(&self, uid: &str) -> bool {
+        self.0.lock().get(uid).is_some_and(|memory| memory.let_go)
     }
 
     /// The object is gone.

@@ -1,7 +1,7 @@
 //! The reconcile of all kinds: finalizer, suspension, the run, then status, Event and the next look.
 
 use super::{
-    ControllerContext,
+    Context, ControllerContext,
     conclusion::{Conclusion, Ending, RunEnd, conclude, list},
     events::{self, Note},
     gate::{ObjectGate, RunHandle},
@@ -13,6 +13,7 @@ use crate::{
     api::{DeletionPolicy, FINALIZER, RECONCILE_REQUESTED},
     engine::{
         error::{Class, Result},
+        gate::Gate,
         informer::{Consistency, ReadOptions},
         jitter::jittered,
         jobs::Reason,
@@ -178,7 +179,7 @@ pub async fn reconcile<K: Kind>(
         add_finalizer(&object, &api, &context.stores).await?;
     }
     let options = ReadOptions {
-        uid: uid.clone(),
+        uid,
         priority,
         consistency: match priority {
             _ if is_requested => Consistency::Now,
@@ -188,13 +189,7 @@ pub async fn reconcile<K: Kind>(
         since: Instant::now(),
         superseded,
     };
-    let run_context = RunContext {
-        systems: &context.systems,
-        cluster: &cluster,
-        gate: Some(&gate),
-        options,
-        held_back: context.object_memory.held_back(&uid),
-    };
+    let run_context = context.run_context(&cluster, &gate, options);
     let mut outcome = kinds::run(&object, &before, run_context).await;
     if let Some(inputs) = outcome.inputs.as_ref().filter(|_| !deleting) {
         let edited = outcome.edited || is_requested;
@@ -203,6 +198,24 @@ pub async fn reconcile<K: Kind>(
     }
     let written = gate.status.into_inner();
     carry_through(&object, &api, &outcome, written, requested, controller).await
+}
+
+impl Context {
+    /// What an object is carried out with in a run of the controller.
+    pub(super) fn run_context<'a>(
+        &'a self,
+        cluster: &'a ClusterView<'a>,
+        gate: &'a dyn Gate,
+        options: ReadOptions,
+    ) -> RunContext<'a> {
+        RunContext {
+            systems: &self.systems,
+            cluster,
+            gate: Some(gate),
+            held_back: self.object_memory.held_back(&options.uid),
+            options,
+        }
+    }
 }
 
 /// Nothing is read or written outside, and nobody is woken by it.
@@ -298,8 +311,15 @@ async fn remove_finalizer<K: Kind>(
         .filter(|name| *name != FINALIZER)
         .cloned()
         .collect();
-    set_finalizers(object, api, others, &controller.context.stores).await?;
-    controller.forget(&object.uid().unwrap_or_default());
+    let (uid, memory) = (
+        object.uid().unwrap_or_default(),
+        &controller.context.object_memory,
+    );
+    memory.let_go(&uid, true);
+    let removed = set_finalizers(object, api, others, &controller.context.stores).await;
+    memory.let_go(&uid, removed.is_ok());
+    removed?;
+    controller.forget(&uid);
     Ok(ReconcileResult {
         wrote: true,
         ..ReconcileResult::idle()
@@ -317,17 +337,7 @@ async fn carry_through<K: Kind>(
 ) -> Result<ReconcileResult> {
     let (context, memory) = (&controller.context, &controller.context.object_memory);
     let uid = object.uid().unwrap_or_default();
-    let (failures, retry) = remember_failures(&uid, outcome, memory);
-    let deleting = object.meta().deletion_timestamp.is_some();
-    let limit = STALE.max(context.intervals.poll * 5);
-    let unread = outcome
-        .observed()
-        .filter(|(system, observed)| memory.read(&uid, system, deleting || *observed) >= limit);
-    let stale = unread.map(|(system, _)| system).collect();
-    let clock = Clock {
-        now: Timestamp::now(),
-        stale: &stale,
-    };
+    let (conclusion, failures) = conclude_run(object, outcome, &written, requested, controller);
     let Conclusion {
         ending,
         note,
@@ -335,17 +345,7 @@ async fn carry_through<K: Kind>(
         requeue,
         label,
         progress: mut wrote,
-    } = conclude(&RunEnd {
-        object,
-        outcome,
-        written: &written,
-        requested,
-        installation: &context.installation,
-        clock,
-        retry,
-        failing_for: memory.failing_for(&uid),
-        told: &memory.told(&uid),
-    });
+    } = conclusion;
     record_abandoned(object, &abandoned);
     match ending {
         Ending::Superseded => {}
@@ -384,8 +384,43 @@ async fn carry_through<K: Kind>(
     })
 }
 
+/// Concludes a run, by what this process remembers of the object; also how often it has failed in a row.
+pub(super) fn conclude_run<K: Kind>(
+    object: &K,
+    outcome: &Outcome<K>,
+    written: &K::Status,
+    requested: Option<String>,
+    controller: &ControllerContext<K>,
+) -> (Conclusion<K>, u32) {
+    let (context, memory) = (&controller.context, &controller.context.object_memory);
+    let uid = object.uid().unwrap_or_default();
+    let (failures, retry) = remember_failures(&uid, outcome, memory);
+    let deleting = object.meta().deletion_timestamp.is_some();
+    let limit = STALE.max(context.intervals.poll * 5);
+    let unread = outcome
+        .observed()
+        .filter(|(system, observed)| memory.read(&uid, system, deleting || *observed) >= limit);
+    let stale = unread.map(|(system, _)| system).collect();
+    let clock = Clock {
+        now: Timestamp::now(),
+        stale: &stale,
+    };
+    let conclusion = conclude(&RunEnd {
+        object,
+        outcome,
+        written,
+        requested,
+        installation: &context.installation,
+        clock,
+        retry,
+        failing_for: memory.failing_for(&uid),
+        told: &memory.told(&uid),
+    });
+    (conclusion, failures)
+}
+
 /// One audit line per place where things stay.
-fn record_abandoned<K: Kind>(object: &K, abandoned: &[(String, String)]) {
+pub(super) fn record_abandoned<K: Kind>(object: &K, abandoned: &[(String, String)]) {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let object = format!("{} {namespace}/{name}", K::KIND);
     for (left, why) in abandoned {

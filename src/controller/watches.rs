@@ -1,10 +1,16 @@
 //! The watches: which events in the cluster wake which objects.
 
-use super::{Context, ControllerContext, reconcile};
+use super::{Context, ControllerContext, cleanup, reconcile};
 use crate::{
-    api::{AlarmSet, RECONCILE_REQUESTED, SlackChannel, TenantObservability},
+    api::{AlarmSet, FINALIZER, RECONCILE_REQUESTED, SlackChannel, TenantObservability},
     engine::informer::Subscriber,
-    kinds::{Kind, alarm_set, grants::Grants, slack_channel, stores::Watched, tenant},
+    kinds::{
+        Kind, Status, alarm_set,
+        grants::Grants,
+        slack_channel,
+        stores::{Stores, Watched},
+        tenant,
+    },
 };
 use futures::{Stream, StreamExt, TryStreamExt as _, future, stream};
 use k8s_openapi::{
@@ -24,7 +30,11 @@ use std::{
     collections::{BTreeSet, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
+    time::Duration,
 };
+
+/// How long it takes until an object is looked at that somebody else has meddled with.
+const MEDDLED: Duration = Duration::from_secs(2);
 
 /// A kind as it is watched, and the kind whose objects it wakes.
 pub(super) trait Watch: Kind {
@@ -78,13 +88,17 @@ fn wake<K: Kind>(context: &Context, namespace: Option<String>, depends: impl Fn(
     let watched = context.stores.watched::<K>(namespace.as_deref());
     for object in watched.into_iter().flatten() {
         if object.0.as_ref().is_ok_and(&depends) {
-            context.wakers.wake(&Subscriber {
-                kind: K::KIND,
-                namespace: object.namespace().unwrap_or_default(),
-                name: object.name_any(),
-                uid: object.uid().unwrap_or_default(),
-            });
+            context.wakers.wake(&subscriber(&*object));
         }
+    }
+}
+
+fn subscriber<K: Kind>(object: &Watched<K>) -> Subscriber {
+    Subscriber {
+        kind: K::KIND,
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+        uid: object.uid().unwrap_or_default(),
     }
 }
 
@@ -112,16 +126,12 @@ pub(super) fn objects<K: Watch>(
     stored(events.reflect(writer))
         .inspect_ok(move |(object, gone)| {
             let uid = object.uid().unwrap_or_default();
-            let read = object.0.as_ref().ok();
+            saw(&controller, object, *gone);
             let changed = if *gone {
-                controller.forget(&uid);
                 offered.remove(&uid);
                 true
             } else {
-                let request = read.and_then(reconcile::new_request);
-                let memory = &controller.context.object_memory;
-                memory.seen(&uid, object.meta().generation, request.as_ref());
-                let now = fingerprint(object, read.map(K::offered));
+                let now = fingerprint(object, object.0.as_ref().ok().map(K::offered));
                 offered.insert(uid, now) != Some(now)
             };
             if changed {
@@ -139,6 +149,50 @@ pub(super) fn objects<K: Watch>(
             },
             Default::default(),
         )
+}
+
+/// What is to be remembered of an object that the watch tells of, and done about what others have done to it.
+pub(crate) fn saw<K: Kind>(
+    controller: &Arc<ControllerContext<K>>,
+    object: &Watched<K>,
+    gone: bool,
+) {
+    let (context, uid) = (&controller.context, object.uid().unwrap_or_default());
+    let read = object.0.as_ref().ok();
+    if gone {
+        let let_go = context.object_memory.has_let_go(&uid);
+        controller.forget(&uid);
+        if let Some(object) = read.filter(|object| !let_go && has_made_something(*object)) {
+            tokio::spawn(cleanup::clean_up(object.clone(), controller.clone()));
+        }
+        return;
+    }
+    let request = read.and_then(reconcile::new_request);
+    context
+        .object_memory
+        .seen(&uid, object.meta().generation, request.as_ref());
+    if read.is_some_and(|object| is_meddled_with(object, &context.stores)) {
+        let (wakers, subscriber) = (context.wakers.clone(), subscriber(object));
+        tokio::spawn(async move {
+            // Who writes again and again must not keep us busy.
+            tokio::time::sleep(MEDDLED).await;
+            wakers.wake(&subscriber);
+        });
+    }
+}
+
+fn has_made_something<K: Kind>(object: &K) -> bool {
+    let status = object.status().cloned().unwrap_or_default();
+    !status.places().is_empty() && !K::made_nothing(&status)
+}
+
+/// Whether somebody else has taken off our finalizer, or changed the status, of an object that stays.
+fn is_meddled_with<K: Kind>(object: &K, stores: &Stores) -> bool {
+    let mut status = object.status().cloned().unwrap_or_default();
+    let is_held = object.finalizers().iter().any(|name| name == FINALIZER);
+    let lost_finalizer = !is_held && !status.conditions().is_empty();
+    let stays = object.meta().deletion_timestamp.is_none();
+    stays && (lost_finalizer || stores.status_is_foreign(object, &object.status()))
 }
 
 /// The objects of a reflected watch, each as soon as its store has it, and whether it is gone. A store takes over what

@@ -8,9 +8,11 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 use parking_lot::Mutex;
+use serde::Serialize;
 use std::{
     any::{Any, TypeId},
     collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
 
@@ -27,6 +29,8 @@ pub struct Stores {
     all: Mutex<ByWatch>,
     /// The version of our last write, by UID; `None` while nobody knows what became of one.
     written: Mutex<HashMap<String, Option<u64>>>,
+    /// A digest of the status that we wrote last, by UID.
+    statuses: Mutex<HashMap<String, u64>>,
     /// What Namespaces allow.
     pub grants: NamespaceGrants,
 }
@@ -94,10 +98,35 @@ impl Stores {
         self.written.lock().insert(uid, version(object));
     }
 
+    /// The status of an object as the API server has it after our own write.
+    pub fn status_written(&self, uid: &str, status: &impl Serialize) {
+        self.statuses.lock().insert(uid.to_owned(), digest(status));
+    }
+
+    /// Whether somebody else has changed the status of a watched object since we wrote it.
+    pub fn status_is_foreign(&self, object: &impl ResourceExt, status: &impl Serialize) -> bool {
+        let Some(uid) = object.uid() else {
+            return false;
+        };
+        let written = self.written.lock().get(&uid).copied().flatten();
+        let is_newer = written.is_some_and(|written| version(object) >= Some(written));
+        let ours = self.statuses.lock().get(&uid).copied();
+        is_newer && ours.is_some_and(|ours| ours != digest(status))
+    }
+
     /// The object is gone.
     pub fn forget(&self, uid: &str) {
         self.written.lock().remove(uid);
+        self.statuses.lock().remove(uid);
     }
+}
+
+fn digest(status: &impl Serialize) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    serde_json::to_string(status)
+        .unwrap_or_default()
+        .hash(&mut hasher);
+    hasher.finish()
 }
 
 fn version(object: &impl ResourceExt) -> Option<u64> {

@@ -12,6 +12,7 @@ use crate::{
         pools::Pools,
         reconcile::{ReconcileResult, priority, reconcile},
         wakers::Wakers,
+        watches::saw,
     },
     engine::{
         error::Result,
@@ -219,11 +220,19 @@ impl Operator {
                 woken.lock().insert(subscriber.name.clone());
             };
             self.context.wakers.register(K::KIND, None, wake);
-            Arc::new(ControllerContext::<K> {
+            let controller = Arc::new(ControllerContext::<K> {
                 context: self.context.clone(),
                 store,
                 jobs_reserved: Default::default(),
-            })
+            });
+            let seeing = Arc::downgrade(&controller);
+            self.cluster.listen::<K>(move |object, gone| {
+                if let Some(controller) = seeing.upgrade() {
+                    let object = serde_json::from_value(object.clone()).unwrap();
+                    saw(&controller, &object, gone);
+                }
+            });
+            controller
         });
         controller.clone().downcast().unwrap()
     }

@@ -1053,3 +1053,66 @@ async fn a_claim_of_another_process_is_recovered_before_anything_starts() {
     assert_eq!(scene.status().rounds, ["Interrupted"]);
     assert_eq!(scene.status().round.as_deref(), Some("r"));
 }
+
+/// Who takes off the finalizer, replaces the status or deletes past us hides nothing.
+#[tokio::test(start_paused = true)]
+async fn what_others_do_to_an_object_is_mended() {
+    let woken = |scene: &Scene| scene.operator.woken().contains("p");
+    let take_off = |object: &mut serde_json::Value| object["metadata"]["finalizers"] = json!([]);
+    let replace = |object: &mut serde_json::Value| {
+        object["status"] = json!({});
+    };
+    let rename = |object: &mut serde_json::Value| {
+        object["status"]["conditions"][0]["message"] = json!("all is well");
+    };
+    // A ticket has no mark: who forgets it makes another.
+    let edits: [(&dyn Fn(&mut serde_json::Value), usize); 3] =
+        [(&take_off, 1), (&replace, 2), (&rename, 1)];
+    for (edit, tickets) in edits {
+        let scene = Scene::new(true);
+        scene.run().await;
+        let good = scene.probe().unwrap();
+        sleep(HOUR).await;
+        assert!(!woken(&scene), "our own writes wake nobody");
+        scene.world.cluster.edit::<Probe>(NAMESPACE, "p", edit);
+        sleep(Duration::from_secs(3)).await;
+        assert!(woken(&scene));
+        scene.run().await;
+        let now = scene.probe().unwrap();
+        assert_eq!(now.finalizers(), good.finalizers());
+        let said = |probe: Probe| {
+            let all = probe.status.unwrap().common.conditions.into_iter();
+            all.map(|it| (it.type_, it.reason, it.message))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(said(now), said(good));
+        assert_eq!(scene.places(), ["a", "b"]);
+        sleep(HOUR).await;
+        assert!(!woken(&scene), "it is mended");
+        assert_eq!(at("a").tickets.lock().len(), tickets);
+    }
+}
+
+/// It is deleted by whoever takes its finalizer off: what it made goes all the same, unless another object of its name
+/// looks after it now, or it is to stay.
+#[tokio::test(start_paused = true)]
+async fn what_is_deleted_past_us_is_cleaned_up() {
+    for (again, left) in [(false, ""), (true, "abcd")] {
+        let scene = Scene::new(false);
+        scene.run().await;
+        at("a").be(Mode::Fails(Class::Throttled));
+        scene.delete(Duration::ZERO);
+        scene.world.cluster.edit::<Probe>(NAMESPACE, "p", |object| {
+            object["metadata"]["finalizers"] = json!([]);
+        });
+        assert!(scene.probe().is_none());
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(at("a").names(), "abcd", "it is tried again");
+        if again {
+            scene.edit(json!({"home": "a"}));
+        }
+        at("a").be(Mode::Answers);
+        sleep(HOUR).await;
+        assert_eq!(at("a").names(), left);
+    }
+}
