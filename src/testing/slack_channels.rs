@@ -24,6 +24,23 @@ fn only(world: &World) -> Json {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_same_object_made_again_has_its_channel_back() {
+    let world = World::new();
+    let operator = Operator::new(&world);
+    channel(&world, json!({}));
+    operator.converge().await;
+    let made = only(&world);
+    world.cluster.delete::<SlackChannel>(NAMESPACE, "alerts");
+    operator.converge().await;
+    assert_eq!(only(&world)["is_archived"], Json::Null, "it stays");
+    channel(&world, json!({}));
+    Operator::new(&world).converge().await;
+    let ready = world.condition::<SlackChannel>("alerts", "Ready");
+    assert_eq!(ready, "True Applied");
+    assert_eq!(only(&world)["id"], made["id"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_channel_is_made_once_mended_and_archived() {
     let world = World::new();
     let operator = Operator::new(&world);

@@ -244,8 +244,12 @@ impl Selector {
                     && !named.is_archived
             })
         };
+        // Its mark: what our bot has made is ours, whatever became of the object that wanted it.
+        let created = |named: &Channel| {
+            self.name.as_ref() == Some(&named.name) && !bot.is_empty() && named.creator == bot
+        };
         let mut ours = by_name.iter().filter(|named| !elsewhere(named));
-        if let Some(named) = ours.find(|named| renumbered(named) || made(named)) {
+        if let Some(named) = ours.find(|named| renumbered(named) || created(named) || made(named)) {
             return ChannelMatch::Ours(named);
         }
         let mut named = by_name.iter();
@@ -397,6 +401,13 @@ mod tests {
             ),
             ("new", &selector(), None, None, ChannelMatch::None),
             (
+                "made by us for an object that is not there any more",
+                &selector(),
+                None,
+                Some(&mine),
+                ChannelMatch::Ours(&mine),
+            ),
+            (
                 "somebody's",
                 &selector(),
                 None,
@@ -436,7 +447,7 @@ mod tests {
 
     /// The answer to a create may be lost; by what was noted before it the channel is known again.
     #[test]
-    fn what_we_were_about_to_make_is_ours_and_nothing_else() {
+    fn what_we_were_about_to_make_or_have_made_is_ours_and_nothing_else() {
         let creating = |since: i64| Selector {
             creating: Some(Creating {
                 channel: "alerts".into(),
@@ -453,7 +464,6 @@ mod tests {
         for (selector, named, ours) in [
             (creating(1000), &mine, true),
             (creating(1000 + SKEW), &mine, true),
-            (creating(1001 + SKEW), &mine, false),
             (creating(1000), &by_hand, false),
             (creating(1000), &other, false),
         ] {
@@ -472,6 +482,12 @@ mod tests {
             taken.select("UBOT", None, &[&mine]),
             ChannelMatch::Taken(&mine)
         );
+        // Of that name, but made by somebody else before that.
+        let late = Selector {
+            name: Some("alarms".into()),
+            ..creating(1001 + SKEW)
+        };
+        assert_eq!(late.select("UBOT", None, &[&mine]), ChannelMatch::None);
         // Another name was asked for before anybody knew what had become of the first.
         let renamed = Selector {
             name: Some("alarms".into()),

@@ -9,8 +9,8 @@ pub mod workspace;
 
 use crate::{
     api::{
-        CommonStatus, KeyRef, SLACK_PREFIX, SlackChannel, SlackChannelStatus, SlackTarget,
-        Visibility,
+        CommonStatus, Creating, KeyRef, SLACK_PREFIX, SlackChannel, SlackChannelStatus,
+        SlackTarget, Visibility,
     },
     clients::{
         secret::Secret,
@@ -330,10 +330,14 @@ impl System<SlackChannel> for Slack {
         let namespace = object.namespace().unwrap_or_default();
         let (status, inputs) = (context.status, context.inputs);
         let name = inputs.and_then(|_| object.spec.channel.clone());
+        // Where status was lost, what is to be cleaned up is looked for by its name.
+        let is_lost = name.is_none() && status.channel_id.is_none();
+        let lost = object.spec.channel.clone().filter(|_| is_lost);
+        let lost = lost.map(|channel| Creating { channel, since: 0 });
         let selector = Selector {
             id: status.channel_id.clone(),
             created: status.channel_created,
-            creating: status.creating.clone(),
+            creating: status.creating.clone().or(lost),
             adoption: object.spec.adoption_policy,
             elsewhere: inputs
                 .map(|inputs| inputs.elsewhere.clone())

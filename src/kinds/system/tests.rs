@@ -1066,9 +1066,8 @@ async fn what_others_do_to_an_object_is_mended() {
         object["status"]["conditions"][0]["message"] = json!("all is well");
     };
     // A ticket has no mark: who forgets it makes another.
-    let edits: [(&dyn Fn(&mut serde_json::Value), usize); 3] =
-        [(&take_off, 1), (&replace, 2), (&rename, 1)];
-    for (edit, tickets) in edits {
+    type Edit = fn(&mut serde_json::Value);
+    for (edit, tickets) in [(take_off as Edit, 1), (replace, 2), (rename, 1)] {
         let scene = Scene::new(true);
         scene.run().await;
         let good = scene.probe().unwrap();
