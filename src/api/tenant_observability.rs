@@ -302,7 +302,7 @@ pub struct PagerDuty {
         regex(pattern = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
     )]
     pub name: String,
-    /// Where the integration key is.
+    /// Where the integration key is, or the integration URL that PagerDuty shows.
     pub integration_key_secret_ref: KeyRef,
 }
 

@@ -99,7 +99,7 @@ fn a_secret_that_is_missing() {
         tenant.secret("pager", "other", "x").await;
         waits_for_secret(&tenant, "has no key key").await;
         tenant.secret("pager", "key", "not/a/key").await;
-        waits_for_secret(&tenant, "is not a PagerDuty integration key").await;
+        waits_for_secret(&tenant, "is neither a PagerDuty integration key").await;
         tenant.secret("pager", "key", &pager_key("99")).await;
         tenant.tenant_is("Applied").await;
     });

@@ -252,13 +252,13 @@ impl Value for Subscription {
     }
 }
 
-/// Integration keys by where they are, as read.
-pub type IntegrationKeys = BTreeMap<(String, String), Result<Secret>>;
+/// Where PagerDuty takes the events of an integration, by where its key is, as read.
+pub type Integrations = BTreeMap<(String, String), Result<Secret>>;
 
 /// The subscriptions of a tenant.
 pub fn subscriptions(
     tenant: &TenantObservability,
-    keys: &IntegrationKeys,
+    integrations: &Integrations,
     installation: &Installation,
 ) -> Desired<SubscriptionKey, Subscription> {
     let mut desired = Desired::default();
@@ -274,22 +274,25 @@ pub fn subscriptions(
         for service in &recipients.pager_duty {
             let reference = &service.integration_key_secret_ref;
             let recipient = format!("PagerDuty {}", service.name);
-            match keys.get(&(reference.name.clone(), reference.key.clone())) {
-                Some(Ok(key)) => {
-                    let base = &installation.pagerduty_events_url;
-                    let url = format!("{base}/integration/{}/enqueue", key.reveal());
+            match integrations.get(&(reference.name.clone(), reference.key.clone())) {
+                Some(Ok(url)) => {
                     // SNS wants the protocol that the URL has; PagerDuty's own is https.
-                    let protocol = if url.starts_with("http:") {
+                    let protocol = if url.reveal().starts_with("http:") {
                         "http"
                     } else {
                         "https"
                     };
-                    let key = SubscriptionKey::of(severity, protocol, &url, &installation.digester);
+                    let key = SubscriptionKey::of(
+                        severity,
+                        protocol,
+                        url.reveal(),
+                        &installation.digester,
+                    );
                     desired.wanted.insert(
                         key,
                         Subscription {
                             recipient,
-                            endpoint: Secret::new(url),
+                            endpoint: url.clone(),
                         },
                     );
                 }
@@ -308,15 +311,26 @@ pub fn subscriptions(
     desired
 }
 
-/// What an integration key looks like. Anything else would end up in the path of a URL.
-pub fn integration_key(text: &str) -> Option<Secret> {
-    let key = text.trim();
-    let fits = !key.is_empty()
-        && key.len() <= 64
-        && key
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-    fits.then(|| Secret::new(key.to_owned()))
+/// PagerDuty's own hosts: the second is that of accounts in its EU service region.
+const PAGERDUTY: [&str; 2] = [
+    "https://events.pagerduty.com",
+    "https://events.eu.pagerduty.com",
+];
+
+/// Where PagerDuty takes the events of an integration: from its key, by the host that the installation names, or from
+/// the integration URL that PagerDuty shows. `None` where it is neither, or the URL is of another host.
+pub fn integration(text: &str, installation: &Installation) -> Option<Secret> {
+    let (text, base) = (text.trim(), installation.pagerduty_events_url.as_str());
+    let parts = |host| {
+        let path = text.strip_prefix(host)?.strip_prefix("/integration/")?;
+        Some((host, path.trim_end_matches('/').strip_suffix("/enqueue")?))
+    };
+    let mut hosts = PAGERDUTY.into_iter().chain([base]);
+    let (host, key) = hosts.find_map(parts).unwrap_or((base, text));
+    // Anything else would become another part of the URL.
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    let fits = (1..=64).contains(&key.len()) && key.bytes().all(is_plain);
+    fits.then(|| Secret::new(format!("{host}/integration/{key}/enqueue")))
 }
 
 #[cfg(test)]
@@ -373,7 +387,7 @@ mod tests {
 
     #[test]
     fn an_integration_key_becomes_an_endpoint_that_is_shown_as_a_digest() {
-        let secret = Secret::new("canary0123456789".into());
+        let secret = integration("canary0123456789", &installation()).unwrap();
         let keys = [(("s".to_owned(), "k".to_owned()), Ok(secret))].into();
         let desired = subscriptions(&tenant(), &keys, &installation());
         let (key, subscription) = desired.wanted.first_key_value().unwrap();
@@ -395,15 +409,42 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_would_change_the_url_are_refused() {
-        for (text, fits) in [
-            ("0123456789abcdef0123456789abcdef\n", true),
-            ("", false),
-            ("a/b", false),
-            ("a?b", false),
-            ("a b", false),
+    fn an_integration_is_a_key_or_the_url_that_pagerduty_shows() {
+        let url = |host: &str, key: &str| Some(format!("https://{host}/integration/{key}/enqueue"));
+        let (us, eu) = ("events.pagerduty.com", "events.eu.pagerduty.com");
+        for (text, expected) in [
+            ("0123456789abcdef\n", url(us, "0123456789abcdef")),
+            (
+                "https://events.pagerduty.com/integration/k1/enqueue",
+                url(us, "k1"),
+            ),
+            (
+                "https://events.eu.pagerduty.com/integration/k1/enqueue/\n",
+                url(eu, "k1"),
+            ),
+            (
+                "https://events.eu.pagerduty.com.example/integration/k1/enqueue",
+                None,
+            ),
+            ("http://events.pagerduty.com/integration/k1/enqueue", None),
+            (
+                "https://user@events.pagerduty.com/integration/k1/enqueue",
+                None,
+            ),
+            ("https://events.pagerduty.com/integration/a/b/enqueue", None),
+            ("https://events.pagerduty.com/integration//enqueue", None),
+            ("https://events.pagerduty.com/v2/enqueue", None),
+            ("", None),
+            ("a/b", None),
+            ("a?b", None),
+            ("a b", None),
         ] {
-            assert_eq!(integration_key(text).is_some(), fits, "{text:?}");
+            let found = integration(text, &installation());
+            assert_eq!(
+                found.map(|url| url.reveal().to_owned()),
+                expected,
+                "{text:?}"
+            );
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::{
         system::{StageContext, Stages, System, SystemVisits, Target, Visitor},
     },
 };
-use desired::{IntegrationKeys, SubscriptionKey};
+use desired::{Integrations, SubscriptionKey};
 use eventbridge::{
     desired::{Routes, channels, concerns, concerns_as},
     report::{Delivery, is_slacks},
@@ -49,7 +49,7 @@ const MOMENT: Duration = Duration::from_secs(1);
 /// What a TenantObservability refers to, and who refers to it.
 pub struct Inputs {
     /// The integration keys that it names.
-    pub keys: IntegrationKeys,
+    pub integrations: Integrations,
     /// The routes into the Slack channels that it names.
     pub routes: Routes,
     /// The tenant's AlarmSets.
@@ -131,7 +131,7 @@ impl Kind for TenantObservability {
             routes.insert(channel.to_owned(), found);
         }
         Ok(Inputs {
-            keys: self.integration_keys(&namespace, cluster).await,
+            integrations: self.integrations(&namespace, cluster).await,
             routes,
             sets,
         })
@@ -319,7 +319,7 @@ impl System<TenantObservability> for Aws {
         let (topics, subscriptions, slack) = match inputs {
             Some(inputs) => (
                 desired::topics(tenant, target, installation),
-                desired::subscriptions(tenant, &inputs.keys, installation),
+                desired::subscriptions(tenant, &inputs.integrations, installation),
                 eventbridge::desired::wanted(tenant, &inputs.routes, target, installation),
             ),
             None => Default::default(),
@@ -392,12 +392,8 @@ impl TenantObservability {
         named.map(|arn| TopicArn(arn.clone()))
     }
 
-    async fn integration_keys(
-        &self,
-        namespace: &str,
-        cluster: &ClusterView<'_>,
-    ) -> IntegrationKeys {
-        let mut keys = IntegrationKeys::new();
+    async fn integrations(&self, namespace: &str, cluster: &ClusterView<'_>) -> Integrations {
+        let mut keys = Integrations::new();
         for (_, recipients) in self.spec.notify.iter().flat_map(|notify| notify.listed()) {
             for service in &recipients.pager_duty {
                 let reference = &service.integration_key_secret_ref;
@@ -435,9 +431,9 @@ async fn integration_key(
     key: &str,
 ) -> Result<crate::clients::secret::Secret> {
     let text = cluster.secret(namespace, name, key).await?;
-    desired::integration_key(&text).ok_or_else(|| {
+    desired::integration(&text, cluster.installation).ok_or_else(|| {
         let message = format!(
-            "key {key} of Secret {namespace}/{name} is not a PagerDuty integration key (letters and digits, at most 64)"
+            "key {key} of Secret {namespace}/{name} is neither a PagerDuty integration key (letters and digits, at most 64) nor an integration URL of events.pagerduty.com or events.eu.pagerduty.com (https://…/integration/<key>/enqueue)"
         );
         Error::new(Class::Waiting(WaitingOn::Secret), message)
     })

@@ -382,7 +382,7 @@ impl World {
         let target = Aws::target(
             &self.tenant,
             &crate::kinds::tenant::Inputs {
-                keys: Default::default(),
+                integrations: Default::default(),
                 routes: Routes::new(),
                 sets: Vec::new(),
             },
