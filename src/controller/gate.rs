@@ -24,6 +24,7 @@ use kube::{
     Resource, ResourceExt,
     runtime::reflector::{ObjectRef, Store},
 };
+use std::sync::Arc;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -142,6 +143,11 @@ impl<'a, K: Kind> ObjectGate<'a, K> {
         }
         let watched = ObjectRef::<Watched<K>>::new(&self.object.name_any()).within(&namespace);
         let newest = self.store.get(&watched);
+        let is_other = |newest: &Arc<Watched<K>>| newest.uid() != self.object.uid();
+        if newest.as_ref().is_some_and(is_other) {
+            let message = "another object of its name is there now";
+            return Err(Error::new(Class::Superseded, message));
+        }
         let newest = newest.and_then(|newest| newest.meta().generation);
         admits(
             shutdown,

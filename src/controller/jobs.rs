@@ -77,9 +77,8 @@ impl<K: Kind> ControllerContext<K> {
 
     /// Keeps the places of all jobs that status claims, so that nothing starts beside what may still run.
     async fn reserve_jobs(&self) {
-        // The store's writer is dropped only when the process ends.
-        let _ = self.store.wait_until_ready().await;
-        for object in self.store.state() {
+        // Jobs share their places over all namespaces that are watched.
+        for object in self.context.stores.all::<K>().await {
             let reserved = object
                 .0
                 .as_ref()

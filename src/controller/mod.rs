@@ -46,6 +46,7 @@ use kube::{
 };
 use lease::Held;
 use object_memory::ObjectMemory;
+use parking_lot::Mutex;
 use pools::Pools;
 use reconcile::ReconcileResult;
 use std::{
@@ -109,13 +110,22 @@ pub struct ControllerContext<K: Kind> {
     pub store: Store<Watched<K>>,
     /// Set once the places of the jobs are kept that a process before this one has claimed.
     pub jobs_reserved: OnceCell<()>,
+    /// The UIDs that the watch has told of, until they are gone.
+    pub seen: Mutex<HashSet<String>>,
 }
 
 impl<K: Kind> ControllerContext<K> {
     /// The object is gone.
     fn forget(&self, uid: &str) {
+        self.release(uid);
         self.context.object_memory.forget(uid);
         self.context.stores.forget(uid);
+        self.seen.lock().remove(uid);
+    }
+
+    /// Nothing is done for the object any more. That we have let go of it, and that its store may be older than our
+    /// last write, is remembered until the watch tells that it is gone.
+    fn release(&self, uid: &str) {
         self.context.metrics.forget(uid);
         self.context.systems.forget(uid);
         self.context.jobs.iter().for_each(|jobs| jobs.forget(uid));
@@ -132,8 +142,15 @@ pub async fn run(context: Arc<Context>, namespaces: &[String]) -> Result<()> {
         names.into_iter().map(Some).collect()
     };
     let scopes = scopes.iter().map(|namespace| scope(&context, *namespace));
+    // They are told at once, and have their time to stop beside the runs that are ending.
+    let stop_jobs = async {
+        context.shutdown.cancelled().await;
+        context.end_jobs(Reason::ShuttingDown).await;
+        future::pending::<()>().await
+    };
     tokio::select! {
         _ = future::join_all(scopes) => {}
+        () = stop_jobs => {}
         () = lost(context.lease.clone()) => {
             // They are told at once. Nobody waits for them: another replica may be at work.
             let _ = context.end_jobs(Reason::LeaseLost).now_or_never();
@@ -184,6 +201,7 @@ async fn control<K: Watch>(context: &Arc<Context>, namespace: Option<&str>) {
         context: context.clone(),
         store: store.clone(),
         jobs_reserved: OnceCell::new(),
+        seen: Mutex::default(),
     });
     let changed = watches::objects(&controller, namespace, writer);
     let place = format!("{} in {}", K::KIND, namespace.unwrap_or("all namespaces"));
@@ -191,7 +209,7 @@ async fn control<K: Watch>(context: &Arc<Context>, namespace: Option<&str>) {
         .probes
         .heartbeat(format!("the controller of {place}"), STUCK);
     let synced = context.probes.wait_for(format!("the watch of {place}"));
-    let ready = store.clone();
+    let (ready, swept) = (store.clone(), controller.clone());
     // In the same task as the controller, so that it stops when that one is stuck.
     let beats = async {
         loop {
@@ -209,13 +227,16 @@ async fn control<K: Watch>(context: &Arc<Context>, namespace: Option<&str>) {
         // A deletion that happened while the watch was down is never told.
         loop {
             tokio::time::sleep(STUCK).await;
-            let all = ready.state().into_iter();
-            let uids = all.filter(|object| object.0.is_ok());
+            let state = ready.state();
+            let uids = state.iter().filter(|object| object.0.is_ok());
             let uids: HashSet<_> = uids.filter_map(|object| object.uid()).collect();
+            let all: HashSet<_> = state.iter().filter_map(|object| object.uid()).collect();
             context.systems.keep(|subscriber| {
                 let others = namespace.is_some_and(|it| it != subscriber.namespace);
                 subscriber.kind != K::KIND || others || uids.contains(&subscriber.uid)
             });
+            let seen = swept.seen.lock().clone();
+            seen.difference(&all).for_each(|uid| swept.forget(uid));
         }
     };
     let sync = async {

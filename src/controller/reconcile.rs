@@ -32,8 +32,8 @@ use kube::{Api, ResourceExt, runtime::controller::Action};
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
 
-/// How often an object that is being deleted looks whether its job can be given up.
-const JOB_CHECK: Duration = Duration::from_secs(300);
+/// How soon an object that is suspended or being deleted looks at its job again.
+const JOB_CHECK: Duration = Duration::from_secs(60);
 
 /// For how long what was read last says how things are, if polls are not rarer than that.
 const STALE: Duration = Duration::from_secs(600);
@@ -126,7 +126,7 @@ pub async fn reconcile<K: Kind>(
             .iter()
             .any(|finalizer| finalizer == FINALIZER)
     {
-        controller.forget(&uid);
+        controller.release(&uid);
         return Ok(ReconcileResult::idle());
     }
     let requested = object.annotations().get(RECONCILE_REQUESTED).cloned();
@@ -155,13 +155,23 @@ pub async fn reconcile<K: Kind>(
         true => Some(Reason::Deleted),
         false => policies.suspend.then_some(Reason::Suspended),
     };
-    if K::HAS_JOBS && stop.is_some() {
+    if !deleting && !policies.suspend {
+        add_finalizer(&object, &api, &context.stores).await?;
+    }
+    // Before the systems are visited: a slot waits for its owner only so long, and what is to stop must not wait.
+    let mut job = Ok(JobState::default());
+    if K::HAS_JOBS {
         let inputs = object.dereference(&cluster).await;
-        let job = controller.drive_job(&object, inputs.as_ref(), &gate, is_requested, stop);
-        let job = job.await;
+        let edited = is_requested || !kinds::is_applied(&object);
+        job = controller
+            .drive_job(&object, inputs.as_ref(), &gate, edited, stop)
+            .await;
         before = gate.status.lock().await.clone();
-        if deleting && let Some(ended) = wait_for_job(&object, &before, job, controller).await? {
-            return Ok(ended);
+        if deleting {
+            if let Some(ended) = wait_for_job(&object, &before, job, controller).await? {
+                return Ok(ended);
+            }
+            job = Ok(JobState::default());
         }
     }
     if deleting && policies.deletion == DeletionPolicy::Orphan {
@@ -173,10 +183,11 @@ pub async fn reconcile<K: Kind>(
         return remove_finalizer(&object, &api, controller).await;
     }
     if policies.suspend && !deleting {
-        return suspend(&object, before, requested, controller).await;
-    }
-    if !deleting {
-        add_finalizer(&object, &api, &context.stores).await?;
+        let mut suspended = suspend(&object, before, requested, controller).await?;
+        if job.is_err() {
+            suspended.action = Action::requeue(JOB_CHECK);
+        }
+        return Ok(suspended);
     }
     let options = ReadOptions {
         uid,
@@ -191,11 +202,7 @@ pub async fn reconcile<K: Kind>(
     };
     let run_context = context.run_context(&cluster, &gate, options);
     let mut outcome = kinds::run(&object, &before, run_context).await;
-    if let Some(inputs) = outcome.inputs.as_ref().filter(|_| !deleting) {
-        let edited = outcome.edited || is_requested;
-        let job = controller.drive_job(&object, inputs.as_ref(), &gate, edited, None);
-        outcome.job = job.await;
-    }
+    outcome.job = job;
     let written = gate.status.into_inner();
     carry_through(&object, &api, &outcome, written, requested, controller).await
 }
@@ -263,7 +270,7 @@ async fn wait_for_job<K: Kind>(
     let (message, class) = match job {
         Ok(job) if job.is_active => ("its job has not ended yet".to_owned(), Class::Unavailable),
         // The finalizer goes by the version that was read, which is older than what was just recorded.
-        Ok(_) if object.status() != Some(before) => {
+        Ok(_) if object.status().cloned().unwrap_or_default() != *before => {
             return Ok(Some(ReconcileResult {
                 action: Action::requeue(Duration::ZERO),
                 outcome: "ok",
@@ -319,7 +326,7 @@ async fn remove_finalizer<K: Kind>(
     let removed = set_finalizers(object, api, others, &controller.context.stores).await;
     memory.let_go(&uid, removed.is_ok());
     removed?;
-    controller.forget(&uid);
+    controller.release(&uid);
     Ok(ReconcileResult {
         wrote: true,
         ..ReconcileResult::idle()

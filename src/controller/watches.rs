@@ -167,6 +167,7 @@ pub(crate) fn saw<K: Kind>(
         }
         return;
     }
+    controller.seen.lock().insert(uid.clone());
     let request = read.and_then(reconcile::new_request);
     context
         .object_memory

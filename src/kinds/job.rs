@@ -98,7 +98,11 @@ impl<K: Kind> JobContext<'_, K> {
     ) -> Result<JobState> {
         let jobs = self.jobs.of::<J>()?;
         let mut owner = Stoppable(owner, self.stop);
-        let due = jobs.drive(&mut owner, self.now, self.edited).await?;
+        let mut due = jobs.drive(&mut owner, self.now, self.edited).await?;
+        if matches!(jobs.activity(&owner.object()), Activity::Queued) {
+            // It may have got its slot at once, which lapses while the systems are visited.
+            due = jobs.drive(&mut owner, self.now, false).await?;
+        }
         let activity = jobs.activity(&owner.object());
         Ok(JobState {
             due,

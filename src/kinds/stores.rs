@@ -53,6 +53,23 @@ impl Stores {
         filled.is_ok().then(|| store.clone())
     }
 
+    /// The objects of all watches, once all of these have been filled.
+    pub async fn all<T: NamespacedObject>(&self) -> Vec<Arc<Watched<T>>> {
+        let stores: Vec<Store<Watched<T>>> = {
+            let all = self.all.lock();
+            let stores = all.iter().filter(|((of, _), _)| *of == TypeId::of::<T>());
+            let stores = stores.filter_map(|(_, store)| store.downcast_ref().cloned());
+            stores.collect()
+        };
+        let mut objects = Vec::new();
+        for store in stores {
+            // Its writer is dropped only when the process ends.
+            let _ = store.wait_until_ready().await;
+            objects.extend(store.state());
+        }
+        objects
+    }
+
     /// The objects of a namespace, or of all, as they are watched; `None` where they are not, or not yet.
     pub fn watched<T: NamespacedObject>(
         &self,
@@ -71,9 +88,11 @@ impl Stores {
     }
 
     /// The objects of a namespace, or of all, if they are watched and none is older than our own last write of it.
+    /// What cannot be read is left out.
     pub fn list<T: NamespacedObject>(&self, namespace: Option<&str>) -> Option<Vec<T>> {
         let all = self.watched::<T>(namespace)?;
-        all.iter().map(|object| self.current(object)).collect()
+        let read = all.iter().filter(|object| object.0.is_ok());
+        read.map(|object| self.current(object)).collect()
     }
 
     /// A watched object, if it can be read and is not older than our own last write of it. The versions of one
@@ -191,7 +210,7 @@ mod tests {
         unreadable["spec"] = json!(null);
         writer.apply_watcher_event(&Event::Apply(serde_json::from_value(unreadable).unwrap()));
         assert!(!there());
-        assert_eq!((count(Some("a")), count(Some("b"))), (None, Some(1)));
+        assert_eq!((count(Some("a")), count(Some("b"))), (Some(0), Some(1)));
     }
 
     #[test]

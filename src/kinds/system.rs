@@ -352,7 +352,9 @@ impl<K: Kind> Visitor<'_, K> {
         let mut patience = match gate {
             Some(_) => {
                 let place = destination.target.to_string();
-                Patience::new(place, VISIT_LIMIT, self.place_done.clone())
+                // Nothing polls where the object does not belong any more: what is cut off there begins anew.
+                let hurried = current.then(|| self.place_done.clone());
+                Patience::new(place, VISIT_LIMIT, hurried.unwrap_or_default())
             }
             // Nothing else waits for what is only planned.
             None => Patience::default(),

@@ -224,6 +224,7 @@ impl Operator {
                 context: self.context.clone(),
                 store,
                 jobs_reserved: Default::default(),
+                seen: Default::default(),
             });
             let seeing = Arc::downgrade(&controller);
             self.cluster.listen::<K>(move |object, gone| {
@@ -249,6 +250,11 @@ impl Operator {
             permit,
         };
         reconcile(&DeserializeGuard(Ok(object)), &controller, handle).await
+    }
+
+    /// The watch tells of an object.
+    pub fn saw<K: Kind>(&self, object: K, gone: bool) {
+        saw(&self.controller::<K>(), &DeserializeGuard(Ok(object)), gone);
     }
 
     /// From now on the watch of a kind tells nothing.

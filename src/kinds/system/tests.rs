@@ -95,6 +95,7 @@ enum Mode {
     #[default]
     Answers,
     Silent,
+    Slow(Duration),
     Fails(Class),
 }
 
@@ -117,6 +118,10 @@ impl Registry {
         match mode {
             Mode::Answers => Ok(()),
             Mode::Silent => pending().await,
+            Mode::Slow(after) => {
+                sleep(after).await;
+                Ok(())
+            }
             Mode::Fails(class) => Err(Error::new(class, format!("{class:?}"))),
         }
     }
@@ -1114,4 +1119,56 @@ async fn what_is_deleted_past_us_is_cleaned_up() {
         sleep(HOUR).await;
         assert_eq!(at("a").names(), left);
     }
+}
+
+/// The watch may tell of a deletion later than the API server has answered, and an object of the same name may be there
+/// by then.
+#[tokio::test(start_paused = true)]
+async fn what_was_let_go_is_not_cleaned_up_again() {
+    let scene = Scene::new(false);
+    scene.run().await;
+    let gone = scene.probe().unwrap();
+    scene.delete(Duration::ZERO);
+    scene.operator.lag::<Probe>();
+    scene.run().await;
+    assert!(scene.probe().is_none());
+    scene.edit(json!({"home": "a", "labels": {"x": "1"}}));
+    at("a").labels.lock().insert("x".into(), "1".into());
+    at("a").calls();
+    scene.operator.saw(gone, true);
+    sleep(HOUR).await;
+    assert_eq!(at("a").calls(), []);
+}
+
+/// A place that was left is read in each run from its beginning.
+#[tokio::test(start_paused = true)]
+async fn a_slow_place_that_was_left_is_cleaned_up() {
+    let scene = Scene::new(false);
+    scene.run().await;
+    at("a").be(Mode::Slow(Duration::from_secs(40)));
+    scene.edit(json!({"home": "b"}));
+    assert_eq!(scene.run().await, "ok");
+    assert_eq!(
+        (at("a").names().as_str(), scene.places()),
+        ("", vec!["b".to_owned()])
+    );
+}
+
+/// A job gets its slot before its object's systems are visited, however long that takes.
+#[tokio::test(start_paused = true)]
+async fn a_silent_place_does_not_keep_a_job_from_starting_or_stopping() {
+    let scene = Scene::new(false);
+    at("a").be(Mode::Silent);
+    scene.edit(json!({"home": "a", "round": "r"}));
+    for _ in 0..2 {
+        scene.run().await;
+    }
+    let running = JOBS.with(|it| it.lock().clone());
+    let uid = scene.probe().unwrap().uid().unwrap_or_default();
+    assert_eq!(running.activity(&uid), Activity::Running(()));
+    scene.edit(json!({"home": "a"}));
+    for _ in 0..2 {
+        scene.run().await;
+    }
+    assert_eq!(scene.status().rounds, ["Cancelled(NotWanted)"]);
 }
