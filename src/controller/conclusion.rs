@@ -14,7 +14,7 @@ use crate::{
         rendering::Step,
     },
     kinds::{
-        Clock, ConditionUpdate, Kind, Outcome, Status, StatusUpdate, TargetView,
+        self, Clock, ConditionUpdate, Kind, Outcome, Status, StatusUpdate, TargetView,
         installation::Installation,
         job::JobState,
         spec_digest,
@@ -365,7 +365,12 @@ fn find_drift<K: Kind>(end: &RunEnd<'_, K>, status: &mut K::Status) -> Option<Fo
 /// Writes what is applied now into status.
 fn remember_applied<K: Kind>(end: &RunEnd<'_, K>, status: &mut K::Status, well: bool) {
     let (object, outcome) = (end.object, end.outcome);
-    if !matches!(outcome.inputs, Some(Ok(_))) {
+    let attempted = outcome.current().any(|visit| visit.applied.is_some());
+    let read = matches!(outcome.inputs, Some(Ok(_)));
+    if outcome.edited && !attempted && (!read || outcome.current().next().is_some()) {
+        kinds::forget_applied(status.common());
+    }
+    if !read {
         return;
     }
     let mut current = outcome.current().peekable();

@@ -245,7 +245,9 @@ async fn suspend<K: Kind>(
         generation: object.meta().generation,
         now: Timestamp::now(),
     };
-    let phase = Phase::Suspended(kinds::is_applied(object));
+    kinds::note_not_attempted(object, status.common());
+    let digest = kinds::spec_digest(object);
+    let phase = Phase::Suspended(status.common().applied_digest.as_ref() == Some(&digest));
     *status.conditions() = conditions(&view, &phase, Vec::new(), &Keep::All);
     let common = status.common();
     common.observed_generation = object.meta().generation;

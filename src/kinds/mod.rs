@@ -309,11 +309,8 @@ pub async fn run<K: Kind>(object: &K, status: &K::Status, context: RunContext<'_
     let mut known = status.clone();
     let common = known.common();
     let before = common.applied.take();
-    // An edit that was taken back half way wants what was applied before, and does not have it: one of
-    // them was never attempted to its end.
-    let seen = common.observed_generation.unwrap_or_default();
-    let attempted = object.meta().generation.unwrap_or_default() - seen <= 1;
-    let same = |before: &AppliedEntry| attempted && before.spec == spec_digest(object);
+    let passed_over = has_passed_over(object, common);
+    let same = |before: &AppliedEntry| !passed_over && before.spec == spec_digest(object);
     let edited = !before.as_ref().is_some_and(same);
     // One that has our finalizer has been looked at, and one that has been looked at has conditions. Those that its
     // deletion wrote say nothing of where it was before.
@@ -352,6 +349,29 @@ pub async fn run<K: Kind>(object: &K, status: &K::Status, context: RunContext<'_
         applied,
         edited,
         job: Ok(JobState::default()),
+    }
+}
+
+/// Whether an edit was never attempted to its end. One that was taken back half way wants what was applied before, and
+/// does not have it.
+fn has_passed_over<K: Kind>(object: &K, known: &CommonStatus) -> bool {
+    let seen = known.observed_generation.unwrap_or_default();
+    object.meta().generation.unwrap_or_default() - seen > 1
+}
+
+/// To be called before the generation is noted of an object of which nothing was attempted: what is applied is not known
+/// where an edit was passed over.
+pub fn note_not_attempted<K: Kind>(object: &K, known: &mut CommonStatus) {
+    if has_passed_over(object, known) {
+        forget_applied(known);
+    }
+}
+
+/// The next run takes its spec for one that was edited.
+pub fn forget_applied(known: &mut CommonStatus) {
+    known.applied_digest = None;
+    if let Some(applied) = &mut known.applied {
+        applied.spec.clear();
     }
 }
 

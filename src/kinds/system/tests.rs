@@ -1172,3 +1172,31 @@ async fn a_silent_place_does_not_keep_a_job_from_starting_or_stopping() {
     }
     assert_eq!(scene.status().rounds, ["Cancelled(NotWanted)"]);
 }
+
+/// An edit was half applied, and then taken back by one that could do nothing: it is not taken for applied.
+#[tokio::test(start_paused = true)]
+async fn an_edit_that_was_taken_back_half_way_is_put_right() {
+    for suspend in [true, false] {
+        let scene = Scene::new(false);
+        let spec = |text: &str, suspend: bool| json!({"home": "a", "labels": {"x": text}, "report_drift": true, "suspend": suspend});
+        scene.edit(spec("1", false));
+        scene.run().await;
+        scene.edit(spec("2", false));
+        meddle("a", "x");
+        if !suspend {
+            at("a").be(Mode::Fails(Class::Denied));
+        }
+        scene.edit(spec("1", suspend));
+        scene.run().await;
+        if suspend {
+            let conditions = scene.status().common.conditions;
+            let ready = conditions.iter().find(|it| it.type_ == "Ready").unwrap();
+            assert_eq!((&*ready.status, &*ready.reason), ("False", "Suspended"));
+            scene.edit(spec("1", false));
+        }
+        at("a").be(Mode::Answers);
+        assert_eq!(scene.run().await, "ok");
+        assert_eq!(at("a").labels.lock()["x"], "1");
+        assert_eq!(scene.status().common.drift, []);
+    }
+}
