@@ -28,6 +28,10 @@ pub trait Scope: Send + Sync + Sized + 'static {
         opener: &Self::Opener,
         polling: &Polling,
     ) -> impl Future<Output = Result<Self>> + Send;
+    /// Whether what was made can be cleaned up by them.
+    fn can_write(_: &Self::Credentials) -> bool {
+        true
+    }
     /// All that can be watched there.
     fn informers(&self) -> Vec<&dyn DynInformer>;
 }
@@ -57,6 +61,8 @@ struct Object<S: Scope> {
     subscriber: Subscriber,
     /// What opened the way for it the last time.
     credentials: S::Credentials,
+    /// The last of them by which something could be made.
+    writing: Option<S::Credentials>,
     /// What it wants to know, and of which scope.
     watched: Option<(Arc<S>, Vec<Subscription>)>,
 }
@@ -144,11 +150,10 @@ impl<S: Scope> ScopePool<S> {
         options.unless_superseded(open).await
     }
 
-    /// What opened the way for an object in a system the last time, if this process has been there.
+    /// The last credentials by which an object could make something in a system, if this process has been there.
     pub fn remembered(&self, uid: &str, system: &str) -> Option<S::Credentials> {
         let objects = self.objects.lock();
-        let object = objects.get(uid)?.get(system)?;
-        Some(object.credentials.clone())
+        objects.get(uid)?.get(system)?.writing.clone()
     }
 
     /// An object wants to know so much of this scope from now on, and by this system of no other.
@@ -161,13 +166,21 @@ impl<S: Scope> ScopePool<S> {
         subscriptions: Vec<Subscription>,
     ) {
         let uid = subscriber.uid.clone();
+        let mut objects = self.objects.lock();
+        let systems = objects.entry(uid).or_default();
+        let writing = match S::can_write(&credentials) {
+            true => Some(credentials.clone()),
+            false => systems
+                .get(system)
+                .and_then(|before| before.writing.clone()),
+        };
         let object = Object {
             subscriber,
             credentials,
+            writing,
             watched: Some((scope, subscriptions)),
         };
-        let mut objects = self.objects.lock();
-        let before = objects.entry(uid).or_default().insert(system, object);
+        let before = systems.insert(system, object);
         drop(objects);
         drop(before);
     }

@@ -5,6 +5,7 @@ use super::{
     operator::{NAMESPACE, POLL},
 };
 use crate::api::SlackChannel;
+use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value as Json, json};
 
 /// A channel that is looked after by a token.
@@ -38,6 +39,28 @@ async fn the_same_object_made_again_has_its_channel_back() {
     let ready = world.condition::<SlackChannel>("alerts", "Ready");
     assert_eq!(ready, "True Applied");
     assert_eq!(only(&world)["id"], made["id"]);
+}
+
+/// A Namespace that is deleted loses its Secrets before its other objects.
+#[tokio::test(start_paused = true)]
+async fn a_channel_is_archived_though_its_token_went_first_and_its_webhook_was_there() {
+    let world = World::new();
+    let operator = Operator::new(&world);
+    world.secret("hook", "url", &world.slack.webhook());
+    channel(
+        &world,
+        json!({"deletionPolicy": "Delete", "webhookSecretRef": {"name": "hook", "key": "url"}}),
+    );
+    operator.converge().await;
+    let ready = || world.condition::<SlackChannel>("alerts", "Ready");
+    assert_eq!(ready(), "True Applied");
+    world.cluster.delete::<Secret>(NAMESPACE, "slack");
+    operator.reconcile::<SlackChannel>("alerts").await.unwrap();
+    assert_eq!(ready(), "False WaitingForSecret");
+    world.cluster.delete::<SlackChannel>(NAMESPACE, "alerts");
+    operator.converge().await;
+    assert_eq!(only(&world)["is_archived"], true);
+    assert_eq!(world.cluster.names::<SlackChannel>(), []);
 }
 
 #[tokio::test(start_paused = true)]

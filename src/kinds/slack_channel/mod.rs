@@ -348,7 +348,6 @@ impl System<SlackChannel> for Slack {
         };
         let token = inputs.and_then(|inputs| inputs.token.as_ref());
         let unread = token.and_then(|token| token.as_ref().err());
-        let is_read = unread.is_none();
         let shared = Arc::new(ChannelContext {
             endpoint: format!("slack {}", context.scope.key),
             scope: context.scope.clone(),
@@ -374,10 +373,8 @@ impl System<SlackChannel> for Slack {
         let url = inputs.and_then(|inputs| inputs.webhook.as_ref());
         let is_known = inputs.is_some_and(|inputs| inputs.webhook_is_known);
         let webhook = IncomingWebhook::new(name, url, is_known, shared.clone());
-        let managed = object.spec.channel.as_ref();
         // Without its token it is told why it cannot be looked after.
-        let managed = managed.filter(|_| shared.scope.sight.is_some() || !is_read);
-        let channel = managed.map(|name| {
+        let channel = object.spec.channel.as_ref().map(|name| {
             let declared = Declared {
                 name: name.clone(),
                 shared: shared.clone(),

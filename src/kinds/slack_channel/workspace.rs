@@ -141,6 +141,10 @@ impl Scope for SlackScope {
         })
     }
 
+    fn can_write(access: &Credentials) -> bool {
+        access.token.is_some()
+    }
+
     fn informers(&self) -> Vec<&dyn DynInformer> {
         let sight = self.sight.iter();
         let sight = sight.flat_map(|sight| [&*sight.team as &dyn DynInformer, &*sight.channels]);
