@@ -148,3 +148,24 @@ async fn an_edit_moves_what_it_is_about_and_a_deletion_takes_all() {
             .is_none()
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_environment_that_nobody_knows_removes_no_alarm() {
+    let in_prod = json!({"environments": ["prod"]});
+    let (world, operator) = applied(&[("errors", 1.0), ("latency", 2.0)], in_prod.clone()).await;
+    let made = thresholds(&world);
+    assert_eq!(made.len(), 2);
+    // With a typo, and with one alarm less.
+    let edited = alarms(&[("errors", 3.0)], json!({"environments": ["prdo"]}));
+    world.apply("AlarmSet", "golden", edited);
+    operator.reconcile::<AlarmSet>("golden").await.unwrap();
+    assert_eq!(
+        world.condition::<AlarmSet>("golden", "Ready"),
+        "False InvalidSpec"
+    );
+    assert_eq!(thresholds(&world), made);
+    let corrected = alarms(&[("errors", 3.0)], in_prod);
+    world.apply("AlarmSet", "golden", corrected);
+    operator.converge().await;
+    assert_eq!(thresholds(&world).into_values().collect::<Vec<_>>(), [3.0]);
+}

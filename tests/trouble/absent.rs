@@ -34,7 +34,7 @@ fn an_environment_that_the_tenant_does_not_have() {
         let message = tenant.ready::<AlarmSet>("golden", "InvalidSpec").await;
         assert_eq!(
             message,
-            "environment stage is not one of tenant trouble-environment's (pilot, prod): correct spec.environments here, or add it there"
+            "environment stage is not one of tenant trouble-environment's (pilot, prod): correct spec.environments here, or add it there; until then no alarm of this set is removed"
         );
         let set = tenant.now::<AlarmSet>("golden").await;
         assert!(set.holds("Stalled"));

@@ -3,7 +3,8 @@
 use super::tags::{AlarmTags, TagsInEvents};
 use crate::{
     api::{
-        Alarm, AlarmSet, AlarmState, Environment, Severity, TenantObservability, TreatMissingData,
+        Alarm, AlarmSet, AlarmState, DeletionPolicy, Environment, Severity, TenantObservability,
+        TreatMissingData,
     },
     engine::{
         error::{Class, Error},
@@ -223,7 +224,12 @@ pub fn desired(
 ) -> Wanted {
     let mut wanted = Wanted::default();
     wanted.alarms.adoption = set.spec.adoption_policy.into();
-    for slot in slots(set, tenant) {
+    let slots = slots(set, tenant);
+    if slots.iter().any(|slot| matches!(slot, Slot::Unknown(..))) {
+        // It may be a typo for one that the set does not name now, whose alarms are there.
+        wanted.alarms.deletion = DeletionPolicy::Orphan.into();
+    }
+    for slot in slots {
         for alarm in &set.spec.alarms {
             let environment = slot.name();
             let name = names::alarm(
@@ -293,7 +299,7 @@ fn slots<'a>(set: &'a AlarmSet, tenant: &'a TenantObservability) -> Vec<Slot<'a>
                     let known: Vec<_> = has.iter().map(|environment| environment.name.as_str()).collect();
                     let known = if known.is_empty() { "none".into() } else { known.join(", ") };
                     let message = format!(
-                        "environment {name} is not one of tenant {}'s ({known}): correct spec.environments here, or add it there",
+                        "environment {name} is not one of tenant {}'s ({known}): correct spec.environments here, or add it there; until then no alarm of this set is removed",
                         tenant.name_any()
                     );
                     Slot::Unknown(name, message)
@@ -537,7 +543,7 @@ mod tests {
         );
         assert_eq!(
             error.message,
-            "environment stage is not one of tenant vsu's (pilot, prod): correct spec.environments here, or add it there"
+            "environment stage is not one of tenant vsu's (pilot, prod): correct spec.environments here, or add it there; until then no alarm of this set is removed"
         );
     }
 
