@@ -229,7 +229,12 @@ impl Selector {
             channel.is_archived && self.name.as_ref().is_some_and(|name| *name != channel.name)
         };
         if let Some(channel) = by_id.filter(|channel| !left_behind(channel)) {
-            return ChannelMatch::Ours(channel);
+            // Whoever may write status may write any id there: archiving takes more than that.
+            let may_archive = channel.creator == bot || self.adoption != AdoptionPolicy::Never;
+            return match &self.name {
+                None if !may_archive => ChannelMatch::Taken(channel),
+                _ => ChannelMatch::Ours(channel),
+            };
         }
         let elsewhere = |channel: &Channel| self.elsewhere.contains_key(&channel.id);
         // Slack gives a channel another id when it changes what it is, and keeps when it was made.
@@ -436,6 +441,23 @@ mod tests {
                 ChannelMatch::Ours(&mine),
             ),
             ("gone", &going, None, Some(&other), ChannelMatch::None),
+            (
+                "going, by an id of what people made",
+                &going,
+                Some(&other),
+                None,
+                ChannelMatch::Taken(&other),
+            ),
+            (
+                "going, and adopted",
+                &Selector {
+                    adoption: AdoptionPolicy::IfExists,
+                    ..going.clone()
+                },
+                Some(&other),
+                None,
+                ChannelMatch::Ours(&other),
+            ),
         ] {
             assert_eq!(
                 selector.select("UBOT", by_id, by_name.as_slice()),

@@ -8,7 +8,7 @@ use crate::{
         error::{Class, Error, Result},
         gate::{Operation, StatusEdit, WritePermit},
         informer::{Consistency, ReadOptions},
-        plan::{Change, Desired, Found},
+        plan::{Change, Desired, Found, Owner},
         stage::{ChangeOf, Ids, ResultOf, Seen, Stage},
     },
     kinds::slack_channel::{
@@ -160,6 +160,12 @@ impl Stage for Channel {
             sighting = self.shared.look(made).await?;
         }
         let mut seen = Seen::<Self>::default();
+        if let (None, Owner::Other(owner), Some(channel)) =
+            (wanted, &sighting.owner, &sighting.channel)
+        {
+            let channel = &channel.id;
+            tracing::info!(target: "campanile::audit", channel, owner, "let go: status names a channel that this bot did not make and spec.adoptionPolicy did not take");
+        }
         if let Some(channel) = &sighting.channel {
             let value = Configuration::of(channel);
             // What is to go and cannot be written into any more has gone.
