@@ -87,7 +87,11 @@ pub(super) async fn clean_up<K: Kind>(mut object: K, controller: Arc<ControllerC
             since: Instant::now(),
             superseded,
         };
-        let run_context = context.run_context(&cluster, &gate, options);
+        let mut run_context = context.run_context(&cluster, &gate, options);
+        // Where nobody can tell, the end of the wait does not hang on it.
+        if let Ok(held) = object.holds_deletion(&cluster).await {
+            run_context.held_back.extend(held);
+        }
         let outcome = kinds::run(&object, &status, run_context).await;
         let written = gate.status.into_inner();
         let (conclusion, _) = conclude_run(&object, &outcome, &written, None, &controller);

@@ -21,6 +21,7 @@ use crate::{
         system::{VisitReport, Visits},
     },
 };
+use jiff::Timestamp;
 use std::{collections::HashSet, time::Duration};
 
 /// The shortest time until another look.
@@ -158,6 +159,7 @@ pub fn conclude<K: Kind>(end: &RunEnd<'_, K>) -> Conclusion<K> {
         return ended(Ending::RemoveFinalizer, abandoned);
     }
     let failure = decisive(failures.into_iter());
+    let wait = outcome.reports().filter_map(|it| it.report.wait).min();
     let update = if deleting {
         StatusUpdate::default()
     } else {
@@ -182,10 +184,15 @@ pub fn conclude<K: Kind>(end: &RunEnd<'_, K>) -> Conclusion<K> {
     let phase = if deleting {
         let why = failure.as_ref().map(|(_, message)| message.as_str());
         let places = list(&status.places());
-        Phase::Deleting(format!(
-            "cleaning up in {places}: {}",
-            why.unwrap_or_default()
-        ))
+        let closing =
+            wait.map(|_| "alarms that fire were set to OK, and go once that is delivered");
+        let why = why.or(closing).unwrap_or_default();
+        let way_out = failure
+            .as_ref()
+            .and_then(|(class, _)| released_at(end, *class))
+            .map(|at| format!("; it lets go by itself at {at}, and at once if spec.deletionPolicy is set to Orphan"))
+            .unwrap_or_default();
+        Phase::Deleting(format!("cleaning up in {places}: {why}{way_out}"))
     } else {
         Phase::Ran(Sum {
             failure: failure.clone(),
@@ -237,7 +244,13 @@ pub fn conclude<K: Kind>(end: &RunEnd<'_, K>) -> Conclusion<K> {
     let release = deleting.then(|| installation.release_after.max(SOON));
     let due = outcome.job.as_ref().ok().and_then(|job| job.due);
     let due = due.map(|due| Duration::try_from(due.duration_since(clock.now)).unwrap_or_default());
+    // What an earlier stage could not make is tried again with that; nobody tries again what waits for other objects.
+    let held = Class::Waiting(WaitingOn::Prerequisite);
+    let is_held = deleting && failure.as_ref().is_some_and(|(class, _)| *class == held);
+    let asked = outcome.failures().filter_map(|(_, error)| error.wait).min();
+    let held = asked.or(held.delay(1)).filter(|_| is_held);
     let waits = end.retry.into_iter().chain(requeue_after);
+    let waits = waits.chain(wait).chain(held);
     let requeue = waits.chain(due.map(|due| due.max(SOON))).min();
     let requeue = requeue.map(|wait| release.map_or(wait, |release| wait.min(release)));
     let label = failure.as_ref().map_or("ok", |(class, _)| class.label());
@@ -262,20 +275,26 @@ pub fn conclude<K: Kind>(end: &RunEnd<'_, K>) -> Conclusion<K> {
 }
 
 /// Why what an object made in a place is abandoned: the object has been deleted for `--release-after`, and what
-/// failed there is that nobody is let in. A place that fails or throttles is waited for.
+/// failed there is that nobody is let in; at once, where nobody can be any more. A place that fails or throttles is
+/// waited for.
 fn why_abandoned<'a, K: Kind>(
     end: &RunEnd<'_, K>,
     failures: impl Iterator<Item = (Option<&'a str>, &'a Error)>,
 ) -> Option<String> {
-    let since = end.object.meta().deletion_timestamp.as_ref()?;
-    let deleted = Duration::try_from(end.clock.now.duration_since(since.0)).ok()?;
     let (class, why) = decisive(failures)?;
-    let is_gone = match class {
-        Class::Denied => true,
-        Class::Waiting(on) => on != WaitingOn::Prerequisite,
-        _ => false,
+    (end.clock.now >= released_at(end, class)?).then_some(why)
+}
+
+/// When an object that is being deleted lets go of what it cannot clean up for such a reason; `None` where it does not.
+fn released_at<K: Kind>(end: &RunEnd<'_, K>, class: Class) -> Option<Timestamp> {
+    let since = end.object.meta().deletion_timestamp.as_ref()?;
+    let after = match class {
+        Class::Waiting(WaitingOn::Prerequisite) => return None,
+        Class::Waiting(WaitingOn::Never) => Duration::ZERO,
+        Class::Denied | Class::Waiting(_) => end.installation.release_after,
+        _ => return None,
     };
-    (is_gone && deleted >= end.installation.release_after).then_some(why)
+    since.0.checked_add(after).ok()
 }
 
 /// What came about outside.

@@ -200,7 +200,11 @@ pub async fn reconcile<K: Kind>(
         since: Instant::now(),
         superseded,
     };
-    let run_context = context.run_context(&cluster, &gate, options);
+    let mut run_context = context.run_context(&cluster, &gate, options);
+    if deleting {
+        let holds = object.holds_deletion(&cluster).await?;
+        run_context.held_back.extend(holds);
+    }
     let mut outcome = kinds::run(&object, &before, run_context).await;
     outcome.job = job;
     let written = gate.status.into_inner();
@@ -433,7 +437,7 @@ pub(super) fn record_abandoned<K: Kind>(object: &K, abandoned: &[(String, String
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let object = format!("{} {namespace}/{name}", K::KIND);
     for (left, why) in abandoned {
-        tracing::info!(target: "campanile::audit", object, left, why, "let go: nobody could clean up for the time of --release-after");
+        tracing::info!(target: "campanile::audit", object, left, why, "let go: nobody could clean up");
     }
 }
 

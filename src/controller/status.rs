@@ -70,7 +70,9 @@ fn weight(class: Class) -> u8 {
         Class::Rejected => 3,
         Class::Throttled => 4,
         Class::Unavailable | Class::OutcomeUnknown => 5,
-        Class::Waiting(WaitingOn::Tenant | WaitingOn::Secret | WaitingOn::Channel) => 6,
+        Class::Waiting(
+            WaitingOn::Tenant | WaitingOn::Secret | WaitingOn::Never | WaitingOn::Channel,
+        ) => 6,
         Class::Superseded => 7,
         Class::Waiting(WaitingOn::Prerequisite) => 8,
     }
@@ -116,7 +118,7 @@ fn reason(class: Class, applied_before: bool) -> &'static str {
         Class::Rejected => "PartiallyFailed",
         Class::Throttled if !applied_before => "Throttled",
         Class::Throttled | Class::Unavailable | Class::OutcomeUnknown => "SystemUnavailable",
-        Class::Waiting(WaitingOn::Secret) => "WaitingForSecret",
+        Class::Waiting(WaitingOn::Secret | WaitingOn::Never) => "WaitingForSecret",
         Class::Waiting(WaitingOn::Channel) => "WaitingForChannel",
         // The prerequisite's own failure says why.
         Class::Waiting(WaitingOn::Tenant | WaitingOn::Prerequisite) => "WaitingForTenant",

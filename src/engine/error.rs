@@ -11,6 +11,8 @@ pub enum WaitingOn {
     Tenant,
     /// A Secret, or a key of one.
     Secret,
+    /// A Secret that is missing where nothing can be created any more.
+    Never,
     /// A SlackChannel that is not there, or that nothing gets into yet.
     Channel,
     /// Something that an earlier stage of the same object could not make, which says why.

@@ -44,6 +44,9 @@ pub trait Stage: Send + Sync {
     const NOUNS: &'static [&'static str] = &[Self::NAME];
     /// The stages whose things this one's refer to: made before, deleted after.
     const NEEDS: &'static [&'static str] = &[];
+    /// After how long a thing is looked at again that had its farewell, or whose deletion is put off, where nothing
+    /// else wakes its object.
+    const DEFERRAL: Option<Duration> = None;
 
     /// What tells the things apart; its `Display` is for people, and tells those of one noun apart as well.
     type Key: Ord + Clone + Display + Send + Sync + 'static;
@@ -114,6 +117,14 @@ pub trait Stage: Send + Sync {
         Self: Sized,
     {
         false
+    }
+    /// What is changed in a thing before it is removed, one call each. Not made again where `seen` has it, or where
+    /// that was tried and is of no use. Pure but for what this process remembers.
+    fn farewell(&self, _key: &Self::Key, _seen: &Seen<Self>) -> Vec<ChangeOf<Self>>
+    where
+        Self: Sized,
+    {
+        Vec::new()
     }
     /// How many of these changes, all of one verb, go into one call, from the first on.
     fn batch(&self, _changes: &[ChangeOf<Self>]) -> usize
@@ -257,6 +268,8 @@ pub struct Report {
     pub untried: usize,
     /// How many deletions are put off until what replaces the thing serves.
     pub later: usize,
+    /// After how long to look again, where only time is waited for.
+    pub wait: Option<Duration>,
     /// What failed.
     pub failed: Vec<Failure>,
 }
@@ -772,6 +785,27 @@ impl<S: Stage> StageRun<S> {
         }
     }
 
+    /// What is still to be changed in things before they are removed.
+    async fn bid_farewell(&mut self, deletes: &[ChangeOf<S>], run: &mut Run<'_>) {
+        let Some(seen) = &self.seen else { return };
+        let farewells = deletes.iter().map(Change::key);
+        let farewells: Vec<_> = farewells
+            .flat_map(|key| self.stage.farewell(key, seen))
+            .collect();
+        if farewells.is_empty() {
+            return;
+        }
+        run.report.wait = run.report.wait.into_iter().chain(S::DEFERRAL).min();
+        let steps = farewells
+            .iter()
+            .map(|change| Step::of(S::noun(change.key()), change));
+        run.report.planned.extend(steps);
+        self.make(farewells, run).await;
+        // They are still to be removed.
+        self.unfinished
+            .extend(deletes.iter().map(|change| change.key().clone()));
+    }
+
     /// What needs others goes before them; what cannot be deleted keeps what it needs.
     async fn delete_in_order(&mut self, deletes: Vec<ChangeOf<S>>, run: &mut Run<'_>) {
         let found = self.seen.as_ref().map(|seen| &seen.found);
@@ -844,14 +878,19 @@ impl<S: Stage> DynStage for StageRun<S> {
     fn backward<'a>(&'a mut self, run: &'a mut Run<'_>) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let deletes = std::mem::take(&mut self.deletes);
-            let Some(seen) = self.seen.as_ref().filter(|_| !deletes.is_empty()) else {
+            if deletes.is_empty() || self.seen.is_none() {
                 return;
-            };
+            }
+            if run.gate.is_none() {
+                // What holds deletions back in a run says nothing of what goes in the end.
+                self.bid_farewell(&deletes, run).await;
+                return;
+            }
             let needed = run
                 .unsettled
                 .iter()
                 .any(|(stage, needs)| *stage == S::NAME || needs.contains(&S::NAME));
-            if needed && run.gate.is_some() {
+            if needed {
                 Self::leave_untried(deletes.len(), run);
                 return;
             }
@@ -866,12 +905,19 @@ impl<S: Stage> DynStage for StageRun<S> {
                 .chain(blocked.keys())
                 .map(|key| self.stage.identity(key));
             let unmade: BTreeSet<_> = unmade.collect();
-            let (later, now): (Vec<_>, Vec<_>) = deletes
-                .into_iter()
-                .filter(|change| !unmade.contains(&self.stage.identity(change.key())))
-                .partition(|change| self.stage.defers_deletion(change.key(), seen));
+            let mut deletes = deletes;
+            deletes.retain(|change| !unmade.contains(&self.stage.identity(change.key())));
+            self.bid_farewell(&deletes, run).await;
+            let deferred = |change: &ChangeOf<S>| {
+                let mut seen = self.seen.iter();
+                seen.any(|seen| self.stage.defers_deletion(change.key(), seen))
+            };
+            let (later, now): (Vec<_>, Vec<_>) = deletes.into_iter().partition(deferred);
             // A deferred deletion does not hold up others.
             run.report.later += later.len();
+            if !later.is_empty() {
+                run.report.wait = run.report.wait.into_iter().chain(S::DEFERRAL).min();
+            }
             self.delete_in_order(now, run).await;
         })
     }

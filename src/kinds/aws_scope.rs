@@ -11,7 +11,10 @@ use crate::{
         scope_pool::Scope,
     },
     kinds::{
-        alarm_set::cloudwatch::{Alarms, HeldTags},
+        alarm_set::{
+            closing::Closings,
+            cloudwatch::{Alarms, HeldTags},
+        },
         cluster_view::{ClusterView, Purpose},
         system::Target,
         tenant::{
@@ -38,6 +41,8 @@ pub struct AwsScope {
     pub rules: Arc<Informer<AwsSource<Rules>>>,
     /// The connections and API destinations by name.
     pub paths: Arc<Informer<AwsSource<Paths>>>,
+    /// The alarms that were closed and are to be removed.
+    pub closings: Arc<Closings>,
 }
 
 impl Target for AwsTarget {
@@ -97,6 +102,7 @@ impl AwsScope {
             topics: Informer::new(AwsSource::new(&account, Topics), polling),
             rules: Informer::new(AwsSource::new(&account, Rules), polling),
             paths: Informer::new(AwsSource::new(&account, Paths::default()), polling),
+            closings: Arc::default(),
             account,
         }
     }
@@ -104,15 +110,19 @@ impl AwsScope {
 
 impl Scope for AwsScope {
     type Credentials = Identity;
-    /// The accounts, and what the names of this installation's alarms begin with.
-    type Opener = (Arc<Accounts>, String);
+    /// The accounts, what the names of this installation's alarms begin with, and which of them were closed: a scope that
+    /// only a deletion uses is opened anew by each of its runs.
+    type Opener = (Arc<Accounts>, String, Arc<Closings>);
 
     async fn open(
         identity: &Identity,
-        (accounts, prefix): &Self::Opener,
+        (accounts, prefix, closings): &Self::Opener,
         polling: &Polling,
     ) -> Result<Self> {
-        Ok(Self::of(accounts.open(identity).await?, prefix, polling))
+        Ok(Self {
+            closings: closings.clone(),
+            ..Self::of(accounts.open(identity).await?, prefix, polling)
+        })
     }
 
     fn informers(&self) -> Vec<&dyn DynInformer> {

@@ -89,11 +89,17 @@ impl<'a> ClusterView<'a> {
     pub async fn secret(&self, namespace: &str, name: &str, key: &str) -> Result<String> {
         let waiting = |message: String| Error::new(Class::Waiting(WaitingOn::Secret), message);
         let secret = self.get::<KubeSecret>(namespace, name).await?;
-        let secret = secret.ok_or_else(|| {
-            waiting(format!(
+        let Some(secret) = secret else {
+            if self.is_terminating(namespace).await {
+                let message = format!(
+                    "Secret {namespace}/{name} does not exist, and Namespace {namespace} is being deleted, so that nothing can be created there: what needs the Secret is left as it is"
+                );
+                return Err(Error::new(Class::Waiting(WaitingOn::Never), message));
+            }
+            return Err(waiting(format!(
                 "Secret {namespace}/{name} does not exist: create it with the key {key}"
-            ))
-        })?;
+            )));
+        };
         let data = secret.data.unwrap_or_default();
         let bytes = data.get(key).ok_or_else(|| {
             waiting(format!(
@@ -181,6 +187,20 @@ impl<'a> ClusterView<'a> {
             found => found?,
         };
         Ok(found.map(|found| found.items).unwrap_or_default())
+    }
+
+    /// Whether a Namespace is being deleted: nothing can be created there any more. Not where nobody can tell.
+    pub async fn is_terminating(&self, namespace: &str) -> bool {
+        let watched = self.stores.and_then(|stores| stores.grants.of(namespace));
+        if watched.is_some() {
+            return false;
+        }
+        let api = Api::<Namespace>::all(self.client.clone());
+        let doing = format!("reading Namespace {namespace}");
+        let there = kubernetes::call(&doing, api.get_metadata_opt(namespace)).await;
+        there.is_ok_and(|there| {
+            there.is_some_and(|there| there.metadata.deletion_timestamp.is_some())
+        })
     }
 
     /// What a Namespace allows, if there is one.

@@ -218,6 +218,13 @@ pub trait Kind: NamespacedObject + HasStatus<Status: Status> {
     fn made_nothing(_status: &Self::Status) -> bool {
         false
     }
+    /// The systems in which nothing may be removed yet, and why: other objects still need it there.
+    fn holds_deletion(
+        &self,
+        _cluster: &ClusterView<'_>,
+    ) -> impl Future<Output = Result<Option<(&'static str, Error)>>> + Send {
+        future::ready(Ok(None))
+    }
     /// Sets the fields of a status that was never written before.
     fn set_initial_status(_status: &mut Self::Status) {}
     /// Sets the status fields that depend on the spec alone. Pure.

@@ -462,8 +462,9 @@ impl<K: Kind> Visitor<'_, K> {
             Ok(credentials) => credentials,
             // What is to be cleaned up may outlive the Secret by which it was made, but no right to use it.
             Err(error) => {
+                use WaitingOn::{Never, Secret};
                 let outlived =
-                    error.class.passes() || error.class == Class::Waiting(WaitingOn::Secret);
+                    error.class.passes() || matches!(error.class, Class::Waiting(Secret | Never));
                 let known = pool.remembered(&options.uid, S::NAME);
                 known.filter(|_| !current && outlived).ok_or(error)?
             }

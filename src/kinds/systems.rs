@@ -7,11 +7,15 @@ use crate::{
     clients::Clients,
     engine::{informer::Polling, scope_pool::ScopePools},
 };
+use std::sync::Arc;
 
 /// What is watched of them; no scope is open yet.
 pub fn systems(clients: &Clients, installation: &Installation, polling: &Polling) -> ScopePools {
     let alarms = names::alarms_prefix(&installation.cluster.name);
     ScopePools::default()
-        .with::<AwsScope>((clients.aws.clone(), alarms), polling.clone())
+        .with::<AwsScope>(
+            (clients.aws.clone(), alarms, Arc::default()),
+            polling.clone(),
+        )
         .with::<SlackScope>(clients.slack.clone(), polling.clone())
 }

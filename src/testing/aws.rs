@@ -379,7 +379,7 @@ impl State {
                 let tags = alarm["Tags"].take();
                 let begun = json!({"StateValue": "INSUFFICIENT_DATA", "Tags": tags});
                 let before = self.things.get(&arn).unwrap_or(&begun);
-                for kept in ["StateValue", "Tags"] {
+                for kept in ["StateValue", "StateReason", "Tags"] {
                     alarm[kept] = before[kept].clone();
                 }
                 self.things.insert(arn, alarm);
@@ -397,7 +397,10 @@ impl State {
                 }
             }
             "SetAlarmState" => {
-                self.there(&arn)?["StateValue"] = asked.input["StateValue"].clone();
+                let alarm = self.there(&arn)?;
+                for set in ["StateValue", "StateReason"] {
+                    alarm[set] = asked.input[set].clone();
+                }
             }
             _ => return self.tags(verb, asked.text("ResourceARN"), asked),
         }

@@ -14,6 +14,7 @@ pub mod slack;
 
 mod alarm_sets;
 mod crashes;
+mod goodbyes;
 mod process;
 mod reads;
 mod reports;

@@ -138,8 +138,16 @@ fn a_namespace_that_goes_at_once_leaves_nothing_in_aws() {
         site.delivering().await;
         site.numbered(2).await;
         assert_eq!(site.count("target").await, 6);
+        site.fire(1).await;
+        site.told("alerts", 1).await;
         site.tenant.delete_namespace().await;
         site.clean().await;
+        // What fired when it went was closed first, by the way that it had been told.
+        let told = site.told("alerts", 2).await;
+        let name = site.name(Severity::Critical, "a-1");
+        assert_eq!(told[1].name, name);
+        let says = &told[1].reason;
+        assert!(says.contains("Campanile removes this alarm"), "{says}");
         site.kept_the_rules();
     });
 }

@@ -137,7 +137,7 @@ impl Finding {
         match error.class {
             // The steps say so.
             Class::Conflict => {}
-            Class::Waiting(WaitingOn::Secret | WaitingOn::Channel) => {
+            Class::Waiting(WaitingOn::Secret | WaitingOn::Never | WaitingOn::Channel) => {
                 self.waits.push(Wait { name, message })
             }
             _ => self.problems.push(Problem {

@@ -56,7 +56,8 @@ macro_rules! calls {
 calls! {
     aws_sdk_cloudwatch cloudwatch:
         put_metric_alarm "cloudwatch:PutMetricAlarm" PutMetricAlarmFluentBuilder,
-        delete_alarms "cloudwatch:DeleteAlarms" DeleteAlarmsFluentBuilder;
+        delete_alarms "cloudwatch:DeleteAlarms" DeleteAlarmsFluentBuilder,
+        set_alarm_state "cloudwatch:SetAlarmState" SetAlarmStateFluentBuilder;
     aws_sdk_eventbridge eventbridge:
         create_connection "events:CreateConnection" CreateConnectionFluentBuilder,
         update_connection "events:UpdateConnection" UpdateConnectionFluentBuilder,

@@ -163,7 +163,7 @@ type Row = (
 
 #[test]
 fn an_outcome_says_what_is_to_be_done() {
-    let rows: [Row; 17] = [
+    let rows: [Row; 20] = [
         (
             "it was made",
             |it| it.first().report.made = vec![created("x")],
@@ -293,6 +293,31 @@ fn an_outcome_says_what_is_to_be_done() {
                 fail(it.second(), Class::Denied);
             },
             ("released", "-", None, "-", "ok"),
+        ),
+        (
+            "and nobody ever can be",
+            |it| {
+                it.deleted(0);
+                fail(it.second(), Class::Waiting(WaitingOn::Never));
+            },
+            ("released", "-", None, "-", "ok"),
+        ),
+        (
+            "other objects go first",
+            |it| {
+                it.deleted(25);
+                fail(it.second(), Class::Waiting(WaitingOn::Prerequisite));
+            },
+            ("False Deleting", "-", Some(300), "b", "waiting"),
+        ),
+        (
+            "what it said last is being delivered",
+            |it| {
+                it.deleted(0);
+                let report = &mut it.second().report;
+                (report.later, report.wait) = (1, Some(Duration::from_secs(10)));
+            },
+            ("False Deleting", "-", Some(10), "b", "ok"),
         ),
         (
             "which does not let go of the first",

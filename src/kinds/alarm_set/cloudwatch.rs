@@ -248,6 +248,7 @@ pub(super) fn configuration(alarm: &MetricAlarm) -> Configuration {
         alarm_actions: alarm.alarm_actions().iter().cloned().collect(),
         ok_actions: alarm.ok_actions().iter().cloned().collect(),
         tags_in_events: tags_in_events(alarm.action_configuration()),
+        state: None,
         foreign_fields,
     }
 }

@@ -57,6 +57,8 @@ pub struct Configuration {
     pub ok_actions: BTreeSet<String>,
     /// Which of its tags travel in its events.
     pub tags_in_events: TagsInEvents,
+    /// The state that it is set to; only what is about to be removed has one.
+    pub state: Option<&'static str>,
     /// What is set that we never set: unit, metrics, other actions. Always empty in ours.
     pub foreign_fields: Vec<String>,
 }
@@ -109,6 +111,7 @@ impl Value for Configuration {
             alarm_actions,
             ok_actions,
             tags_in_events,
+            state,
             foreign_fields,
         } = self;
         let list = |items: &BTreeSet<String>| items.iter().cloned().collect::<Vec<_>>().join(", ");
@@ -117,7 +120,7 @@ impl Value for Configuration {
             .map(|(name, value)| format!("{name}={value}"))
             .collect::<Vec<_>>()
             .join(", ");
-        vec![
+        let mut fields = vec![
             ("description", description.clone()),
             ("namespace", namespace.clone()),
             ("metricName", metric_name.clone()),
@@ -137,7 +140,9 @@ impl Value for Configuration {
             ("okActions", list(ok_actions)),
             ("alarm tags in events", tags_in_events.to_string()),
             ("other", foreign_fields.join(", ")),
-        ]
+        ];
+        fields.extend(state.map(|state| ("state", state.to_owned())));
+        fields
     }
 }
 
@@ -359,6 +364,7 @@ fn configuration(
         alarm_actions: actions.clone(),
         ok_actions: actions,
         tags_in_events: TagsInEvents::ours(),
+        state: None,
         foreign_fields: Vec::new(),
     })
 }

@@ -1,5 +1,6 @@
 //! AlarmSet: CloudWatch alarms of one tenant.
 
+pub mod closing;
 pub mod cloudwatch;
 pub mod desired;
 pub mod report;

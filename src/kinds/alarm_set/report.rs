@@ -143,6 +143,7 @@ mod tests {
             alarm_actions: Default::default(),
             ok_actions: Default::default(),
             tags_in_events: TagsInEvents::ours(),
+            state: None,
             foreign_fields: vec![],
         }
     }

@@ -1,6 +1,7 @@
 //! The alarms of one AlarmSet in one place, and their tags: put one by one, deleted by the hundred.
 
 use super::{
+    closing::{PAUSE, REASON, closing},
     cloudwatch::alarm_arn,
     desired::{Configuration, Live, Observed, Statistic, Wanted},
     tags::{AlarmTags, TagsInEvents, presumed},
@@ -9,7 +10,7 @@ use crate::{
     api::AlarmState,
     clients::aws::Writer,
     engine::{
-        error::Result,
+        error::{Class, Error, Result},
         gate::{Operation, WritePermit},
         informer::{Consistency, ReadOptions, Snapshot},
         plan::{Change, Desired, Found, Owner, Verb},
@@ -24,6 +25,7 @@ use aws_sdk_cloudwatch::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 /// The alarms of one AlarmSet in one place.
@@ -97,9 +99,59 @@ impl Alarms {
         outcome
     }
 
+    /// Sets an alarm that fires and goes to OK, which is told as if it had come to that by itself.
+    async fn close(&self, writer: &Writer<'_>, name: &str) -> Result<()> {
+        let AwsScope {
+            alarms, closings, ..
+        } = &*self.scope;
+        let arn = alarm_arn(&self.scope.account, name);
+        let set = writer.set_alarm_state()?.alarm_name(name);
+        let set = set.state_value(sdk::StateValue::Ok).state_reason(REASON);
+        let outcome = writer.done(set.send().await);
+        match &outcome {
+            Ok(()) => {
+                closings.closed(arn, true);
+                let before = alarms.get(name);
+                let now = before.map(|before| {
+                    let live = Live {
+                        state: AlarmState::Ok,
+                        since: None,
+                        reason: REASON.to_owned(),
+                    };
+                    let configuration = before.configuration.clone();
+                    let composite = before.composite;
+                    Observed {
+                        configuration,
+                        live,
+                        composite,
+                    }
+                });
+                alarms.wrote(name, now);
+            }
+            Err(error) if error.class.may_have_landed() => {
+                closings.closed(arn, false);
+                alarms.invalidate(name);
+            }
+            // Another try would be refused as well, and who removes the alarm may have nothing to do with that.
+            Err(error) if matches!(error.class, Class::Denied | Class::Rejected) => {
+                closings.refused(arn);
+                let message = format!(
+                    "alarm {name} fires and is removed without an OK, so that what it opened stays open until somebody closes it: {error}"
+                );
+                return Err(Error::new(Class::Rejected, message));
+            }
+            Err(_) => {}
+        }
+        outcome
+    }
+
     /// A put that went well leaves an alarm's state as it is; a new one has no data yet.
     fn remember(&self, name: &str, to: &Configuration, from: Option<&Configuration>) {
         let AwsScope { alarms, tags, .. } = &*self.scope;
+        if self.desired.wanted.contains_key(name) {
+            let arn = alarm_arn(&self.scope.account, name);
+            self.scope.closings.forget(&arn);
+        }
         let before = alarms.get(name);
         let live = before.map_or_else(
             || Live {
@@ -140,6 +192,8 @@ impl Alarms {
             alarms.note(name, outcome.as_ref(), || None);
             if outcome.is_ok() {
                 tags.wrote(name, None);
+                let arn = alarm_arn(&self.scope.account, name);
+                self.scope.closings.forget(&arn);
             }
         }
         outcome
@@ -152,6 +206,7 @@ impl Stage for Alarms {
     type Value = Configuration;
     type Id = ();
     type Live = Live;
+    const DEFERRAL: Option<Duration> = Some(PAUSE);
 
     fn endpoint(&self) -> &str {
         &self.endpoint
@@ -175,11 +230,35 @@ impl Stage for Alarms {
     fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {
         self.scope.account.operation(
             &self.endpoint,
-            match change.verb() {
-                Verb::Delete => "cloudwatch:DeleteAlarms",
-                _ => "cloudwatch:PutMetricAlarm",
+            match change {
+                Change::Delete { .. } => "cloudwatch:DeleteAlarms",
+                Change::Update { to, .. } if to.state.is_some() => "cloudwatch:SetAlarmState",
+                Change::Create { .. } | Change::Update { .. } => "cloudwatch:PutMetricAlarm",
             },
         )
+    }
+
+    /// One that fires is closed before it goes; not before the one that takes its place is there.
+    fn farewell(&self, key: &String, seen: &Seen<Self>) -> Vec<ChangeOf<Self>> {
+        let Some(found) = seen.get(key) else {
+            return Vec::new();
+        };
+        let arn = alarm_arn(&self.scope.account, key);
+        let fires = found.live.state == AlarmState::Alarm;
+        match found.ours() {
+            Some(ours) if fires && self.scope.closings.is_due(&arn) => {
+                closing(key, &ours, &found.value)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// One that fires stays until it is closed, and for a while after that, so that its OK is delivered.
+    fn defers_deletion(&self, key: &String, seen: &Seen<Self>) -> bool {
+        let live = seen.get(key).map(|found| found.live.state);
+        let fires = live == Some(AlarmState::Alarm);
+        let arn = alarm_arn(&self.scope.account, key);
+        self.scope.closings.defers(&arn, fires)
     }
 
     /// The severity stands in the name, and an alarm whose severity moves is still that alarm.
@@ -208,6 +287,9 @@ impl Stage for Alarms {
     ) -> ResultOf<Self> {
         let writer = self.scope.account.writer(permit)?;
         match change {
+            Change::Update { key, to, .. } if to.state.is_some() => {
+                self.close(&writer, key).await.map(|()| None)
+            }
             Change::Create { key, to } => self.put(&writer, key, to, None).await.map(Some),
             Change::Update { key, to, from, .. } => {
                 self.put(&writer, key, to, Some(from)).await.map(Some)
@@ -259,6 +341,7 @@ fn put_metric_alarm(
         alarm_actions,
         ok_actions,
         tags_in_events,
+        state: _,
         foreign_fields: _,
     } = to;
     let dimensions = dimensions

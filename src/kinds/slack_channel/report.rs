@@ -67,7 +67,7 @@ impl<'a> View<'a> {
             (Some(error), _) => {
                 let reason = match error.class {
                     Class::Denied => "AccessDenied",
-                    Class::Waiting(WaitingOn::Secret) => "WaitingForSecret",
+                    Class::Waiting(WaitingOn::Secret | WaitingOn::Never) => "WaitingForSecret",
                     Class::Conflict => "NameTaken",
                     _ => "NotAsDeclared",
                 };
@@ -110,7 +110,7 @@ fn condition(
 pub fn unread(error: &Error) -> Option<ConditionUpdate> {
     let reason = match error.class {
         class if class.passes() => return None,
-        Class::Waiting(WaitingOn::Secret) => "WaitingForSecret",
+        Class::Waiting(WaitingOn::Secret | WaitingOn::Never) => "WaitingForSecret",
         _ => "AccessDenied",
     };
     condition(CHANNEL_READY, false, reason, &error.message)

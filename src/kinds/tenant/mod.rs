@@ -10,8 +10,8 @@ pub mod stages;
 
 use crate::{
     api::{
-        self, ACCOUNT_REACHABLE, AlarmSet, AwsTarget, CommonStatus, DELIVERY_READY, Health, Links,
-        Severity, TenantObservability, TenantObservabilityStatus,
+        self, ACCOUNT_REACHABLE, AlarmSet, AwsTarget, CommonStatus, DELIVERY_READY, FINALIZER,
+        Health, Links, Severity, TenantObservability, TenantObservabilityStatus,
     },
     clients::aws::Identity,
     engine::{
@@ -35,6 +35,7 @@ use eventbridge::{
     report::{Delivery, is_slacks},
     stages::{AlarmRules, EventBridgeContext, SlackPaths},
 };
+use jiff::Timestamp;
 use kube::ResourceExt;
 use sns::TopicArn;
 use stages::{Candidates, Subscriptions, TopicTags, Topics};
@@ -45,6 +46,9 @@ use std::{
 
 /// What is looked at when a time has passed is looked at a moment later, so that it has.
 const MOMENT: Duration = Duration::from_secs(1);
+
+/// How long after a tenant an AlarmSet of it may be deleted by the same command or controller.
+const TOGETHER: Duration = Duration::from_secs(5);
 
 /// What a TenantObservability refers to, and who refers to it.
 pub struct Inputs {
@@ -139,6 +143,47 @@ impl Kind for TenantObservability {
 
     async fn visit(visitor: &Visitor<'_, Self>) -> Self::Visits {
         visitor.visit::<Aws>(()).await
+    }
+
+    /// What its alarms that fire say last goes by its topics and rules: the AlarmSets that go with it go first.
+    async fn holds_deletion(
+        &self,
+        cluster: &ClusterView<'_>,
+    ) -> Result<Option<(&'static str, Error)>> {
+        let (namespace, name) = (self.namespace().unwrap_or_default(), self.name_any());
+        let selector = format!("spec.tenantRef.name={name}");
+        let ours = |set: &AlarmSet| set.spec.tenant_ref.name == name;
+        let mut sets = cluster.list(&namespace, &selector, ours).await?;
+        let since = self.metadata.deletion_timestamp.as_ref();
+        let since = since.and_then(|at| Duration::try_from(Timestamp::now() - at.0).ok());
+        let together = since.is_some_and(|since| since < TOGETHER);
+        let goes = together || !sets.is_empty() && cluster.is_terminating(&namespace).await;
+        let here = self.spec.aws.as_ref();
+        let here = here.map(|aws| (&aws.account_id, &aws.region));
+        sets.retain(|set| {
+            let mut targets = set.status.iter().flat_map(|status| &status.targets);
+            // One that has left, or cannot be cleaned up elsewhere, needs nothing here.
+            let acts_here =
+                targets.any(|target| here == Some((&target.account_id, &target.region)));
+            let is_held = set.finalizers().iter().any(|it| it == FINALIZER);
+            acts_here && is_held && (goes || set.metadata.deletion_timestamp.is_some())
+        });
+        let names: Vec<_> = sets.iter().map(ResourceExt::name_any).collect();
+        let held = (!names.is_empty()).then(|| {
+            let message = format!(
+                "AlarmSet {} goes first: what its alarms say last goes by these topics and rules",
+                names.join(", ")
+            );
+            let held = Error::new(Class::Waiting(WaitingOn::Prerequisite), message);
+            let mut going = sets.iter().map(|set| &set.metadata.deletion_timestamp);
+            let held = match going.all(Option::is_some) {
+                // Their end wakes it.
+                true => held,
+                false => held.after(TOGETHER),
+            };
+            (Aws::NAME, held)
+        });
+        Ok(held)
     }
 
     fn set_spec_status(&self, status: &mut TenantObservabilityStatus, installation: &Installation) {
