@@ -44,7 +44,7 @@ pub trait Stage: Send + Sync {
     const NOUNS: &'static [&'static str] = &[Self::NAME];
     /// The stages whose things this one's refer to: made before, deleted after.
     const NEEDS: &'static [&'static str] = &[];
-    /// After how long a thing is looked at again that had its farewell, or whose deletion is put off, where nothing
+    /// After how long a thing is looked at again that was prepared for its deletion, or whose deletion is put off, where nothing
     /// else wakes its object.
     const DEFERRAL: Option<Duration> = None;
 
@@ -120,7 +120,7 @@ pub trait Stage: Send + Sync {
     }
     /// What is changed in a thing before it is removed, one call each. Not made again where `seen` has it, or where
     /// that was tried and is of no use. Pure but for what this process remembers.
-    fn farewell(&self, _key: &Self::Key, _seen: &Seen<Self>) -> Vec<ChangeOf<Self>>
+    fn before_deletion(&self, _key: &Self::Key, _seen: &Seen<Self>) -> Vec<ChangeOf<Self>>
     where
         Self: Sized,
     {
@@ -786,21 +786,21 @@ impl<S: Stage> StageRun<S> {
     }
 
     /// What is still to be changed in things before they are removed.
-    async fn bid_farewell(&mut self, deletes: &[ChangeOf<S>], run: &mut Run<'_>) {
+    async fn prepare_deletes(&mut self, deletes: &[ChangeOf<S>], run: &mut Run<'_>) {
         let Some(seen) = &self.seen else { return };
-        let farewells = deletes.iter().map(Change::key);
-        let farewells: Vec<_> = farewells
-            .flat_map(|key| self.stage.farewell(key, seen))
+        let preparations = deletes.iter().map(Change::key);
+        let preparations: Vec<_> = preparations
+            .flat_map(|key| self.stage.before_deletion(key, seen))
             .collect();
-        if farewells.is_empty() {
+        if preparations.is_empty() {
             return;
         }
         run.report.wait = run.report.wait.into_iter().chain(S::DEFERRAL).min();
-        let steps = farewells
+        let steps = preparations
             .iter()
             .map(|change| Step::of(S::noun(change.key()), change));
         run.report.planned.extend(steps);
-        self.make(farewells, run).await;
+        self.make(preparations, run).await;
         // They are still to be removed.
         self.unfinished
             .extend(deletes.iter().map(|change| change.key().clone()));
@@ -883,7 +883,7 @@ impl<S: Stage> DynStage for StageRun<S> {
             }
             if run.gate.is_none() {
                 // What holds deletions back in a run says nothing of what goes in the end.
-                self.bid_farewell(&deletes, run).await;
+                self.prepare_deletes(&deletes, run).await;
                 return;
             }
             let needed = run
@@ -907,7 +907,7 @@ impl<S: Stage> DynStage for StageRun<S> {
             let unmade: BTreeSet<_> = unmade.collect();
             let mut deletes = deletes;
             deletes.retain(|change| !unmade.contains(&self.stage.identity(change.key())));
-            self.bid_farewell(&deletes, run).await;
+            self.prepare_deletes(&deletes, run).await;
             let deferred = |change: &ChangeOf<S>| {
                 let mut seen = self.seen.iter();
                 seen.any(|seen| self.stage.defers_deletion(change.key(), seen))

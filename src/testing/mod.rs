@@ -14,7 +14,7 @@ pub mod slack;
 
 mod alarm_sets;
 mod crashes;
-mod goodbyes;
+mod deletions;
 mod process;
 mod reads;
 mod reports;

@@ -239,7 +239,7 @@ impl Stage for Alarms {
     }
 
     /// One that fires is closed before it goes; not before the one that takes its place is there.
-    fn farewell(&self, key: &String, seen: &Seen<Self>) -> Vec<ChangeOf<Self>> {
+    fn before_deletion(&self, key: &String, seen: &Seen<Self>) -> Vec<ChangeOf<Self>> {
         let Some(found) = seen.get(key) else {
             return Vec::new();
         };

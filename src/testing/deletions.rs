@@ -66,7 +66,7 @@ fn written(world: &World) -> Vec<String> {
 }
 
 /// Looks as often as it is asked for, until the pause is over.
-async fn say_goodbye(operator: &Operator) {
+async fn let_it_be_delivered(operator: &Operator) {
     operator.converge().await;
     sleep(PAUSE).await;
     operator.converge().await;
@@ -183,7 +183,7 @@ async fn what_takes_its_place_is_there_before() {
     let states = world.aws.things(":alarm:");
     let states = [&new, &arn].map(|arn| states[arn]["StateValue"].clone());
     assert_eq!(states, ["INSUFFICIENT_DATA", "OK"]);
-    say_goodbye(&operator).await;
+    let_it_be_delivered(&operator).await;
     assert_eq!(world.aws.things(":alarm:").len(), 2);
     assert!(world.aws.things(":alarm:").contains_key(&new));
 }
@@ -307,7 +307,7 @@ async fn an_environment_that_goes_closes_its_alarms() {
     fire(&world, &arn);
     world.calls.clear();
     world.apply("TenantObservability", "vsu", tenant());
-    say_goodbye(&operator).await;
+    let_it_be_delivered(&operator).await;
     let steps = ["PutMetricAlarm", "SetAlarmState", "DeleteAlarms"];
     assert_eq!(
         written(&world),
@@ -324,7 +324,7 @@ async fn what_is_orphaned_is_not_closed() {
     let (world, operator, arn) = firing().await;
     set(&world, json!({"deletionPolicy": "Orphan"}));
     world.cluster.delete::<AlarmSet>(NAMESPACE, "golden");
-    say_goodbye(&operator).await;
+    let_it_be_delivered(&operator).await;
     assert_eq!(world.cluster.names::<AlarmSet>(), []);
     assert_eq!(world.aws.things(":alarm:")[&arn]["StateValue"], "ALARM");
 }
