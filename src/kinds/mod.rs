@@ -15,6 +15,7 @@
 //! | [`installation`] | what does not change while this process runs |
 
 pub mod alarm_set;
+pub mod attributes;
 pub mod aws_scope;
 pub mod cluster_view;
 pub mod grants;
@@ -42,7 +43,7 @@ use installation::Installation;
 use jiff::Timestamp;
 use job::{JobContext, JobState, KindJobs};
 use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::Condition};
-use kube::{Resource, core::object::HasStatus};
+use kube::{Resource, ResourceExt, core::object::HasStatus};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -312,7 +313,13 @@ impl<K: Kind> Outcome<K> {
 
 /// Carries an object out: reads what it refers to, visits its systems, and through the gate, if there is one, applies.
 pub async fn run<K: Kind>(object: &K, status: &K::Status, context: RunContext<'_>) -> Outcome<K> {
-    let read = object.dereference(context.cluster).await;
+    let namespace = object.namespace().unwrap_or_default();
+    let formers = context.cluster.formers(&namespace).await;
+    let read = match &formers {
+        Ok(_) => object.dereference(context.cluster).await,
+        Err(error) => Err(error.clone()),
+    };
+    let formers = formers.unwrap_or_default();
     let mut known = status.clone();
     let common = known.common();
     let before = common.applied.take();
@@ -329,6 +336,7 @@ pub async fn run<K: Kind>(object: &K, status: &K::Status, context: RunContext<'_
         object,
         status,
         read: read.as_ref(),
+        ownership: context.cluster.installation.ownership(object, &formers),
         deleting,
         wiped,
         edited,

@@ -15,11 +15,20 @@ use crate::{
         informer::{Informer, PollRate, ReadOf, Source},
         limits::Priority,
     },
-    kinds::names,
+    kinds::{
+        attributes::{
+            Attribute::{AtDefault, Declared, ReadOnly},
+            Attributes,
+        },
+        names,
+    },
 };
 use aws_sdk_cloudwatch::{
     operation::describe_alarms::builders::DescribeAlarmsFluentBuilder,
-    types::{ActionConfiguration, AlarmType, CompositeAlarm, MetricAlarm, StateValue},
+    types::{
+        ActionConfiguration, AlarmType, CompositeAlarm, EvaluationCriteria, EvaluationWindow,
+        MetricAlarm, StateValue,
+    },
 };
 use jiff::Timestamp;
 use std::{
@@ -195,28 +204,6 @@ fn live(
 /// What DescribeAlarms says, with what AWS leaves out where it is unset in the form in which we compare.
 pub(super) fn configuration(alarm: &MetricAlarm) -> Configuration {
     let evaluation_periods = alarm.evaluation_periods().unwrap_or_default();
-    let mut foreign_fields = Vec::new();
-    if let Some(unit) = alarm.unit() {
-        foreign_fields.push(format!("unit {unit}"));
-    }
-    if !alarm.metrics().is_empty() {
-        foreign_fields.push(format!("{} metrics", alarm.metrics().len()));
-    }
-    if let Some(id) = alarm.threshold_metric_id() {
-        foreign_fields.push(format!("thresholdMetricId {id}"));
-    }
-    if let Some(evaluate) = alarm
-        .evaluate_low_sample_count_percentile()
-        .filter(|text| *text != "evaluate")
-    {
-        foreign_fields.push(format!("evaluateLowSampleCountPercentile {evaluate}"));
-    }
-    if !alarm.insufficient_data_actions().is_empty() {
-        foreign_fields.push(format!(
-            "insufficientDataActions {}",
-            alarm.insufficient_data_actions().join(", ")
-        ));
-    }
     Configuration {
         description: alarm.alarm_description().unwrap_or_default().to_owned(),
         namespace: alarm.namespace().unwrap_or_default().to_owned(),
@@ -249,8 +236,100 @@ pub(super) fn configuration(alarm: &MetricAlarm) -> Configuration {
         ok_actions: alarm.ok_actions().iter().cloned().collect(),
         tags_in_events: tags_in_events(alarm.action_configuration()),
         state: None,
-        foreign_fields,
+        foreign_fields: foreign_fields(alarm),
     }
+}
+
+/// What each attribute of a metric alarm is to us.
+pub const OF_ALARM: Attributes = &[
+    ("alarm_name", Declared),
+    ("alarm_arn", ReadOnly),
+    ("alarm_description", Declared),
+    ("alarm_configuration_updated_timestamp", ReadOnly),
+    ("actions_enabled", Declared),
+    ("ok_actions", Declared),
+    ("alarm_actions", Declared),
+    ("insufficient_data_actions", AtDefault),
+    ("state_value", ReadOnly),
+    ("state_reason", ReadOnly),
+    ("state_reason_data", ReadOnly),
+    ("state_updated_timestamp", ReadOnly),
+    ("metric_name", Declared),
+    ("namespace", Declared),
+    ("statistic", Declared),
+    ("extended_statistic", Declared),
+    ("dimensions", Declared),
+    ("period", Declared),
+    ("unit", AtDefault),
+    ("evaluation_periods", Declared),
+    ("datapoints_to_alarm", Declared),
+    ("threshold", Declared),
+    ("comparison_operator", Declared),
+    ("treat_missing_data", Declared),
+    ("evaluate_low_sample_count_percentile", AtDefault),
+    ("metrics", AtDefault),
+    ("threshold_metric_id", AtDefault),
+    ("evaluation_state", ReadOnly),
+    ("state_transitioned_timestamp", ReadOnly),
+    ("evaluation_window", AtDefault),
+    ("warm_up_configuration", AtDefault),
+    ("evaluation_criteria", AtDefault),
+    ("evaluation_interval", AtDefault),
+    ("action_configuration", Declared),
+];
+
+/// What stands in an alarm that we leave at its default, in the words of the API.
+fn foreign_fields(alarm: &MetricAlarm) -> Vec<String> {
+    let window = alarm.evaluation_window().and_then(|window| match window {
+        EvaluationWindow::SlidingWindow(_) => None,
+        EvaluationWindow::WallClockWindow(window) => {
+            let zone = window.timezone().unwrap_or("UTC");
+            Some(format!("wall clock of {zone}"))
+        }
+        _ => Some("of a sort that this version does not know".into()),
+    });
+    let criteria = alarm.evaluation_criteria().map(|criteria| match criteria {
+        EvaluationCriteria::PromQlCriteria(criteria) => {
+            criteria.query().unwrap_or_default().to_owned()
+        }
+        _ => "of a sort that this version does not know".into(),
+    });
+    let evaluate = alarm.evaluate_low_sample_count_percentile();
+    let evaluate = evaluate.filter(|text| *text != "evaluate");
+    let list = |all: &[String]| Some(all.join(", ")).filter(|all| !all.is_empty());
+    let count = Some(alarm.metrics().len()).filter(|count| *count > 0);
+    let warm_up = alarm.warm_up_configuration();
+    let warm_up = warm_up.map(|it| it.warm_up_period_duration_in_minutes.unwrap_or_default());
+    let interval = alarm.evaluation_interval();
+    let fields = [
+        ("unit", alarm.unit().map(ToString::to_string)),
+        ("metrics", count.map(|count| count.to_string())),
+        (
+            "thresholdMetricId",
+            alarm.threshold_metric_id().map(str::to_owned),
+        ),
+        (
+            "evaluateLowSampleCountPercentile",
+            evaluate.map(str::to_owned),
+        ),
+        (
+            "insufficientDataActions",
+            list(alarm.insufficient_data_actions()),
+        ),
+        ("evaluationWindow", window),
+        (
+            "warmUpConfiguration",
+            warm_up.map(|minutes| format!("{minutes} minutes")),
+        ),
+        ("evaluationCriteria", criteria),
+        (
+            "evaluationInterval",
+            interval.map(|seconds| format!("{seconds} s")),
+        ),
+    ];
+    let set = fields.into_iter();
+    set.filter_map(|(name, value)| Some(format!("{name} {}", value?)))
+        .collect()
 }
 
 /// Which tags travel, by what DescribeAlarms says of it, which may be nothing.
@@ -273,6 +352,7 @@ fn tags_in_events(actions: Option<&ActionConfiguration>) -> TagsInEvents {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::attributes::tests::assert_complete;
     use aws_sdk_cloudwatch::types as sdk;
 
     /// What AWS leaves out where it is unset must not read as a difference: else there is a put every pass.
@@ -335,20 +415,53 @@ mod tests {
         assert_eq!(tags_in_events(None), TagsInEvents::Off);
     }
 
+    /// The name of each attribute that is to be at its default, as the API spells it.
     #[test]
     fn what_we_never_set_is_seen() {
+        assert_complete(OF_ALARM, &MetricAlarm::builder().build());
+        let promql = sdk::AlarmPromQlCriteria::builder().query("up == 0").build();
+        let clock = sdk::WallClockWindow::builder().timezone("UTC").build();
+        let warm_up = sdk::WarmUpConfiguration::builder().warm_up_period_duration_in_minutes(9);
         let alarm = MetricAlarm::builder()
             .unit(sdk::StandardUnit::Seconds)
-            .insufficient_data_actions("arn:x")
+            .metrics(sdk::MetricDataQuery::builder().id("m1").build())
+            .threshold_metric_id("band")
             .evaluate_low_sample_count_percentile("ignore")
-            .build();
+            .insufficient_data_actions("arn:x")
+            .evaluation_window(EvaluationWindow::WallClockWindow(clock))
+            .warm_up_configuration(warm_up.build())
+            .evaluation_criteria(EvaluationCriteria::PromQlCriteria(promql))
+            .evaluation_interval(30);
+        let seen = configuration(&alarm.build()).foreign_fields;
         assert_eq!(
-            configuration(&alarm).foreign_fields,
+            seen,
             [
                 "unit Seconds",
+                "metrics 1",
+                "thresholdMetricId band",
                 "evaluateLowSampleCountPercentile ignore",
-                "insufficientDataActions arn:x"
+                "insufficientDataActions arn:x",
+                "evaluationWindow wall clock of UTC",
+                "warmUpConfiguration 9 minutes",
+                "evaluationCriteria up == 0",
+                "evaluationInterval 30 s",
             ]
         );
+        let named = |name: &str| name.replace('_', "");
+        let seen: BTreeSet<_> = seen
+            .iter()
+            .filter_map(|it| it.split(' ').next())
+            .map(str::to_lowercase)
+            .collect();
+        let at_default = OF_ALARM.iter().filter(|(_, ours)| *ours == AtDefault);
+        let at_default: BTreeSet<_> = at_default.map(|(name, _)| named(name)).collect();
+        assert_eq!(seen, at_default);
+    }
+
+    #[test]
+    fn a_sliding_window_is_the_default() {
+        let window = EvaluationWindow::SlidingWindow(sdk::SlidingWindow::builder().build());
+        let alarm = MetricAlarm::builder().evaluation_window(window).build();
+        assert_eq!(configuration(&alarm).foreign_fields, Vec::<String>::new());
     }
 }
