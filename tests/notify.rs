@@ -135,6 +135,7 @@ struct Teller<'a> {
 impl<'a> Teller<'a> {
     async fn new(tenant: &'a Tenant) -> Self {
         let installation = Installation {
+            formers: Vec::new(),
             cluster: Cluster {
                 name: CLUSTER.into(),
                 uid: "0a1b2c3d".into(),

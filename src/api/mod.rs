@@ -50,9 +50,13 @@ pub const ACCOUNT_BINDING: &str = "campanile.dev/aws-account-id";
 /// whose names begin with its value. Only the platform team can set it.
 pub const SLACK_PREFIX: &str = "campanile.dev/slack-channel-prefix";
 
+/// The annotation of a Namespace that says whose things its objects take over: former clusters, `<name>/<first 8 of the
+/// UID of kube-system>` each, separated by commas. Only the platform team can set it.
+pub const TAKE_OVER_FROM: &str = "campanile.dev/take-over-from";
+
 /// The annotations by which a Namespace is allowed something. What they say is watched, and a run that is
 /// under way ends when it changes.
-pub const BINDINGS: [&str; 2] = [ACCOUNT_BINDING, SLACK_PREFIX];
+pub const BINDINGS: [&str; 3] = [ACCOUNT_BINDING, SLACK_PREFIX, TAKE_OVER_FROM];
 
 /// All CustomResourceDefinitions, in the order in which they are printed and applied.
 pub fn crds() -> Vec<CustomResourceDefinition> {

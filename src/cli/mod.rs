@@ -113,6 +113,11 @@ struct InstallationArgs {
     #[arg(long, env = "CAMPANILE_REQUIRE_ACCOUNT_BINDING", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     require_account_binding: bool,
 
+    /// Former clusters, `<cluster>/<uid>` as their marks have it, whose things are this one's now (comma separated).
+    /// For one Namespace: its annotation `campanile.dev/take-over-from`.
+    #[arg(long, env = "CAMPANILE_TAKE_OVER_FROM", default_value = "")]
+    take_over_from: String,
+
     /// The namespace of the operator itself, for its Lease and its digest key.
     #[arg(long, env = "CAMPANILE_NAMESPACE", default_value = "campanile-system")]
     operator_namespace: String,
@@ -173,11 +178,16 @@ impl InstallationArgs {
                 "Namespace kube-system has no UID: this is not a Kubernetes API",
             ));
         }
+        let cluster = Cluster {
+            name: self.cluster_name.clone(),
+            uid,
+        };
+        let formers = cluster.formers(&self.take_over_from);
+        let formers =
+            formers.map_err(|error| Error::invalid(format!("--take-over-from: {error}")))?;
         Ok(Installation {
-            cluster: Cluster {
-                name: self.cluster_name.clone(),
-                uid,
-            },
+            cluster,
+            formers,
             tenant_role_name: self.tenant_role_name.clone(),
             pagerduty_events_url: self.pagerduty_events_url.clone(),
             slack_api_url: self.slack_api_url.clone(),

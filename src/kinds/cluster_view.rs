@@ -8,9 +8,10 @@ use super::{
     stores::Stores,
 };
 use crate::{
+    api::TAKE_OVER_FROM,
     clients::kubernetes,
     engine::error::{Class, Error, Result, WaitingOn},
-    kinds::installation::Installation,
+    kinds::{installation::Installation, mark::Cluster},
 };
 use k8s_openapi::api::core::v1::{Namespace, Secret as KubeSecret};
 use kube::{Api, Resource, ResourceExt, api::ListParams};
@@ -187,6 +188,27 @@ impl<'a> ClusterView<'a> {
             found => found?,
         };
         Ok(found.map(|found| found.items).unwrap_or_default())
+    }
+
+    /// The former clusters whose things the objects of a Namespace take over.
+    pub async fn formers(&self, namespace: &str) -> Result<Vec<Cluster>> {
+        let Installation {
+            cluster, formers, ..
+        } = self.installation;
+        let grants = match self.grants(namespace).await {
+            // An operator that need not see Namespaces takes nothing over by their word.
+            Err(error) if error.class == Class::Denied => None,
+            grants => grants?,
+        };
+        let named = grants
+            .as_ref()
+            .and_then(|grants| grants.get(TAKE_OVER_FROM));
+        let named = cluster.formers(named.unwrap_or_default()).map_err(|error| {
+            Error::invalid(format!(
+                "annotation {TAKE_OVER_FROM} of Namespace {namespace}: {error}"
+            ))
+        });
+        Ok(formers.iter().cloned().chain(named?).collect())
     }
 
     /// Whether a Namespace is being deleted: nothing can be created there any more. Not where nobody can tell.

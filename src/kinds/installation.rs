@@ -6,7 +6,7 @@ use crate::{
         aws::Identity,
         secret::{Digester, Secret},
     },
-    kinds::mark::{Cluster, Mark},
+    kinds::mark::{Cluster, Mark, Ownership},
 };
 use kube::{Resource, ResourceExt};
 use std::time::Duration;
@@ -30,6 +30,8 @@ pub struct Installation {
     pub require_account_binding: bool,
     /// Whether URLs of specs and Secrets may lead anywhere, and without TLS.
     pub allow_private_endpoints: bool,
+    /// The former clusters whose things are ours now, in every Namespace.
+    pub formers: Vec<Cluster>,
     /// After how long a deletion lets go of what nobody can reach any more.
     pub release_after: Duration,
 }
@@ -52,8 +54,18 @@ impl Installation {
 
     /// The mark of an object.
     pub fn mark<K: Resource<DynamicType = ()>>(&self, object: &K) -> Mark {
-        Mark::of(
+        self.ownership(object, &[]).mark
+    }
+
+    /// Which things are an object's, which takes over what it made in `formers`.
+    pub fn ownership<K: Resource<DynamicType = ()>>(
+        &self,
+        object: &K,
+        formers: &[Cluster],
+    ) -> Ownership {
+        Ownership::new(
             &self.cluster,
+            formers,
             &K::kind(&()),
             &object.namespace().unwrap_or_default(),
             &object.name_any(),
@@ -75,6 +87,7 @@ impl Installation {
             digester: Digester::new(b"key").unwrap(),
             require_account_binding: true,
             allow_private_endpoints: false,
+            formers: Vec::new(),
             release_after: Duration::from_secs(24 * 3600),
         }
     }

@@ -3,8 +3,11 @@
 //! `campanile:<cluster>/<uid>/<kind>/<namespace>/<name>`. It is the whole last line of an alarm's
 //! description (one bulk read brings it) and the tag [`TAG`] on everything that has tags.
 
-use crate::engine::plan::Value;
-use std::fmt;
+use crate::{
+    api::TAKE_OVER_FROM,
+    engine::plan::{Owner, Value},
+};
+use std::{fmt, str::FromStr};
 
 /// The tag key that carries the mark.
 pub const TAG: &str = "campanile.dev/owner";
@@ -22,6 +25,54 @@ pub struct Cluster {
     pub uid: String,
 }
 
+impl FromStr for Cluster {
+    type Err = String;
+
+    /// `<name>/<uid>`, as marks have it.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.trim().split_once('/');
+        let parts = parts.filter(|(name, uid)| [name, uid].into_iter().all(is_plain));
+        let (name, uid) = parts.ok_or_else(|| {
+            format!("{text:?} is not <cluster>/<uid>, as in the mark campanile:<cluster>/<uid>/…")
+        })?;
+        Ok(Self {
+            name: name.into(),
+            uid: uid.into(),
+        })
+    }
+}
+
+impl Cluster {
+    /// Former clusters, separated by commas, of which this one may take things over.
+    pub fn formers(&self, text: &str) -> Result<Vec<Self>, String> {
+        let named = text.split(',').filter(|text| !text.trim().is_empty());
+        let formers = named.map(|text| {
+            let former: Self = text.parse()?;
+            // The names of things have it in them.
+            if former.name != self.name {
+                return Err(format!(
+                    "{former} was another cluster's name, and this operator runs with --cluster-name {}: what that made has its name in all names and cannot be renamed. Run the operator with --cluster-name {}",
+                    self.name, former.name
+                ));
+            }
+            Ok(former)
+        });
+        formers.collect()
+    }
+}
+
+impl fmt::Display for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.name, self.uid)
+    }
+}
+
+fn is_plain(part: &&str) -> bool {
+    let mut bytes = part.bytes();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    !part.is_empty() && bytes.all(plain)
+}
+
 /// Which object of which cluster holds a thing in an outside system.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark(String);
@@ -29,22 +80,13 @@ pub struct Mark(String);
 impl Mark {
     /// The mark of one object.
     pub fn of(cluster: &Cluster, kind: &str, namespace: &str, name: &str) -> Self {
-        Self(format!(
-            "{SCHEME}{}/{}/{kind}/{namespace}/{name}",
-            cluster.name, cluster.uid
-        ))
+        Self(format!("{SCHEME}{cluster}/{kind}/{namespace}/{name}"))
     }
 
     /// The mark on `text` where that is a mark as we write it: the scheme and five parts, nothing around them.
     pub fn parse(text: &str) -> Option<Self> {
         let parts: Vec<_> = text.strip_prefix(SCHEME)?.split('/').collect();
-        let plain = |part: &&str| {
-            !part.is_empty()
-                && part
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
-        };
-        (parts.len() == 5 && parts.iter().all(plain)).then(|| Self(text.to_owned()))
+        (parts.len() == 5 && parts.iter().all(is_plain)).then(|| Self(text.to_owned()))
     }
 
     /// The mark in a description: its last line, whole, or nothing.
@@ -70,6 +112,67 @@ impl Mark {
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Whose things an object changes: those with its mark, and those with the mark that it had in former clusters.
+#[derive(Clone, Debug)]
+pub struct Ownership {
+    /// Its mark.
+    pub mark: Mark,
+    /// The marks that it had.
+    formers: Vec<Mark>,
+}
+
+impl Ownership {
+    /// Of one object in this cluster, which takes over what it made in `formers`.
+    pub fn new(
+        cluster: &Cluster,
+        formers: &[Cluster],
+        kind: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Self {
+        let mark = |cluster| Mark::of(cluster, kind, namespace, name);
+        Self {
+            mark: mark(cluster),
+            formers: formers.iter().map(mark).collect(),
+        }
+    }
+
+    /// Who holds what has this mark, or none.
+    pub fn owner(&self, found: Option<&str>) -> Owner {
+        match found {
+            None => Owner::Nobody,
+            Some(found) if found == self.mark.as_str() || self.is_former(found) => Owner::Us,
+            Some(found) => Owner::Other(match self.cluster_of(found) {
+                Some(cluster) => format!(
+                    "{found}, this object in another cluster; if that is gone for good, the platform team annotates the Namespace with {TAKE_OVER_FROM}={cluster}"
+                ),
+                None => found.to_owned(),
+            }),
+        }
+    }
+
+    /// Who holds what has such a description.
+    pub fn of_description(&self, description: &str) -> Owner {
+        let found = Mark::in_description(description);
+        self.owner(found.as_ref().map(Mark::as_str))
+    }
+
+    /// Whether a mark is one that the object had in a former cluster.
+    pub fn is_former(&self, found: &str) -> bool {
+        self.formers.iter().any(|former| former.as_str() == found)
+    }
+
+    /// The cluster in which such a mark is that of this object.
+    fn cluster_of<'a>(&self, found: &'a str) -> Option<&'a str> {
+        let whole = self.mark.as_str();
+        let (at, _) = whole.match_indices('/').nth(1)?;
+        found
+            .strip_suffix(whole.get(at..)?)?
+            .strip_prefix(SCHEME)
+            .filter(|cluster| cluster.parse::<Cluster>().is_ok())
     }
 }
 
@@ -114,6 +217,97 @@ mod tests {
                 found,
                 "{description:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_former_cluster_is_one_that_had_this_name() {
+        let formers = |text| cluster().formers(text);
+        let former = |uid: &str| Cluster {
+            uid: uid.into(),
+            ..cluster()
+        };
+        assert_eq!(formers(""), Ok(Vec::new()));
+        let both = [former("11111111"), former("22222222")];
+        assert_eq!(formers("eu/11111111, eu/22222222,"), Ok(both.to_vec()));
+        for (text, told) in [
+            ("eu", "\"eu\" is not <cluster>/<uid>"),
+            ("eu/a/b", "is not <cluster>/<uid>"),
+            ("us/11111111", "Run the operator with --cluster-name us"),
+        ] {
+            let error = formers(text).unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+
+    #[test]
+    fn whose_it_is_says_its_description() {
+        let ownership = Ownership::new(&cluster(), &[], "AlarmSet", "vsu", "golden");
+        let mark = &ownership.mark;
+        let other = mark.to_string().replace("/vsu/", "/other/");
+        for (description, expected) in [
+            (mark.to_string(), Owner::Us),
+            (mark.sign("For Slack"), Owner::Us),
+            (other.clone(), Owner::Other(other)),
+            ("something".into(), Owner::Nobody),
+            (String::new(), Owner::Nobody),
+            (format!("{mark} of mine"), Owner::Nobody),
+        ] {
+            let owner = ownership.of_description(&description);
+            assert_eq!(owner, expected, "{description:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_former_cluster_made_is_ours_by_its_mark_alone() {
+        let of =
+            |formers: &[Cluster]| Ownership::new(&cluster(), formers, "AlarmSet", "vsu", "golden");
+        let (alone, taking) = (of(&[]), of(&["eu/11111111".parse().unwrap()]));
+        let way_out = "annotates the Namespace with campanile.dev/take-over-from=";
+        for (mark, before, after) in [
+            ("campanile:eu/0a1b2c3d/AlarmSet/vsu/golden", "ours", "ours"),
+            (
+                "campanile:eu/11111111/AlarmSet/vsu/golden",
+                "eu/11111111",
+                "ours",
+            ),
+            (
+                "campanile:eu/22222222/AlarmSet/vsu/golden",
+                "eu/22222222",
+                "eu/22222222",
+            ),
+            (
+                "campanile:us/11111111/AlarmSet/vsu/golden",
+                "us/11111111",
+                "us/11111111",
+            ),
+            (
+                "campanile:eu/11111111/AlarmSet/vsu/other",
+                "another's",
+                "another's",
+            ),
+            (
+                "campanile:eu/11111111/AlarmSet/other/golden",
+                "another's",
+                "another's",
+            ),
+            (
+                "campanile:eu/0a1b2c3d/AlarmSet/vsu/other",
+                "another's",
+                "another's",
+            ),
+        ] {
+            for (ownership, expected) in [(&alone, before), (&taking, after)] {
+                let told = match ownership.owner(Some(mark)) {
+                    Owner::Us => "ours".to_owned(),
+                    Owner::Other(held) => match held.split_once(way_out) {
+                        Some((_, cluster)) => cluster.to_owned(),
+                        None => "another's".to_owned(),
+                    },
+                    Owner::Nobody => "nobody's".to_owned(),
+                };
+                assert_eq!(told, expected, "{mark}");
+            }
         }
     }
 

@@ -1,7 +1,9 @@
 //! How an object acts in one outside system: an AWS account and Region, a Slack workspace. Each has its targets in
 //! status, its credentials, its stages, and fails alone.
 
-use super::{Kind, TargetView, cluster_view::ClusterView, installation::Installation};
+use super::{
+    Kind, TargetView, cluster_view::ClusterView, installation::Installation, mark::Ownership,
+};
 use crate::engine::{
     applied::Applied,
     error::{Class, Error, Result, WaitingOn},
@@ -119,6 +121,8 @@ pub struct StageContext<'a, K: Kind, S: System<K>> {
     pub inputs: Option<&'a K::Inputs>,
     /// This installation.
     pub installation: &'a Installation,
+    /// Which things are the object's.
+    pub ownership: &'a Ownership,
     /// What was recorded before this run.
     pub status: &'a K::Status,
     /// What other systems have made.
@@ -147,6 +151,8 @@ pub struct Visitor<'a, K: Kind> {
     pub status: &'a K::Status,
     /// What the object refers to.
     pub read: Result<&'a K::Inputs, &'a Error>,
+    /// Which things are the object's.
+    pub(super) ownership: Ownership,
     pub(super) deleting: bool,
     /// Whether status was lost.
     pub(super) wiped: bool,
@@ -382,6 +388,7 @@ impl<K: Kind> Visitor<'_, K> {
                 options,
                 inputs: self.read.ok().filter(|_| current),
                 installation: cluster.installation,
+                ownership: &self.ownership,
                 status: self.status,
                 from,
             };

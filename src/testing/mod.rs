@@ -19,6 +19,7 @@ mod process;
 mod reads;
 mod reports;
 mod slack_channels;
+mod take_over;
 mod troubles;
 
 pub use aws::Aws;

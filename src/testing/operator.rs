@@ -61,12 +61,17 @@ pub struct World {
     pub aws: Aws,
     /// The workspace.
     pub slack: Slack,
+    /// What tells the cluster from others of its name.
+    pub uid: String,
 }
 
 impl World {
     /// A namespace that is bound to an account, and nothing else.
     pub fn new() -> Self {
-        let calls = Calls::default();
+        Self::with_cluster(Calls::default())
+    }
+
+    fn with_cluster(calls: Calls) -> Self {
         let cluster = Cluster::new(&calls);
         cluster.apply(json!({"apiVersion": "v1", "kind": "Namespace",
             "metadata": {"name": NAMESPACE, "annotations": {ACCOUNT_BINDING: ACCOUNT}}}));
@@ -75,7 +80,26 @@ impl World {
             slack: Slack::new(&calls),
             cluster,
             calls,
+            uid: Installation::sample().cluster.uid,
         }
+    }
+
+    /// The same outside with a new cluster of the same name, in which nothing has been applied.
+    pub fn rebuilt(&self, uid: &str) -> Self {
+        let calls = Calls::default();
+        Self {
+            aws: self.aws.copy(&calls),
+            slack: self.slack.copy(&calls),
+            uid: uid.to_owned(),
+            ..Self::with_cluster(calls)
+        }
+    }
+
+    /// Sets an annotation of the Namespace.
+    pub fn annotate(&self, name: &str, value: &str) {
+        self.cluster.edit::<Namespace>("", NAMESPACE, |namespace| {
+            namespace["metadata"]["annotations"][name] = json!(value);
+        });
     }
 
     /// Another one in which all is as it is now in this one.
@@ -85,6 +109,7 @@ impl World {
             cluster: self.cluster.copy(&calls),
             aws: self.aws.copy(&calls),
             slack: self.slack.copy(&calls),
+            uid: self.uid.clone(),
             calls,
         }
     }
@@ -114,10 +139,15 @@ impl World {
 
     /// What a process of the operator that has just started stands on.
     pub fn context(&self) -> Arc<Context> {
+        let sample = Installation::sample();
         let installation = Installation {
+            cluster: crate::kinds::mark::Cluster {
+                uid: self.uid.clone(),
+                ..sample.cluster
+            },
             slack_api_url: self.slack.url(),
             allow_private_endpoints: true,
-            ..Installation::sample()
+            ..sample
         };
         let limiter = Arc::new(Limiter::new(&BTreeMap::new()));
         // Reading the system's certificates takes longer than a test.

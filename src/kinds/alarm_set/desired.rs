@@ -11,7 +11,10 @@ use crate::{
         mirror::Mirrored,
         plan::{Desired, Found, Owner, Value},
     },
-    kinds::{mark::Mark, names},
+    kinds::{
+        mark::{Mark, Ownership},
+        names,
+    },
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -182,16 +185,12 @@ impl Mirrored for Observed {
 }
 
 impl Observed {
-    /// Whose it is, for the object with this mark: the last line of the description says it.
-    pub fn owner(&self, mark: &Mark) -> Owner {
-        match Mark::in_description(&self.configuration.description) {
+    /// Whose it is: the last line of the description says it.
+    pub fn owner(&self, ownership: &Ownership) -> Owner {
+        match ownership.of_description(&self.configuration.description) {
             // Something by one of our names that no AlarmSet makes: in the way, and never ours to change.
-            found if self.composite && found.as_ref().is_none_or(|found| found == mark) => {
-                Owner::Other("a composite alarm".into())
-            }
-            Some(found) if found == *mark => Owner::Us,
-            Some(found) => Owner::Other(found.to_string()),
-            None => Owner::Nobody,
+            Owner::Us | Owner::Nobody if self.composite => Owner::Other("a composite alarm".into()),
+            owner => owner,
         }
     }
 }

@@ -261,16 +261,22 @@ impl System<AlarmSet> for Aws {
 
     fn stages(set: &AlarmSet, context: &StageContext<'_, AlarmSet, Self>) -> AlarmSetStages {
         let (target, installation) = (context.target, context.installation);
-        let mark = installation.mark(set);
+        let ownership = context.ownership.clone();
         let wanted = context.inputs.map_or_else(Wanted::default, |inputs| {
             let cluster = &installation.cluster.name;
-            desired::desired(cluster, set, &inputs.tenant, &inputs.topics, &mark)
+            desired::desired(
+                cluster,
+                set,
+                &inputs.tenant,
+                &inputs.topics,
+                &ownership.mark,
+            )
         });
         let alarms = Alarms::new(
             &wanted,
             target.prefix.clone(),
             set.prefixes(installation),
-            mark,
+            ownership,
             context.scope.clone(),
             context.options.clone(),
         );

@@ -16,7 +16,7 @@ use crate::{
         plan::{Change, Desired, Found, Owner, Verb},
         stage::{ChangeOf, Ids, ResultOf, Seen, Stage},
     },
-    kinds::{aws_scope::AwsScope, mark::Mark},
+    kinds::{aws_scope::AwsScope, mark::Ownership},
 };
 use aws_sdk_cloudwatch::{
     operation::put_metric_alarm::builders::PutMetricAlarmFluentBuilder,
@@ -38,19 +38,19 @@ pub struct Alarms {
     prefix: String,
     /// What the names of this set's alarms begin with.
     prefixes: BTreeSet<String>,
-    mark: Mark,
+    ownership: Ownership,
     scope: Arc<AwsScope>,
     options: ReadOptions,
     endpoint: String,
 }
 
 impl Alarms {
-    /// The stage of one AlarmSet, whose mark is `mark`, in one place. `prefix` is the tenant's, `prefixes` the set's own.
+    /// The stage of one AlarmSet, in one place. `prefix` is the tenant's, `prefixes` the set's own.
     pub fn new(
         wanted: &Wanted,
         prefix: String,
         prefixes: BTreeSet<String>,
-        mark: Mark,
+        ownership: Ownership,
         scope: Arc<AwsScope>,
         options: ReadOptions,
     ) -> Self {
@@ -60,7 +60,7 @@ impl Alarms {
             tags: wanted.tags.clone(),
             prefix,
             prefixes,
-            mark,
+            ownership,
             scope,
             options,
             endpoint,
@@ -72,7 +72,7 @@ impl Alarms {
             let found = Found {
                 id: (),
                 value: observed.configuration.clone(),
-                owner: observed.owner(&self.mark),
+                owner: observed.owner(&self.ownership),
                 live: observed.live.clone(),
             };
             (name, found)
@@ -170,7 +170,11 @@ impl Alarms {
         let now = match from {
             None => Some(self.tags_of(name)),
             Some(_) if tags.get(name).is_some() => None,
-            Some(from) => presumed(&from.description, &from.tags_in_events, &self.mark),
+            Some(from) => presumed(
+                &from.description,
+                &from.tags_in_events,
+                &self.ownership.mark,
+            ),
         };
         if let Some(now) = now {
             tags.wrote(name, Some(now));
@@ -180,7 +184,7 @@ impl Alarms {
     /// What it carries from the beginning: never less than whose it is.
     fn tags_of(&self, name: &str) -> AlarmTags {
         let tags = self.tags.get(name).cloned();
-        tags.unwrap_or_else(|| AlarmTags::owned(&self.mark))
+        tags.unwrap_or_else(|| AlarmTags::owned(&self.ownership.mark))
     }
 
     async fn delete(&self, writer: &Writer<'_>, names: Vec<String>) -> Result<()> {
@@ -505,7 +509,7 @@ mod tests {
         engine::plan::diff,
         kinds::{
             alarm_set::{cloudwatch, tags::Key},
-            mark::Cluster,
+            mark::{Cluster, Mark},
         },
     };
     use aws_sdk_cloudwatch::{Config, config::BehaviorVersion, types::MetricAlarm};

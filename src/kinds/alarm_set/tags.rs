@@ -142,19 +142,21 @@ impl fmt::Display for TagsInEvents {
     }
 }
 
-/// What is to be taken for the tags of an alarm that nobody has read yet, once it was changed to be as that
-/// of `mark` should; `None` where there is nothing to go by. `description` and `tags_in_events` are how it was.
+/// What is to be taken for the tags of an alarm that nobody has read yet, once it was changed; `None` where there is
+/// nothing to go by. `description` and `tags_in_events` are how it was, `ours` is its mark now.
 /// A put sets no tags on an alarm that exists, and a read may be minutes away: so the same run sets them.
 pub fn presumed(
     description: &str,
     tags_in_events: &TagsInEvents,
-    mark: &Mark,
+    ours: &Mark,
 ) -> Option<AlarmTags> {
     match Mark::in_description(description) {
         // Adopted.
         None => Some(AlarmTags::default()),
-        // Made before tags travelled, and so without those that do.
-        Some(_) if *tags_in_events == TagsInEvents::Off => Some(AlarmTags::owned(mark)),
+        // Made before tags travelled, and so without those that do; or by a former cluster, whose mark they have.
+        Some(mark) if *tags_in_events == TagsInEvents::Off || mark != *ours => {
+            Some(AlarmTags::owned(&mark))
+        }
         Some(_) => None,
     }
 }
@@ -278,12 +280,14 @@ mod tests {
     fn what_was_made_before_and_what_is_adopted_has_no_tags_as_far_as_we_know() {
         let (off, ours) = (TagsInEvents::Off, TagsInEvents::ours());
         let signed = mark().sign("slow");
+        let former = Mark::parse("campanile:eu/00000000/AlarmSet/vsu/golden").unwrap();
         for (description, travels, expected) in [
             ("by hand", &off, Some(AlarmTags::default())),
             ("by hand", &ours, Some(AlarmTags::default())),
             (&signed, &off, Some(AlarmTags::owned(&mark()))),
             (&signed, &ours, None),
             (&signed, &TagsInEvents::All, None),
+            (former.as_str(), &ours, Some(AlarmTags::owned(&former))),
         ] {
             let presumed = presumed(description, travels, &mark());
             assert_eq!(presumed, expected, "{description:?}, {travels:?}");

@@ -357,6 +357,7 @@ impl System<TenantObservability> for Aws {
             options,
             inputs,
             installation,
+            ownership,
             status,
             from: (),
         } = context;
@@ -376,6 +377,7 @@ impl System<TenantObservability> for Aws {
             status,
             scope.clone(),
             options.clone(),
+            (*ownership).clone(),
             installation,
         );
         let (slack, rules) = eventbridge::stages::stages(slack, &events);
@@ -390,7 +392,7 @@ impl System<TenantObservability> for Aws {
             topics,
             candidates,
             tenant.named_topics().collect(),
-            installation.mark(tenant),
+            (*ownership).clone(),
             scope,
             options,
         );

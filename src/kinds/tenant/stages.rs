@@ -21,7 +21,7 @@ use crate::{
     },
     kinds::{
         aws_scope::AwsScope,
-        mark::{Mark, OwnerTag, TAG},
+        mark::{Mark, OwnerTag, Ownership, TAG},
     },
 };
 use aws_sdk_sns::{
@@ -45,19 +45,19 @@ pub struct Topics {
     pub candidates: Candidates,
     /// Topics of somebody's own that alarms tell besides.
     named: BTreeSet<TopicArn>,
-    mark: Mark,
+    ownership: Ownership,
     scope: Arc<AwsScope>,
     options: ReadOptions,
     endpoint: String,
 }
 
 impl Topics {
-    /// The stage of one tenant, whose mark is `mark`, in one place.
+    /// The stage of one tenant in one place.
     pub fn new(
         desired: Desired<String, Topic>,
         candidates: Candidates,
         named: BTreeSet<TopicArn>,
-        mark: Mark,
+        ownership: Ownership,
         scope: Arc<AwsScope>,
         options: ReadOptions,
     ) -> Self {
@@ -65,7 +65,7 @@ impl Topics {
             desired,
             candidates,
             named,
-            mark,
+            ownership,
             endpoint: scope.account.identity.scope("sns"),
             scope,
             options,
@@ -92,11 +92,7 @@ impl Topics {
     fn found(&self, observed: &Snapshot<ObservedTopic, TopicArn>) -> Seen<Self> {
         let found = self.candidates.values().filter_map(|(name, arn)| {
             let observed = observed.get(arn)?;
-            let owner = match &observed.owner.0 {
-                Some(owner) if owner == self.mark.as_str() => Owner::Us,
-                Some(owner) => Owner::Other(owner.clone()),
-                None => Owner::Nobody,
-            };
+            let owner = self.ownership.owner(observed.owner.0.as_deref());
             let found = Found {
                 id: arn.clone(),
                 value: observed.topic.clone(),
@@ -112,7 +108,10 @@ impl Topics {
     /// among them nobody else's is ever taken for ours.
     async fn create(&self, writer: &Writer<'_>, name: &str, to: &Topic) -> Result<TopicArn> {
         // With its policy from the first moment, and one call for one entry of the gate.
-        let create = writer.create_topic()?.name(name).tags(tag(&self.mark)?);
+        let create = writer
+            .create_topic()?
+            .name(name)
+            .tags(tag(&self.ownership.mark)?);
         let create = create.attributes("Policy", to.policy.to_string());
         let created = create.send().await.map_err(|error| {
             let error = writer.refusal(&error);
@@ -127,7 +126,7 @@ impl Topics {
         if let Some(arn) = self.arn(name) {
             let now = || ObservedTopic {
                 topic: to.clone(),
-                owner: OwnerTag(Some(self.mark.to_string())),
+                owner: OwnerTag(Some(self.ownership.mark.to_string())),
                 subscriptions: Vec::new(),
             };
             let topics = &self.scope.topics;
@@ -237,12 +236,12 @@ fn tag(mark: &Mark) -> Result<Tag> {
         .map_err(|error| Error::failing(format!("building the owner's tag: {error}")))
 }
 
-/// The owner's tags of topics that nobody has marked and that are to be adopted. On those that we make they
-/// are set when they are made.
+/// The owner's tags of topics that are to be adopted, since nobody has marked them, or that a former cluster made. On
+/// those that we make they are set when they are made.
 pub struct TopicTags {
     desired: Desired<String, OwnerTag>,
     candidates: Candidates,
-    mark: Mark,
+    ownership: Ownership,
     scope: Arc<AwsScope>,
     options: ReadOptions,
     endpoint: String,
@@ -251,9 +250,8 @@ pub struct TopicTags {
 impl TopicTags {
     /// The tags of these topics.
     pub fn of(topics: &Topics) -> Self {
-        let adopts = topics.desired.adoption.usual != AdoptionPolicy::Never;
-        let names = topics.desired.wanted.keys().filter(|_| adopts);
-        let tag = OwnerTag(Some(topics.mark.to_string()));
+        let names = topics.desired.wanted.keys();
+        let tag = OwnerTag(Some(topics.ownership.mark.to_string()));
         Self {
             desired: Desired {
                 wanted: names.map(|name| (name.clone(), tag.clone())).collect(),
@@ -261,7 +259,7 @@ impl TopicTags {
                 ..Desired::default()
             },
             candidates: topics.candidates.clone(),
-            mark: topics.mark.clone(),
+            ownership: topics.ownership.clone(),
             scope: topics.scope.clone(),
             options: topics.options.clone(),
             endpoint: topics.endpoint.clone(),
@@ -275,19 +273,25 @@ impl TopicTags {
         wanted.map(|(_, arn)| arn.clone()).collect()
     }
 
-    /// Of what is not there, or carries anybody's mark, there is nothing to say here.
+    /// Of what is not there, or keeps the mark that it carries, there is nothing to say here.
     fn found(&self, observed: &Snapshot<ObservedTopic, TopicArn>) -> Seen<Self> {
         let mut seen = Seen::<Self>::default();
+        let adopts = self.desired.adoption.usual != AdoptionPolicy::Never;
         for (name, arn) in self.candidates.values() {
             if !self.desired.wanted.contains_key(name) {
                 continue;
             }
-            match observed.get(arn).filter(|topic| topic.owner.0.is_none()) {
-                Some(topic) => {
+            let topic = observed.get(arn);
+            let owner = topic.and_then(|topic| match &topic.owner.0 {
+                None => adopts.then_some(Owner::Nobody),
+                Some(mark) => self.ownership.is_former(mark).then_some(Owner::Us),
+            });
+            match topic.zip(owner) {
+                Some((topic, owner)) => {
                     let found = Found {
                         id: arn.clone(),
                         value: topic.owner.clone(),
-                        owner: Owner::Nobody,
+                        owner,
                         live: (),
                     };
                     seen.insert(name.clone(), found);
@@ -347,9 +351,9 @@ impl Stage for TopicTags {
         };
         let (arn, writer) = (ours.id(), account.writer(permit)?);
         let request = writer.tag_topic()?.resource_arn(&arn.0);
-        let outcome = writer.done(request.tags(tag(&self.mark)?).send().await);
+        let outcome = writer.done(request.tags(tag(&self.ownership.mark)?).send().await);
         topics.update(arn.clone(), outcome.as_ref(), |it| {
-            it.owner = OwnerTag(Some(self.mark.to_string()));
+            it.owner = OwnerTag(Some(self.ownership.mark.to_string()));
         });
         outcome.map(|()| None)
     }

@@ -11,7 +11,7 @@ use crate::{
     engine::{
         error::{Error, Result},
         mirror::Mirrored,
-        plan::{Desired, Owner, Value},
+        plan::{Desired, Value},
     },
     kinds::{
         installation::Installation,
@@ -701,15 +701,6 @@ fn pattern(prefix: &str, state: AlarmState) -> Json {
     })
 }
 
-/// Who holds what has such a description.
-pub fn owner(description: &str, mark: &Mark) -> Owner {
-    match Mark::in_description(description) {
-        Some(found) if found == *mark => Owner::Us,
-        Some(found) => Owner::Other(found.to_string()),
-        None => Owner::Nobody,
-    }
-}
-
 /// A connection as EventBridge has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedConnection {
@@ -804,7 +795,7 @@ mod tests {
         api::Severity,
         engine::{
             error::{Class, WaitingOn},
-            plan::{Change, Found, Observed, diff},
+            plan::{Change, Found, Observed, Owner, diff},
             rendering::Step,
         },
     };
@@ -1344,23 +1335,6 @@ mod tests {
             tenant.status = Some(paths(before));
             let found = (concerns(&tenant), concerns_as(&tenant, Some(&paths(after))));
             assert_eq!(found, expected, "{before:?} {after:?}");
-        }
-    }
-
-    #[test]
-    fn whose_it_is_says_its_description() {
-        let installation = Installation::sample();
-        let mark = installation.mark(&tenant(json!({})));
-        let other = mark.to_string().replace("/ns/", "/other/");
-        for (description, expected) in [
-            (mark.to_string(), Owner::Us),
-            (mark.sign("For Slack"), Owner::Us),
-            (other.clone(), Owner::Other(other)),
-            ("something".into(), Owner::Nobody),
-            (String::new(), Owner::Nobody),
-            (format!("{mark} of mine"), Owner::Nobody),
-        ] {
-            assert_eq!(owner(&description, &mark), expected, "{description:?}");
         }
     }
 

@@ -419,6 +419,7 @@ mod tests {
             before,
             Arc::new(AwsScope::of(account, "", &Polling::none())),
             options,
+            Installation::sample().ownership(&tenant(), &[]),
             &Installation::sample(),
         );
         let (slack, rules) = stages(wanted, &events);

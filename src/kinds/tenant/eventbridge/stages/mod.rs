@@ -19,7 +19,7 @@ use crate::{
         informer::{Informer, ReadOptions, Snapshot, Source},
         stage::Seen,
     },
-    kinds::{aws_scope::AwsScope, installation::Installation, mark::Mark, names},
+    kinds::{aws_scope::AwsScope, installation::Installation, mark::Ownership, names},
 };
 use aws_sdk_eventbridge::{
     config::http::HttpResponse,
@@ -48,7 +48,7 @@ pub type KnownPaths = BTreeMap<PathKey, Option<String>>;
 pub struct EventBridgeContext {
     scope: Arc<AwsScope>,
     options: ReadOptions,
-    mark: Mark,
+    ownership: Ownership,
     /// What the names of all that is the tenant's there begin with.
     prefix: BTreeSet<String>,
     /// Whether anything is wanted there, or may have been made. Otherwise nothing is read.
@@ -70,6 +70,7 @@ impl EventBridgeContext {
         status: &TenantObservabilityStatus,
         scope: Arc<AwsScope>,
         options: ReadOptions,
+        ownership: Ownership,
         installation: &Installation,
     ) -> Self {
         let mut paths = wanted.paths.clone();
@@ -91,7 +92,7 @@ impl EventBridgeContext {
             endpoint: scope.account.identity.scope("events"),
             scope,
             options,
-            mark: installation.mark(tenant),
+            ownership,
             prefix: [names::tenant_prefix(&tenant.name_any())].into(),
             active: concerns(tenant),
             installation: installation.clone(),

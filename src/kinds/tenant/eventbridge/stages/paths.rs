@@ -15,7 +15,7 @@ use crate::{
         connection_state,
         desired::{
             ApiDestination, BOT_HEADER, Connection, ObservedConnection, ObservedDestination,
-            ObservedPath, PathKey, PathPart, PathValue, owner, shown,
+            ObservedPath, PathKey, PathPart, PathValue, shown,
         },
         is_active,
     },
@@ -64,7 +64,7 @@ impl SlackPaths {
                     reauthorized.remove(name);
                 }
                 let key = PathPart::Connection(name.clone());
-                let owner = owner(&connection.description, &events.mark);
+                let owner = events.ownership.of_description(&connection.description);
                 if !connection.is_deleting() || self.desired.wanted.contains_key(&key) {
                     if owner == Owner::Us {
                         known.entry(path.clone()).or_default();
@@ -94,7 +94,7 @@ impl SlackPaths {
                 }
             }
             if let Some(destination) = &there.destination {
-                let owner = owner(&destination.description, &events.mark);
+                let owner = events.ownership.of_description(&destination.description);
                 let endpoint = shown(&destination.url, &events.installation);
                 if owner == Owner::Us {
                     let secret = known.entry(path.clone()).or_default();

@@ -14,14 +14,9 @@ use crate::{
         plan::{Change, Desired, Found, Owner, Verb},
         stage::{ChangeOf, Ids, ResultOf, Seen, Stage},
     },
-    kinds::{
-        mark::TAG,
-        tenant::eventbridge::{
-            desired::{
-                ObservedRule, PathPart, Rule, RuleKey, RuleTarget, RuleValue, TargetKey, owner,
-            },
-            message::Transformer,
-        },
+    kinds::tenant::eventbridge::{
+        desired::{ObservedRule, PathPart, Rule, RuleKey, RuleTarget, RuleValue, TargetKey},
+        message::Transformer,
     },
 };
 use aws_sdk_eventbridge::{
@@ -63,7 +58,10 @@ impl AlarmRules {
         for (name, observed) in observed {
             let owner = match &observed.managed_by {
                 Some(service) => Owner::Other(format!("{service}, which manages it")),
-                None => owner(&observed.rule.description, &self.events.mark),
+                None => self
+                    .events
+                    .ownership
+                    .of_description(&observed.rule.description),
             };
             if owner == Owner::Us {
                 let targets = observed.targets.as_ref().ok_or_else(|| {
@@ -88,7 +86,7 @@ impl AlarmRules {
         Ok(seen)
     }
 
-    /// PutRule takes what is not said as taken back, and tags only where it makes a rule.
+    /// PutRule takes what is not said as taken back.
     async fn put_rule(
         &self,
         writer: &Writer<'_>,
@@ -96,20 +94,13 @@ impl AlarmRules {
         to: &Rule,
         is_new: bool,
     ) -> Result<()> {
-        let EventBridgeContext { mark, scope, .. } = &self.events;
-        let mut put = writer.put_rule()?;
-        put = put
+        let scope = &self.events.scope;
+        let put = writer
+            .put_rule()?
             .name(name)
             .event_pattern(to.pattern.to_string())
             .state(sdk::RuleState::from(to.state.as_str()))
             .description(&to.description);
-        if is_new {
-            let tag = sdk::Tag::builder().key(TAG).value(mark.as_str()).build();
-            put =
-                put.tags(tag.map_err(|error| {
-                    Error::failing(format!("building the owner's tag: {error}"))
-                })?);
-        }
         let outcome = writer.done(put.send().await);
         let known = scope.rules.get(name);
         let targets = match (&known, is_new) {

@@ -412,6 +412,7 @@ impl World {
             &status,
             self.scope.clone(),
             options,
+            self.installation.ownership(&self.tenant, &[]),
             &self.installation,
         );
         let (slack, rules) = stages(wanted, &events);
