@@ -114,6 +114,9 @@ pub async fn write_status<K: Kind>(
     match kubernetes::call_if_there("writing the status", patched).await? {
         Some(written) => {
             context.stores.status_written(uid, &written.status());
+            let mut records = K::Status::default();
+            records.take_records(after);
+            context.stores.recorded(uid, records);
             context.stores.answered(&written);
             Ok(())
         }

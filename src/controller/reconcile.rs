@@ -99,6 +99,28 @@ pub fn priority<K: Kind>(object: &K) -> Priority {
     }
 }
 
+/// The object with all that its status recorded when this process wrote it, or saw it first, whoever has taken that
+/// away since.
+async fn with_records<K: Kind>(mut object: K, context: &Context) -> Result<K> {
+    let uid = object.uid().unwrap_or_default();
+    let stored = object.status().cloned().unwrap_or_default();
+    let Some(records) = context.stores.records::<K::Status>(&uid) else {
+        let mut records = K::Status::default();
+        records.take_records(&stored);
+        context.stores.recorded(&uid, records);
+        context.stores.status_written(&uid, &object.status());
+        context.stores.answered(&object);
+        return Ok(object);
+    };
+    if context.stores.status_is_foreign(&object, &object.status()) {
+        let mut status = stored.clone();
+        status.take_records(&records);
+        write_status(&object, &stored, &status, context).await?;
+        *object.status_mut() = Some(status);
+    }
+    Ok(object)
+}
+
 /// Brings one object's outside in line and its status up to date.
 pub async fn reconcile<K: Kind>(
     cached: &Watched<K>,
@@ -130,6 +152,7 @@ pub async fn reconcile<K: Kind>(
         return Ok(ReconcileResult::idle());
     }
     let requested = object.annotations().get(RECONCILE_REQUESTED).cloned();
+    let object = with_records(object, context).await?;
     let mut before = object.status().cloned().unwrap_or_default();
     let new_request = new_request(&object);
     let policies = object.policies();

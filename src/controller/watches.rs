@@ -161,9 +161,18 @@ pub(crate) fn saw<K: Kind>(
     let read = object.0.as_ref().ok();
     if gone {
         let let_go = context.object_memory.has_let_go(&uid);
+        let records = context.stores.records::<K::Status>(&uid);
         controller.forget(&uid);
-        if let Some(object) = read.filter(|object| !let_go && has_made_something(*object)) {
-            tokio::spawn(cleanup::clean_up(object.clone(), controller.clone()));
+        let Some(mut object) = read.filter(|_| !let_go).cloned() else {
+            return;
+        };
+        // What somebody took from its status last, nobody has looked at any more.
+        if let Some(records) = records {
+            let status = object.status_mut().get_or_insert_default();
+            status.take_records(&records);
+        }
+        if has_made_something(&object) {
+            tokio::spawn(cleanup::clean_up(object, controller.clone()));
         }
         return;
     }

@@ -62,6 +62,8 @@ pub trait Status: Clone + Debug + Default + PartialEq + Serialize + Send + Sync 
     fn common(&mut self) -> &mut CommonStatus;
     /// Where things were made, in all systems.
     fn places(&self) -> Vec<TargetView>;
+    /// Has recorded what `known` has of what was made: enough to find it again, to change and to delete it.
+    fn take_records(&mut self, known: &Self);
     /// The conditions.
     fn conditions(&mut self) -> &mut Vec<Condition> {
         &mut self.common().conditions
@@ -327,9 +329,11 @@ pub async fn run<K: Kind>(object: &K, status: &K::Status, context: RunContext<'_
     let same = |before: &AppliedEntry| !passed_over && before.spec == spec_digest(object);
     let edited = !before.as_ref().is_some_and(same);
     // One that has our finalizer has been looked at, and one that has been looked at has conditions. Those that its
-    // deletion wrote say nothing of where it was before.
+    // deletion wrote say nothing of where it was before. What was applied was applied somewhere.
+    let applied_once = before.is_some() || common.applied_digest.is_some();
     let mut conditions = common.conditions.iter();
-    let wiped = status.places().is_empty() && conditions.all(|it| it.reason == "Deleting");
+    let unseen = applied_once || conditions.all(|it| it.reason == "Deleting");
+    let wiped = status.places().is_empty() && unseen;
     let deleting = object.meta().deletion_timestamp.is_some();
     let applied = before.map(|before| before.things).unwrap_or_default();
     let visitor = Visitor {

@@ -31,6 +31,8 @@ pub struct Stores {
     written: Mutex<HashMap<String, Option<u64>>>,
     /// A digest of the status that we wrote last, by UID.
     statuses: Mutex<HashMap<String, u64>>,
+    /// What that records of what was made, by UID: a status each.
+    records: Mutex<HashMap<String, Box<dyn Any + Send>>>,
     /// What Namespaces allow.
     pub grants: NamespaceGrants,
 }
@@ -122,6 +124,17 @@ impl Stores {
         self.statuses.lock().insert(uid.to_owned(), digest(status));
     }
 
+    /// What the status that was written last records of what was made.
+    pub fn recorded<S: Any + Send>(&self, uid: &str, records: S) {
+        let records = Box::new(records);
+        self.records.lock().insert(uid.to_owned(), records);
+    }
+
+    /// What was written last of an object that this process has written to.
+    pub fn records<S: Any + Clone>(&self, uid: &str) -> Option<S> {
+        self.records.lock().get(uid)?.downcast_ref().cloned()
+    }
+
     /// Whether somebody else has changed the status of a watched object since we wrote it.
     pub fn status_is_foreign(&self, object: &impl ResourceExt, status: &impl Serialize) -> bool {
         let Some(uid) = object.uid() else {
@@ -137,6 +150,7 @@ impl Stores {
     pub fn forget(&self, uid: &str) {
         self.written.lock().remove(uid);
         self.statuses.lock().remove(uid);
+        self.records.lock().remove(uid);
     }
 }
 

@@ -15,6 +15,7 @@ pub mod slack;
 mod alarm_sets;
 mod crashes;
 mod deletions;
+mod histories;
 mod process;
 mod reads;
 mod reports;

@@ -345,6 +345,26 @@ impl Operator {
     }
 }
 
+impl Operator {
+    /// Looks at everything until nothing is written any more, whether all is well or not.
+    pub async fn rest(&self) {
+        let mut quiet = 0;
+        for _ in 0..50 {
+            let before = self.calls.writes().len();
+            self.round().await;
+            quiet = match self.calls.writes().len() == before {
+                true => quiet + 1,
+                false => 0,
+            };
+            if quiet == 2 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+        panic!("it does not come to rest: {:#?}", self.calls.writes());
+    }
+}
+
 /// How long an action says to wait. It does not tell, but for what it is equal to.
 fn requeued(action: &Action) -> Duration {
     let text = format!("{action:?}");

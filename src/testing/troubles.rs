@@ -156,6 +156,17 @@ async fn a_read_that_fails_is_not_absence() {
     );
 }
 
+/// Whoever has no Slack need not let us look for it.
+#[tokio::test(start_paused = true)]
+async fn a_tenant_without_slack_needs_no_right_to_eventbridge() {
+    let (world, operator) = begun(json!({}));
+    refuse(&world, "events:List", "", 403, "AccessDeniedException");
+    operator.converge().await;
+    let ready = world.condition::<TenantObservability>("vsu", "Ready");
+    assert_eq!(ready, "True Applied");
+    assert!(world.calls.count("events:ListRules") > 0, "it was tried");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_subscription_that_is_denied_keeps_neither_topic_nor_claim() {
     let (world, operator) = begun(json!({}));

@@ -82,6 +82,10 @@ impl Status for AlarmSetStatus {
     fn places(&self) -> Vec<TargetView> {
         self.targets.iter().map(Target::view).collect()
     }
+
+    fn take_records(&mut self, known: &Self) {
+        self.targets = known.targets.clone();
+    }
 }
 
 impl Kind for AlarmSet {

@@ -120,6 +120,14 @@ impl Status for SlackChannelStatus {
     fn places(&self) -> Vec<TargetView> {
         self.targets.iter().map(Target::view).collect()
     }
+
+    fn take_records(&mut self, known: &Self) {
+        self.targets = known.targets.clone();
+        self.channel_id = known.channel_id.clone();
+        self.channel_created = known.channel_created;
+        self.creating = known.creating.clone();
+        self.invited = known.invited.clone();
+    }
 }
 
 /// What of a channel matters to those whose messages go there.

@@ -445,6 +445,11 @@ impl Status for ProbeStatus {
         let all = self.first.iter().chain(&self.second);
         all.map(Target::view).collect()
     }
+
+    fn take_records(&mut self, known: &Self) {
+        self.first = known.first.clone();
+        self.second = known.second.clone();
+    }
 }
 
 impl Visits<Probe> for ProbeVisits {

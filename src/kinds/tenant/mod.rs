@@ -100,6 +100,13 @@ impl Status for TenantObservabilityStatus {
     fn places(&self) -> Vec<TargetView> {
         self.targets.iter().map(Target::view).collect()
     }
+
+    fn take_records(&mut self, known: &Self) {
+        self.targets = known.targets.clone();
+        self.topics = known.topics.clone();
+        self.subscriptions = known.subscriptions.clone();
+        self.slack_paths = known.slack_paths.clone();
+    }
 }
 
 /// The names of the SlackChannels that a tenant's severities go to.
@@ -168,9 +175,10 @@ impl Kind for TenantObservability {
         let here = here.map(|aws| (&aws.account_id, &aws.region));
         sets.retain(|set| {
             let mut targets = set.status.iter().flat_map(|status| &status.targets);
-            // One that has left, or cannot be cleaned up elsewhere, needs nothing here.
-            let acts_here =
-                targets.any(|target| here == Some((&target.account_id, &target.region)));
+            // One that has left, or cannot be cleaned up elsewhere, needs nothing here. One whose status was wiped
+            // learns from us where it was.
+            let acts_here = targets.clone().next().is_none()
+                || targets.any(|target| here == Some((&target.account_id, &target.region)));
             let is_held = set.finalizers().iter().any(|it| it == FINALIZER);
             acts_here && is_held && (goes || set.metadata.deletion_timestamp.is_some())
         });

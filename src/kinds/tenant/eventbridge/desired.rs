@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{
     api::{
-        AdoptionPolicy, AlarmState, AwsTarget, FINALIZER, SlackPathEntry, SlackVia,
-        TenantObservability, TenantObservabilityStatus,
+        AdoptionPolicy, AlarmState, AwsTarget, SlackPathEntry, SlackVia, TenantObservability,
+        TenantObservabilityStatus,
     },
     clients::secret::Secret,
     engine::{
@@ -484,8 +484,8 @@ pub fn channels(tenant: &TenantObservability) -> BTreeSet<&str> {
         .collect()
 }
 
-/// Whether a tenant's alarms go to Slack, or may have. Where they do not, EventBridge is not even asked.
-/// With status it is forgotten whether they have; one that has our finalizer, and so had a status, is looked for.
+/// Whether a tenant's alarms go to Slack, or may have. Where they do not, EventBridge is not even asked, but for once:
+/// one of its name may have been there before it, and what status has forgotten is looked for.
 pub fn concerns(tenant: &TenantObservability) -> bool {
     concerns_as(tenant, tenant.status.as_ref())
 }
@@ -498,8 +498,14 @@ pub fn concerns_as(
     let noted = status.is_some_and(|status| !status.slack_paths.is_empty());
     // Every look at a tenant that stays says where its alarms are.
     let wiped = status.is_none_or(|status| status.links.is_none());
-    let ours = tenant.finalizers().iter().any(|it| it == FINALIZER);
-    noted || ours && wiped || !channels(tenant).is_empty()
+    noted || wiped || !channels(tenant).is_empty()
+}
+
+/// Whether nothing says that a tenant's alarms go to Slack, or went there. Who may not look there has nothing there.
+pub fn is_guess(tenant: &TenantObservability) -> bool {
+    let status = tenant.status.as_ref();
+    let noted = status.is_some_and(|status| !status.slack_paths.is_empty());
+    !noted && channels(tenant).is_empty()
 }
 
 /// The name of a path: its connection and its API destination have it.
@@ -838,7 +844,7 @@ mod tests {
         *,
     };
     use crate::{
-        api::Severity,
+        api::{Links, Severity},
         engine::{
             error::{Class, WaitingOn},
             plan::{Change, Found, Observed, Owner, diff},
@@ -1316,40 +1322,35 @@ mod tests {
     #[test]
     fn a_tenant_without_slack_is_no_concern_of_eventbridge() {
         let bare = || tenant(json!({"critical": {}}));
-        assert!(!concerns(&bare()));
         assert!(concerns(&tenant(json!({"info": slack(&["a"])}))));
-        let with = |status: Json, known: bool, deleting: bool| {
+        let with = |status: Json, deleting: bool| {
             let mut tenant = bare();
             tenant.status = serde_json::from_value(status).unwrap();
             if deleting {
                 let at = json!("2026-01-02T03:04:05Z");
                 tenant.metadata.deletion_timestamp = serde_json::from_value(at).unwrap();
             }
-            tenant.metadata.finalizers = known.then(|| vec![FINALIZER.to_owned()]);
             concerns(&tenant)
         };
         let noted = json!({"slackPaths": [{"channel": "a", "via": "Webhook"}]});
         let place = json!({"accountId": "1", "region": "r", "roleArn": "a", "prefix": "p"});
         let looked = json!({"targets": [place], "links": {"alarms": "https://"}});
-        for (status, known, deleting, expected) in [
-            // Made just now.
-            (json!(null), false, false, false),
-            (json!({}), false, false, false),
-            (noted, false, false, true),
-            // Its status was wiped.
-            (json!(null), true, false, true),
-            (json!({}), true, false, true),
-            (json!(null), true, true, true),
-            (json!({}), true, true, true),
+        for (status, deleting, expected) in [
+            // Made just now, or anew, or its status was wiped.
+            (json!(null), false, true),
+            (json!({}), false, true),
+            (json!(null), true, true),
+            (json!({}), true, true),
+            (noted, false, true),
             // As a deletion leaves it that did not come to its end.
-            (json!({"targets": [place]}), true, true, true),
-            (looked.clone(), true, false, false),
-            (looked, true, true, false),
+            (json!({"targets": [place]}), true, true),
+            (looked.clone(), false, false),
+            (looked, true, false),
         ] {
             assert_eq!(
-                with(status.clone(), known, deleting),
+                with(status.clone(), deleting),
                 expected,
-                "{status} {known} {deleting}"
+                "{status} {deleting}"
             );
         }
     }
@@ -1363,6 +1364,7 @@ mod tests {
                 slack_paths: entries
                     .map(|name| PathKey::both(name)[0].clone().entry(Given::default()))
                     .collect(),
+                links: Some(Links::default()),
                 ..TenantObservabilityStatus::default()
             }
         };

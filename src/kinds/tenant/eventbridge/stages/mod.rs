@@ -7,7 +7,7 @@ pub use paths::SlackPaths;
 pub use rules::AlarmRules;
 
 use super::desired::{
-    Given, MAX_AGE, ObservedPath, PathKey, PathPart, Wanted, concerns, path_name,
+    Given, MAX_AGE, ObservedPath, PathKey, PathPart, Wanted, concerns, is_guess, path_name,
 };
 use crate::{
     api::{TenantObservability, TenantObservabilityStatus},
@@ -16,7 +16,7 @@ use crate::{
         secret::redact,
     },
     engine::{
-        error::{Error, Result},
+        error::{Class, Error, Result},
         gate::{Operation, WritePermit},
         informer::{Informer, ReadOptions, Snapshot, Source},
         stage::Seen,
@@ -54,6 +54,8 @@ pub struct EventBridgeContext {
     prefix: BTreeSet<String>,
     /// Whether anything is wanted there, or may have been made. Otherwise nothing is read.
     active: bool,
+    /// Whether that is but a guess.
+    is_guess: bool,
     endpoint: String,
     installation: Installation,
     /// The paths by name, whether they are wanted, were, or might have been.
@@ -96,6 +98,7 @@ impl EventBridgeContext {
             ownership,
             prefix: [names::tenant_prefix(&tenant.name_any())].into(),
             active: concerns(tenant),
+            is_guess: is_guess(tenant),
             installation: installation.clone(),
             paths: Arc::new(paths),
             replaced: Arc::new(replaced),
@@ -161,7 +164,11 @@ impl EventBridgeContext {
         if !self.active {
             return Ok(Snapshot::new());
         }
-        outside.snapshot(&self.prefix, &self.options).await
+        let observed = outside.snapshot(&self.prefix, &self.options).await;
+        match observed {
+            Err(error) if self.is_guess && error.class == Class::Denied => Ok(Snapshot::new()),
+            observed => observed,
+        }
     }
 
     /// What a write to a connection or an API destination leaves behind, as far as it is known.
