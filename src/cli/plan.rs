@@ -4,6 +4,7 @@ mod files;
 mod finding;
 mod schema;
 mod text;
+mod yaml;
 
 use super::{InstallationArgs, print};
 use crate::{
