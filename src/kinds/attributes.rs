@@ -17,7 +17,7 @@ pub enum Attribute {
 pub type Attributes = &'static [(&'static str, Attribute)];
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::Attributes;
     use std::{collections::BTreeSet, fmt::Debug};
 

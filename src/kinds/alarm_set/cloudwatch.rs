@@ -8,10 +8,10 @@ use crate::{
     api::AlarmState,
     clients::aws::{
         Account,
-        reading::{AwsSource, ReadBy, Reader, Reads, pages},
+        reading::{AwsSource, ReadBy, Reader, Reads},
     },
     engine::{
-        error::{Error, Result},
+        error::Result,
         informer::{Informer, PollRate, ReadOf, Source},
         limits::Priority,
     },
@@ -60,14 +60,14 @@ impl Alarms {
             let page = by.list(DESCRIBE, page.send()).await?;
             let mut found = Vec::new();
             for alarm in page.metric_alarms() {
-                found.push((named(alarm.alarm_name())?, metric(alarm)));
+                found.push((named(by, alarm.alarm_name())?, metric(alarm)));
             }
             for alarm in page.composite_alarms() {
-                found.push((named(alarm.alarm_name())?, composite(alarm)));
+                found.push((named(by, alarm.alarm_name())?, composite(alarm)));
             }
             Ok(Some((found, page.next_token)))
         };
-        let found = pages(DESCRIBE, page).await?;
+        let found = by.pages(DESCRIBE, page).await?;
         Ok(found.into_iter().flatten().collect())
     }
 }
@@ -150,9 +150,8 @@ pub fn alarm_arn(account: &Account, name: &str) -> String {
     names::alarm_arn(&identity.region, &identity.account_id, name)
 }
 
-fn named(name: Option<&str>) -> Result<String> {
-    name.map(str::to_owned)
-        .ok_or_else(|| Error::failing("DescribeAlarms answered with an alarm without a name"))
+fn named(by: &Reads<'_>, name: Option<&str>) -> Result<String> {
+    by.told(DESCRIBE, "the name of an alarm", name.map(str::to_owned))
 }
 
 fn metric(alarm: &MetricAlarm) -> Observed {

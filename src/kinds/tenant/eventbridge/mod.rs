@@ -8,7 +8,7 @@ pub mod stages;
 
 use crate::{
     clients::{
-        aws::reading::{ReadBy, Reader, Reads, pages},
+        aws::reading::{ReadBy, Reader, Reads},
         secret::Secret,
     },
     engine::error::Result,
@@ -70,10 +70,14 @@ async fn targets(by: &Reads<'_>, rule: &str) -> Result<Option<BTreeMap<String, R
     let page = async |next| {
         let list = by.targets().rule(rule).set_next_token(next);
         let page = by.find(api, list.send()).await?;
-        Ok(page.map(|page| (page.targets.unwrap_or_default(), page.next_token)))
+        let Some(page) = page else {
+            return Ok(None);
+        };
+        let targets = by.told(api, "Targets", page.targets)?;
+        Ok(Some((targets, page.next_token)))
     };
     let named = |target: sdk::Target| (target.id.clone(), rule_target(target));
-    let listed = pages(api, page).await?;
+    let listed = by.pages(api, page).await?;
     Ok(listed.map(|targets| targets.into_iter().map(named).collect()))
 }
 
@@ -128,9 +132,10 @@ impl Reader for Rules {
             let page = async |next| {
                 let list = by.rules().name_prefix(prefix).set_next_token(next);
                 let page = by.list(api, list.send()).await?;
-                Ok(Some((page.rules.unwrap_or_default(), page.next_token)))
+                let rules = by.told(api, "Rules", page.rules)?;
+                Ok(Some((rules, page.next_token)))
             };
-            for rule in pages(api, page).await?.unwrap_or_default() {
+            for rule in by.pages(api, page).await?.unwrap_or_default() {
                 let name = rule.name.clone().unwrap_or_default();
                 let rule = with_targets(by, &name, rule!(rule)).await?;
                 found.extend(rule.map(|rule| (name, rule)));
@@ -168,13 +173,13 @@ macro_rules! names {
         let page = async |next| {
             let list = $by.$call().name_prefix($prefix).set_next_token(next);
             let page = $by.list($api, list.send()).await?;
-            let named = page.$call.into_iter().flatten();
+            let named = $by.told($api, "a list", page.$call)?.into_iter();
             Ok(Some((
                 named.filter_map(|it| it.name).collect(),
                 page.next_token,
             )))
         };
-        let listed: Option<Vec<String>> = pages($api, page).await?;
+        let listed: Option<Vec<String>> = $by.pages($api, page).await?;
         listed.into_iter().flatten().collect::<BTreeSet<_>>()
     }};
 }
