@@ -1,5 +1,6 @@
 //! AWS: clients that act as one role in one account. What reads is at hand, what writes takes a permit.
 
+pub mod alarms;
 mod complete;
 pub mod error;
 mod observe;

@@ -185,31 +185,35 @@ macro_rules! names {
 }
 
 async fn connection(by: &Reads<'_>, name: &str) -> Result<Option<ObservedConnection>> {
+    let api = "events:DescribeConnection";
     let describe = by.connection().name(name);
-    let found = by.find("events:DescribeConnection", describe.send());
-    Ok(found.await?.map(|found| {
-        let is_key = found.authorization_type == Some(ConnectionAuthorizationType::ApiKey);
-        let key = found
-            .auth_parameters
-            .and_then(|parameters| parameters.api_key_auth_parameters);
-        ObservedConnection {
-            arn: found.connection_arn.unwrap_or_default(),
-            header: key
-                .filter(|_| is_key)
-                .and_then(|key| key.api_key_name)
-                .unwrap_or_default(),
-            state: connection_state(found.connection_state.as_ref()),
-            reason: found.state_reason.unwrap_or_default(),
-            description: found.description.unwrap_or_default(),
-        }
+    let Some(found) = by.find(api, describe.send()).await? else {
+        return Ok(None);
+    };
+    let is_key = found.authorization_type == Some(ConnectionAuthorizationType::ApiKey);
+    let key = found
+        .auth_parameters
+        .and_then(|parameters| parameters.api_key_auth_parameters);
+    Ok(Some(ObservedConnection {
+        arn: by.told(api, "ConnectionArn", found.connection_arn)?,
+        header: key
+            .filter(|_| is_key)
+            .and_then(|key| key.api_key_name)
+            .unwrap_or_default(),
+        state: connection_state(found.connection_state.as_ref()),
+        reason: found.state_reason.unwrap_or_default(),
+        description: found.description.unwrap_or_default(),
     }))
 }
 
 async fn destination(by: &Reads<'_>, name: &str) -> Result<Option<ObservedDestination>> {
+    let api = "events:DescribeApiDestination";
     let describe = by.api_destination().name(name);
-    let found = by.find("events:DescribeApiDestination", describe.send());
-    Ok(found.await?.map(|found| ObservedDestination {
-        arn: found.api_destination_arn.unwrap_or_default(),
+    let Some(found) = by.find(api, describe.send()).await? else {
+        return Ok(None);
+    };
+    Ok(Some(ObservedDestination {
+        arn: by.told(api, "ApiDestinationArn", found.api_destination_arn)?,
         url: Secret::new(found.invocation_endpoint.unwrap_or_default()),
         method: found
             .http_method
