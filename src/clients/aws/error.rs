@@ -14,7 +14,7 @@ use std::{error::Error as StdError, fmt};
 pub const DISTRUSTS: &str = "cannot be assumed by principal";
 
 /// What to do where nobody let us in, or nothing can be made of what came: not in AWS, but on the way there.
-const ON_THE_WAY: &str = "It is tried again by itself; if that lasts, see what is on the way to AWS: the network, a proxy, AWS_ENDPOINT_URL";
+const ON_THE_WAY: &str = "It is tried again by itself; if that lasts, see the operator's credentials, and what is on the way to AWS: the network, a proxy, AWS_ENDPOINT_URL";
 
 /// The same of a write.
 const LOOKED_UP: &str = "Whether it was done is looked up before anything else is";
