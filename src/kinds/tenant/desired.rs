@@ -1,7 +1,8 @@
 //! From a TenantObservability to the topics and subscriptions that its account should have. Pure.
 
+use super::subscription_list::SubscriptionList;
 use crate::{
-    api::{Aws, AwsTarget, Severity, SubscriptionEntry, TenantObservability},
+    api::{Aws, AwsTarget, Severity, SubscriptionEntry, SubscriptionState, TenantObservability},
     clients::secret::{Digester, Secret},
     engine::{
         error::Result,
@@ -102,6 +103,8 @@ pub struct ObservedTopic {
     pub topic: Topic,
     /// Whose it is, by its tag.
     pub owner: OwnerTag,
+    /// Which of its subscriptions are ours, by its tags.
+    pub listed: SubscriptionList,
     /// Who hears it.
     pub subscriptions: Vec<ObservedSubscription>,
 }
@@ -115,6 +118,16 @@ pub struct ObservedSubscription {
     pub endpoint: Secret,
     /// Its name; `None` while it waits to be confirmed.
     pub arn: Option<String>,
+}
+
+impl ObservedSubscription {
+    /// As status has it.
+    pub fn state(&self) -> SubscriptionState {
+        match &self.arn {
+            Some(_) => SubscriptionState::Confirmed,
+            None => SubscriptionState::Pending,
+        }
+    }
 }
 
 impl Mirrored for ObservedTopic {}

@@ -4,9 +4,11 @@
 pub mod desired;
 pub mod eventbridge;
 pub mod health;
+pub mod listing;
 mod report;
 pub mod sns;
 pub mod stages;
+pub mod subscription_list;
 
 use crate::{
     api::{
@@ -37,8 +39,9 @@ use eventbridge::{
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
+use listing::SubscriptionLists;
 use sns::TopicArn;
-use stages::{Candidates, Subscriptions, TopicTags, Topics};
+use stages::{Candidates, KnownSubscriptions, Subscriptions, TopicTags, Topics};
 use std::{
     collections::{BTreeSet, btree_map::Entry},
     time::Duration,
@@ -66,6 +69,8 @@ pub struct TenantStages {
     pub tags: StageRun<TopicTags>,
     /// SNS topics.
     pub topics: StageRun<Topics>,
+    /// Which of those who hear them were subscribed by us.
+    pub lists: StageRun<SubscriptionLists>,
     /// Who hears them.
     pub subscriptions: StageRun<Subscriptions>,
     /// The connections and API destinations by which EventBridge gets into Slack.
@@ -79,6 +84,7 @@ impl Stages for TenantStages {
         vec![
             &mut self.tags,
             &mut self.topics,
+            &mut self.lists,
             &mut self.subscriptions,
             &mut self.slack,
             &mut self.rules,
@@ -381,7 +387,7 @@ impl System<TenantObservability> for Aws {
             installation,
         );
         let (slack, rules) = eventbridge::stages::stages(slack, &events);
-        let staying = candidates
+        let staying: BTreeSet<_> = candidates
             .iter()
             .filter(|(_, (name, _))| topics.wanted.contains_key(name))
             .map(|(severity, _)| *severity)
@@ -396,17 +402,20 @@ impl System<TenantObservability> for Aws {
             scope,
             options,
         );
+        let recorded: KnownSubscriptions = recorded.collect();
         let digester = installation.digester.clone();
-        let subscriptions = Subscriptions::new(
-            subscriptions,
+        let lists = SubscriptionLists::new(
+            &subscriptions,
             &topics,
-            staying,
-            recorded.collect(),
-            digester,
+            &staying,
+            recorded.clone(),
+            digester.clone(),
         );
+        let subscriptions = Subscriptions::new(subscriptions, &topics, staying, recorded, digester);
         TenantStages {
             tags: StageRun::new(TopicTags::of(&topics)),
             topics: StageRun::new(topics),
+            lists: StageRun::new(lists),
             subscriptions: StageRun::new(subscriptions),
             slack: StageRun::new(slack),
             rules: StageRun::new(rules),

@@ -1,6 +1,9 @@
 //! The informer sources of SNS: the topics of one scope and their subscriptions.
 
-use super::desired::{ObservedSubscription, ObservedTopic, Topic};
+use super::{
+    desired::{ObservedSubscription, ObservedTopic, Topic},
+    subscription_list::SubscriptionList,
+};
 use crate::{
     clients::{
         aws::reading::{ReadBy, Reader, Reads},
@@ -62,10 +65,13 @@ impl Topics {
             policy: policy.unwrap_or(Json::Null),
         };
         let owner = OwnerTag(owner.map(|tag| tag.value().to_owned()));
+        let pairs = tags.tags().iter();
+        let listed = SubscriptionList::among(pairs.map(|tag| (tag.key(), tag.value())));
         let subscriptions = Self::subscriptions(by, arn).await?;
         Ok(subscriptions.map(|subscriptions| ObservedTopic {
             topic,
             owner,
+            listed,
             subscriptions,
         }))
     }
@@ -114,6 +120,7 @@ fn unknown() -> ObservedTopic {
     ObservedTopic {
         topic: Topic { policy: Json::Null },
         owner: OwnerTag(None),
+        listed: SubscriptionList::default(),
         subscriptions: Vec::new(),
     }
 }
