@@ -171,7 +171,11 @@ fn a_secret_is_nowhere_where_people_look() {
             ]
         };
         let message = tenant.tenant_is("PartiallyFailed").await;
-        let refused = "AWS refused Subscribe: InvalidParameter: Invalid parameter: Endpoint";
+        let refused = format!(
+            "AWS refused sns:Subscribe in account {}, {REGION}: InvalidParameter: Invalid parameter: Endpoint",
+            tenant.account
+        );
+        let refused = refused.as_str();
         assert!(message.contains(refused), "{message}");
         eventually("the Event that tells the refusal", || async {
             let told = told(&tenant.events(&tenant.namespace).await);

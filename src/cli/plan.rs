@@ -4,6 +4,7 @@ mod files;
 mod finding;
 mod schema;
 mod text;
+mod yaml;
 
 use super::{InstallationArgs, print};
 use crate::{
@@ -282,7 +283,11 @@ impl Plan {
         let mut found = Vec::new();
         loop {
             let page = api.list(&params);
-            let page = kubernetes::call(&format!("listing {}", K::KIND), page).await?;
+            let doing = match self.all_namespaces {
+                true => format!("listing {} everywhere", K::KIND),
+                false => format!("listing {} in {}", K::KIND, scene.namespace),
+            };
+            let page = kubernetes::call(&doing, page).await?;
             found.extend(page.items);
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params = params.continue_token(&token),

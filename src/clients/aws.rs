@@ -1,5 +1,7 @@
 //! AWS: clients that act as one role in one account. What reads is at hand, what writes takes a permit.
 
+pub mod alarms;
+mod complete;
 pub mod error;
 mod observe;
 pub mod reading;
@@ -16,6 +18,7 @@ use aws_config::{
 };
 use aws_sdk_cloudwatch::config::{SharedCredentialsProvider, retry::RetryPartition};
 use aws_sdk_sts::error::SdkError;
+use complete::Complete;
 use error::{Call, Refusal, assume_role_refusal, classify};
 use observe::Observe;
 pub use observe::{Observer, Request};
@@ -122,6 +125,7 @@ impl Clients {
             ($sdk:ident) => {{
                 let config = $sdk::config::Builder::from(config)
                     .retry_partition(partition.clone())
+                    .interceptor(Complete)
                     .interceptor(Observe(observer.clone()));
                 $sdk::Client::from_conf(config.build())
             }};
@@ -329,6 +333,7 @@ impl Base {
     async fn verify(&self, identity: &Identity) -> Result<SdkConfig> {
         let config = self.assume(identity).await;
         let sts = aws_sdk_sts::config::Builder::from(&config)
+            .interceptor(Complete)
             .interceptor(Observe(self.observer.clone()))
             .build();
         let asked = Instant::now();
@@ -342,6 +347,8 @@ impl Base {
             None if matches!(&caller, Ok(_) | Err(SdkError::ServiceError(_))) => "ok",
             None => "no answer",
             Some(Refusal { status: 500.., .. }) => "failing",
+            // An answer that is none of AWS's.
+            Some(Refusal { code, .. }) if code.is_empty() => "failing",
             Some(Refusal { code, .. }) if code.contains("Throttl") => "throttled",
             Some(_) => "denied",
         };
@@ -359,15 +366,14 @@ impl Base {
         let caller = caller.map_err(|error| classify(&call, &error))?;
         match caller.account() {
             Some(account) if account == identity.account_id => Ok(config),
-            account => Err(Error::new(
+            Some(account) => Err(Error::new(
                 Class::Denied,
                 format!(
-                    "{} leads to account {}, but the tenant's spec.aws.accountId is {}: nothing was written; name a role of that account",
-                    identity.role_arn,
-                    account.unwrap_or("(none)"),
-                    identity.account_id
+                    "{} leads to account {account}, but the tenant's spec.aws.accountId is {}: nothing was written; name a role of that account",
+                    identity.role_arn, identity.account_id
                 ),
             )),
+            None => Err(call.unreadable("an answer that names no account")),
         }
     }
 }

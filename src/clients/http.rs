@@ -3,7 +3,7 @@
 use crate::engine::error::{Error, Result};
 use reqwest::{
     Client, ClientBuilder, RequestBuilder, Response,
-    header::{HeaderMap, RETRY_AFTER},
+    header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER},
     redirect,
 };
 use std::{error::Error as StdError, time::Duration};
@@ -51,6 +51,17 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// What came, for people: `HTTP 200 with text/html`.
+    pub fn came(&self) -> String {
+        let kind = self.headers.get(CONTENT_TYPE);
+        let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        format!(
+            "HTTP {} with {}",
+            self.status,
+            content_type(kind, &self.body)
+        )
+    }
+
     /// How long the other side asks us to stay away, at most an hour. It may also name a moment
     /// instead of seconds; nobody whom we ask does.
     pub fn retry_after(&self) -> Option<Duration> {
@@ -100,6 +111,22 @@ async fn whole(mut response: Response, limit: usize) -> Result<Answer, Lost> {
         headers: std::mem::take(response.headers_mut()),
         body,
     })
+}
+
+/// What is in a body, by the header that says so: `text/html`. Nothing of the body is quoted anywhere: it may hold a
+/// secret.
+pub(super) fn content_type(header: &str, body: &[u8]) -> String {
+    /// The most bytes that are quoted; no type of a vendor has 30.
+    const LONGEST: usize = 60;
+    let kind = header.split(';').next().unwrap_or_default().trim();
+    let of = |byte: u8| byte.is_ascii_alphanumeric() || b"/+.-".contains(&byte);
+    if body.is_empty() {
+        "an empty body".to_owned()
+    } else if (1..=LONGEST).contains(&kind.len()) && kind.bytes().all(of) {
+        kind.to_owned()
+    } else {
+        "a body of an unknown type".to_owned()
+    }
 }
 
 /// What an error and its sources say, without what changes from one time to the next.

@@ -39,3 +39,6 @@ impl Clients {
         })
     }
 }
+
+#[cfg(test)]
+mod messages;

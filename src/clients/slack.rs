@@ -9,6 +9,9 @@ mod refusal;
 mod tests;
 mod text;
 
+#[cfg(test)]
+pub(super) use refusal::tests::all;
+
 pub use credential::{bot_token, missing_scopes, webhook_url};
 pub use refusal::{Refusal, add_scopes};
 pub use text::{clip, escape, plain};
@@ -434,7 +437,7 @@ impl Bot {
         let request = request.bearer_auth(self.token.reveal()).form(form);
         let read = |answer: &Answer| {
             let body = call.parse_response(answer)?;
-            T::deserialize(body).map_err(|_| call.unexpected_response(answer.status))
+            T::deserialize(body).map_err(|_| call.unexpected_response(answer))
         };
         self.slack.exchange(call, request, &self.token, read).await
     }

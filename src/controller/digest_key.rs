@@ -24,11 +24,8 @@ pub async fn digester(
     cluster: &str,
 ) -> Result<Option<Digester>> {
     let api = Api::<Secret>::namespaced(client.clone(), namespace);
-    let secret = kubernetes::call(
-        &format!("reading Secret {namespace}/{NAME}"),
-        api.get_opt(NAME),
-    )
-    .await?;
+    let doing = format!("reading Secret {namespace}/{NAME}");
+    let secret = kubernetes::call_if_there(&doing, api.get(NAME)).await?;
     let Some(secret) = secret else {
         return Ok(None);
     };
@@ -77,20 +74,17 @@ pub async fn digester_or_new(
         ),
         ..Secret::default()
     };
-    match api.create(&PostParams::default(), &secret).await {
-        Ok(_) => {}
-        // Another replica was faster.
-        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-        Err(error) => {
-            return Err(kubernetes::classify(
-                &format!("making Secret {namespace}/{NAME}"),
-                &error,
-            ));
+    let created = async {
+        match api.create(&PostParams::default(), &secret).await {
+            // Another replica was faster.
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+            created => created.map(drop),
         }
-    }
+    };
+    kubernetes::call(&format!("creating Secret {namespace}/{NAME}"), created).await?;
     digester(client, namespace, cluster).await?.ok_or_else(|| {
         Error::failing(format!(
-            "Secret {namespace}/{NAME} was made and is not there"
+            "Secret {namespace}/{NAME} was created and is not there: see who deletes it"
         ))
     })
 }

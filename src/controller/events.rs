@@ -123,9 +123,11 @@ pub async fn publish(
         field_manager: Some(FIELD_MANAGER.into()),
         ..PostParams::default()
     };
-    kubernetes::call("publishing an event", api.create(&params, &event))
-        .await
-        .map(drop)
+    let kind = object.kind.as_deref().unwrap_or_default();
+    let name = object.name.as_deref().unwrap_or_default();
+    let doing = format!("publishing an Event of {kind} {namespace}/{name}");
+    let published = kubernetes::call(&doing, api.create(&params, &event)).await;
+    published.map(drop)
 }
 
 /// The Event of a note. Its name is told apart by the time: the server's own suffix is only five

@@ -16,7 +16,7 @@
 //! sent in time and arrives late; so ask [`Held::remaining`] before each, and put a time limit on it.
 
 use crate::{
-    clients::kubernetes::FIELD_MANAGER,
+    clients::kubernetes::{self, FIELD_MANAGER},
     engine::error::{Class, Error, Result},
 };
 use jiff::Timestamp;
@@ -31,6 +31,9 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tracing::{debug, error, info, warn};
+
+/// What a renewal does, for people.
+const UPDATE: &str = "updating";
 
 /// How long a lease lasts and how often it is looked at. Pauses are jittered: at most as long as given.
 #[derive(Clone, Copy, Debug)]
@@ -403,7 +406,7 @@ impl Claim {
     }
 
     async fn get(&self) -> Result<Option<Lease>> {
-        self.call("get", self.api.get_opt(&self.name)).await
+        self.call("reading", self.api.get_opt(&self.name)).await
     }
 
     /// Stores the lease if it is still at its version, or still absent if it has none.
@@ -413,10 +416,10 @@ impl Claim {
             ..PostParams::default()
         };
         if lease.metadata.resource_version.is_some() {
-            self.call("update", self.api.replace(&self.name, &params, lease))
+            self.call(UPDATE, self.api.replace(&self.name, &params, lease))
                 .await
         } else {
-            self.call("create", self.api.create(&params, lease)).await
+            self.call("creating", self.api.create(&params, lease)).await
         }
     }
 
@@ -431,30 +434,27 @@ impl Claim {
             timing: Timing { call: limit, .. },
             ..
         } = self;
-        let what = format!("could not {verb} the lease {namespace}/{name}");
-        let status = match timeout(*limit, request).await {
+        let doing = format!("{verb} Lease {namespace}/{name}");
+        let error = match timeout(*limit, request).await {
             Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(kube::Error::Api(status))) => status,
-            Ok(Err(error)) => return Err(Error::failing(format!("{what}: {error}"))),
-            Err(_) => {
-                return Err(Error::failing(format!(
-                    "{what}: no answer within {limit:?}"
-                )));
-            }
+            Ok(Err(error)) => error,
+            Err(_) => return Err(kubernetes::late(&doing, *limit)),
         };
-        let message = &status.message;
-        Err(match status.code {
-            401 | 403 => Error::new(
-                Class::Denied,
-                format!(
-                    "{what}: {message}; the operator needs get, create and update on leases in {namespace}"
-                ),
-            ),
-            409 => Error::new(Class::Conflict, format!("{what}: {message}")),
-            404 if verb == "update" => Error::new(Class::Conflict, format!("{what}: {message}")),
-            400 | 404 | 422 => Error::new(Class::Rejected, format!("{what}: {message}")),
-            _ => Error::failing(format!("{what}: {message}")),
-        })
+        let mut told = kubernetes::classify(&doing, &error);
+        let kube::Error::Api(status) = error else {
+            return Err(told);
+        };
+        if told.class == Class::Denied {
+            told.message +=
+                &format!("; the operator needs get, create and update on leases in {namespace}");
+        }
+        told.class = match status.reason.as_str() {
+            "Conflict" | "AlreadyExists" => Class::Conflict,
+            "NotFound" if verb == UPDATE => Class::Conflict,
+            "BadRequest" | "NotFound" | "Invalid" => Class::Rejected,
+            _ => told.class,
+        };
+        Err(told)
     }
 
     fn valid_until(&self, sent: Instant) -> Instant {

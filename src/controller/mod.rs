@@ -18,7 +18,7 @@ pub(crate) mod watches;
 
 use crate::{
     api::{AlarmSet, SlackChannel, TenantObservability},
-    clients::Clients,
+    clients::{Clients, kubernetes},
     engine::{
         error::{Class, Error, Result},
         informer::PollIntervals,
@@ -261,7 +261,12 @@ async fn control<K: Watch>(context: &Arc<Context>, namespace: Option<&str>) {
             match result {
                 // A deleted object whose next look was still to come.
                 Ok(_) | Err(controller::Error::ObjectNotFound(_)) => {}
-                Err(error) => tracing::warn!(kind = K::KIND, %error, "watching"),
+                Err(controller::Error::QueueError(error)) => {
+                    let doing = format!("watching {}", K::plural(&()));
+                    let error = kubernetes::watching(&doing, &error);
+                    tracing::warn!(%error, class = error.class.label(), "a watch begins again");
+                }
+                Err(error) => tracing::warn!(kind = K::KIND, %error, "controller"),
             }
             future::ready(())
         });

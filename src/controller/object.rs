@@ -26,7 +26,8 @@ pub async fn read<K: Kind>(name: &str, api: &Api<K>, stores: &Stores) -> Result<
     if watched.is_some() {
         return Ok(watched);
     }
-    let read = kubernetes::call("reading the object", api.get_opt(name)).await?;
+    let doing = format!("reading {} {namespace}/{name}", K::KIND);
+    let read = kubernetes::call_if_there(&doing, api.get(name)).await?;
     if let Some(object) = &read {
         stores.answered(object);
     }
@@ -62,7 +63,9 @@ pub async fn set_finalizers<K: Kind>(
     let (name, patch) = (object.name_any(), Patch::Merge(patch));
     stores.writing(&object.uid().unwrap_or_default());
     let patched = api.patch_metadata(&name, &params, &patch);
-    let patched = kubernetes::call("setting the finalizer", patched).await?;
+    let namespace = api.namespace().unwrap_or_default();
+    let doing = format!("setting the finalizers of {} {namespace}/{name}", K::KIND);
+    let patched = kubernetes::call(&doing, patched).await?;
     stores.answered(&patched);
     Ok(())
 }
@@ -97,10 +100,8 @@ pub async fn write_status<K: Kind>(
     {
         return Err(Error::new(Class::Superseded, "the lease is running out"));
     }
-    let api = Api::<K>::namespaced(
-        context.client.clone(),
-        &object.namespace().unwrap_or_default(),
-    );
+    let namespace = object.namespace().unwrap_or_default();
+    let api = Api::<K>::namespaced(context.client.clone(), &namespace);
     let (name, uid) = (object.name_any(), object.uid().unwrap_or_default());
     let patch = Patch::Apply(Body {
         types: TypeMeta::resource::<K>(),
@@ -111,7 +112,8 @@ pub async fn write_status<K: Kind>(
     let uid = uid.as_str();
     context.stores.writing(uid);
     let patched = api.patch_status(&name, &params, &patch);
-    match kubernetes::call_if_there("writing the status", patched).await? {
+    let doing = format!("writing the status of {} {namespace}/{name}", K::KIND);
+    match kubernetes::call_if_there(&doing, patched).await? {
         Some(written) => {
             context.stores.status_written(uid, &written.status());
             let mut records = K::Status::default();

@@ -3,6 +3,7 @@
 use super::{Context, ControllerContext, cleanup, reconcile};
 use crate::{
     api::{AlarmSet, FINALIZER, RECONCILE_REQUESTED, SlackChannel, TenantObservability},
+    clients::kubernetes,
     engine::informer::Subscriber,
     kinds::{
         Kind, Status, alarm_set,
@@ -296,7 +297,11 @@ async fn each<K: Resource<DynamicType = ()>>(
     let told = changed.for_each(|changed| {
         match changed {
             Ok(object) => wake(object),
-            Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "watching"),
+            Err(error) => {
+                let doing = format!("watching {}", K::plural(&()));
+                let error = kubernetes::watching(&doing, &error);
+                tracing::warn!(%error, class = error.class.label(), "a watch begins again");
+            }
         }
         future::ready(())
     });

@@ -18,7 +18,7 @@ pub type Attributes = &'static [(&'static str, Attribute)];
 
 /// How tables of attributes are tested.
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::Attributes;
     use std::{collections::BTreeSet, fmt::Debug};
 

@@ -123,7 +123,7 @@ impl<'a> ClusterView<'a> {
     ) -> Result<Option<T>> {
         let doing = format!("reading {} {namespace}/{name}", T::kind(&()));
         let api = Api::namespaced(self.client.clone(), namespace);
-        kubernetes::call(&doing, api.get_opt(name)).await
+        kubernetes::call_if_there(&doing, api.get(name)).await
     }
 
     /// The objects of a namespace that are so; `fields` is the field selector that says the same to the API server.
@@ -167,7 +167,10 @@ impl<'a> ClusterView<'a> {
             Some(found) => Ok(found.items),
             // A plan may come before the CustomResourceDefinitions do.
             None if self.purpose == Purpose::Plan => Ok(Vec::new()),
-            None => Err(Error::failing(format!("{doing}: there is no such kind"))),
+            None => Err(Error::failing(format!(
+                "{doing}: there is no such kind. {}",
+                kubernetes::OTHER_VERSION
+            ))),
         }
     }
 
@@ -219,7 +222,7 @@ impl<'a> ClusterView<'a> {
         }
         let api = Api::<Namespace>::all(self.client.clone());
         let doing = format!("reading Namespace {namespace}");
-        let there = kubernetes::call(&doing, api.get_metadata_opt(namespace)).await;
+        let there = kubernetes::call_if_there(&doing, api.get_metadata(namespace)).await;
         there.is_ok_and(|there| {
             there.is_some_and(|there| there.metadata.deletion_timestamp.is_some())
         })
@@ -232,7 +235,7 @@ impl<'a> ClusterView<'a> {
         }
         let api = Api::<Namespace>::all(self.client.clone());
         let doing = format!("reading Namespace {namespace}");
-        let mut there = kubernetes::call(&doing, api.get_metadata_opt(namespace)).await?;
+        let mut there = kubernetes::call_if_there(&doing, api.get_metadata(namespace)).await?;
         if let Some(overlay) = self.overlay {
             there = overlay.applied(&ObjectKey::of::<Namespace>("", namespace), there)?;
         }

@@ -55,6 +55,16 @@ enum Protocol {
     Query,
 }
 
+impl Protocol {
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Cbor => "application/cbor",
+            Self::Json => "application/x-amz-json-1.1",
+            Self::Query => "text/xml",
+        }
+    }
+}
+
 /// A request, as it is meant.
 struct Asked {
     protocol: Protocol,
@@ -140,6 +150,7 @@ impl Aws {
             writes: !reads.iter().any(|read| verb.starts_with(read)),
         };
         let answer = self.calls.take(call, || self.state().serve(&asked)).await;
+        let mut kind = asked.protocol.content_type();
         let (status, body) = match answer {
             Ok(Ok(output)) => (200, asked.output(output)),
             Ok(Err((status, code, text))) => (status, asked.error(code, text)),
@@ -148,9 +159,15 @@ impl Aws {
                 let cut = io::Error::other("the connection was cut");
                 return Err(ConnectorError::io(Box::new(cut)));
             }
+            Err(Broken::Answered(status, other, body)) => {
+                kind = other;
+                (status, body.into())
+            }
         };
         let status = StatusCode::try_from(status).unwrap();
-        Ok(HttpResponse::new(status, SdkBody::from(body)))
+        let mut response = HttpResponse::new(status, SdkBody::from(body));
+        response.headers_mut().insert("content-type", kind);
+        Ok(response)
     }
 }
 

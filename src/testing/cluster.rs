@@ -229,6 +229,11 @@ impl Cluster {
                 let cut = Err::<Bytes, _>(io::Error::other("the connection was cut"));
                 Response::new(Body::from_stream(stream::iter([cut])))
             }
+            Err(Broken::Answered(status, kind, body)) => {
+                let answer = Response::builder().status(status);
+                let answer = answer.header("content-type", kind);
+                answer.body(Body::from(body)).unwrap()
+            }
         }
     }
 

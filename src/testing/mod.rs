@@ -22,6 +22,7 @@ mod reports;
 mod slack_channels;
 mod take_over;
 mod troubles;
+mod unreadable;
 
 pub use aws::Aws;
 pub use cluster::Cluster;
@@ -56,6 +57,8 @@ pub enum Fault {
     Hang { done: bool },
     /// It takes so long, and then takes effect.
     Delay(Duration),
+    /// It takes effect, and is answered with this status, content type and body.
+    Answer(u16, &'static str, &'static str),
 }
 
 /// Why a call has no answer of its own.
@@ -64,6 +67,8 @@ pub enum Broken {
     Refused(u16, &'static str),
     /// As [`Fault::Cut`].
     Cut,
+    /// As [`Fault::Answer`].
+    Answered(u16, &'static str, &'static str),
 }
 
 type Faults = Box<dyn FnMut(usize, &Call) -> Option<Fault> + Send>;
@@ -154,6 +159,10 @@ impl Calls {
             Some(Fault::Cut { done }) => {
                 done.then(effect);
                 Err(Broken::Cut)
+            }
+            Some(Fault::Answer(status, kind, body)) => {
+                effect();
+                Err(Broken::Answered(status, kind, body))
             }
             Some(Fault::Hang { done }) => {
                 done.then(effect);

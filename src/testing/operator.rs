@@ -366,7 +366,7 @@ impl Operator {
 }
 
 /// How long an action says to wait. It does not tell, but for what it is equal to.
-fn requeued(action: &Action) -> Duration {
+pub fn requeued(action: &Action) -> Duration {
     let text = format!("{action:?}");
     let seconds = text
         .split_once("Some(")

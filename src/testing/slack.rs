@@ -6,7 +6,10 @@ use crate::clients::http::{Answer, Lost, tests::DOUBLES};
 use futures::FutureExt as _;
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use reqwest::{Request, header::HeaderMap};
+use reqwest::{
+    Request,
+    header::{CONTENT_TYPE, HeaderMap},
+};
 use serde_json::{Value as Json, json};
 use std::{
     collections::BTreeMap,
@@ -127,6 +130,15 @@ impl Slack {
             Err(Broken::Cut) => {
                 let text = "the connection was cut".to_owned();
                 return Err(Lost { sent: true, text });
+            }
+            Err(Broken::Answered(status, kind, body)) => {
+                return Ok(Answer {
+                    status,
+                    headers: [(CONTENT_TYPE, kind.parse().unwrap())]
+                        .into_iter()
+                        .collect(),
+                    body: body.into(),
+                });
             }
         };
         said["ok"] = json!(said["error"].is_null());

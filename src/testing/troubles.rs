@@ -57,7 +57,7 @@ async fn a_refused_alarm_is_told_with_its_reason_and_not_asked_for_at_every_poll
             400,
             "ValidationError",
             "PartiallyFailed",
-            "AWS refused PutMetricAlarm: ValidationError",
+            "AWS refused cloudwatch:PutMetricAlarm in account 222233334444, us-east-2: ValidationError",
             1,
         ),
         (

@@ -2,7 +2,7 @@
 
 use super::Site;
 use crate::support::{
-    Address, Conditions, alarm, eventually, log, once, plan_as, slack::SCOPES, test,
+    Address, Conditions, REGION, alarm, eventually, log, once, plan_as, slack::SCOPES, test,
 };
 use campanile::api::{AlarmSet, AlarmState, SLACK_PREFIX, Severity, SlackChannel};
 use campanile_world::aws::Trouble;
@@ -95,7 +95,10 @@ fn a_secret_is_only_where_it_belongs() {
             world.aws.trouble(&tenant.account, operation, refusal);
             site.notify(notify).await;
             let refused = tenant.tenant_is("PartiallyFailed").await;
-            let says = format!("AWS refused {operation}: ValidationException: ");
+            let says = format!(
+                "AWS refused events:{operation} in account {}, {REGION}: ValidationException: ",
+                tenant.account
+            );
             assert!(
                 refused.contains(&says) && refused.contains("is not good"),
                 "{refused}"

@@ -1,7 +1,10 @@
 //! `campanile plan -f`: the objects that files hold, read as strictly as the API server would where that
 //! can be told from here.
 
-use super::schema;
+use super::{
+    schema,
+    yaml::{self, Unreadable},
+};
 use crate::{
     api::{self, AlarmSet, GROUP, SlackChannel, TenantObservability},
     engine::error::{Error, Result},
@@ -203,27 +206,17 @@ fn text(file: &str, from: impl Read) -> Result<String> {
 fn documents(file: &str, text: &str) -> Result<Vec<Json>> {
     if text.trim_start().starts_with('{') {
         let stream = serde_json::Deserializer::from_str(text).into_iter();
-        if let Ok(documents) = stream.collect::<std::result::Result<_, _>>() {
-            return Ok(documents);
+        if let Ok(documents) = stream.collect::<std::result::Result<Vec<_>, _>>() {
+            return Ok(documents.into_iter().map(yaml::whole).collect());
         }
     }
-    // A file's size is bounded; a fleet in one stream has more of all than a configuration file usually has.
-    let options = serde_saphyr::options! {
-        with_snippet: false,
-        budget: serde_saphyr::budget! {
-            max_documents: 100_000,
-            max_nodes: 10_000_000,
-            max_events: 40_000_000,
-        },
-    };
-    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
+    yaml::documents(text).map_err(|Unreadable { line, what }| {
         // What is said may quote what stands there.
-        if text.contains("Secret") {
-            let place = error.location().map(|at| format!(" at line {}", at.line()));
-            let place = place.unwrap_or_default();
-            return Error::invalid(format!("{file}: is not YAML{place}"));
-        }
-        Error::invalid(format!("{file}: is not YAML: {}", error.without_snippet()))
+        let what = match text.contains("Secret") {
+            true => String::new(),
+            false => format!(": {what}"),
+        };
+        Error::invalid(format!("{file}: is not YAML at line {line}{what}"))
     })
 }
 
@@ -386,6 +379,32 @@ spec:
         }
     }
 
+    /// `threshold: 010` is 8 to the API server, `6e1` a whole number, and `no` no text.
+    #[test]
+    fn numbers_are_read_as_the_api_server_does() {
+        let read = |from: &str, to: &str| {
+            let files = read(&[&SET.replace(from, to)])?;
+            let golden = key("AlarmSet", "here", "golden");
+            let set = files.overlay.applied::<AlarmSet>(&golden, None)?;
+            Ok::<_, Error>(set.unwrap().spec.alarms.remove(0))
+        };
+        assert_eq!(
+            read("threshold: 1", "threshold: 010").unwrap().threshold,
+            8.0
+        );
+        assert_eq!(read("period: 60", "period: 6e1").unwrap().period, 60);
+        assert_eq!(read("period: 60", "period: 0x3C").unwrap().period, 60);
+        for (name, value) in [("no", "false"), ("010", "8"), ("0o17", "15")] {
+            let wrong = read("metricName: m", &format!("metricName: {name}")).unwrap_err();
+            let says = format!("metricName: must be of type string, not {value}: put it in quotes");
+            assert!(wrong.message.contains(&says), "{wrong}");
+        }
+        let json = r#"{"apiVersion": "campanile.dev/v1alpha1", "kind": "AlarmSet", "metadata": {"name": "json"}, "spec":
+            {"tenantRef": {"name": "vsu"}, "alarms": [{"name": "a", "severity": "info", "namespace": "App", "metricName": "m",
+            "statistic": "Sum", "period": 60.0, "evaluationPeriods": 1, "comparisonOperator": "GreaterThanThreshold", "threshold": 1}]}}"#;
+        assert_eq!(super::tests::read(&[json]).unwrap().objects.len(), 1);
+    }
+
     fn key(kind: &str, namespace: &str, name: &str) -> ObjectKey {
         ObjectKey {
             kind: kind.into(),
@@ -479,7 +498,7 @@ metadata: {name: x}
         }
         let error = read(&[SET, "a: [1\nb: 2"]).err().unwrap();
         assert!(
-            error.message.starts_with("1.yaml: is not YAML: "),
+            error.message.starts_with("1.yaml: is not YAML at line "),
             "{error}"
         );
     }

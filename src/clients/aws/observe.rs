@@ -113,7 +113,12 @@ impl Intercept for Observe {
             self.0(Request {
                 service: &metadata.service().to_ascii_lowercase(),
                 operation: metadata.name(),
-                outcome: context.response().map_or("no answer", outcome),
+                outcome: match (context.response(), context.output_or_error()) {
+                    (None, _) => "no answer",
+                    // It says that all is well, and cannot be read.
+                    (Some(response), Some(Err(_))) if response.status().is_success() => "failing",
+                    (Some(response), _) => outcome(response),
+                },
                 took: sent.elapsed(),
             });
         }

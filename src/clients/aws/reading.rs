@@ -3,7 +3,7 @@
 
 use super::{
     Account, Identity, RoleAccess,
-    error::{Call, classify, operation},
+    error::{Call, classify},
 };
 use crate::engine::{
     error::{Class, Error, Result},
@@ -106,7 +106,48 @@ impl<'a> Reads<'a> {
         E: ProvideErrorMetadata + StdError + 'static,
     {
         let found = self.find(api, call).await?;
-        found.ok_or_else(|| Error::failing(format!("{api} says that there is no such list")))
+        found.ok_or_else(|| self.unreadable(api, "it says that there is no such list"))
+    }
+
+    /// What an answer must hold; an error where it does not.
+    pub fn told<T>(&self, api: &'static str, field: &str, value: Option<T>) -> Result<T> {
+        value.ok_or_else(|| self.unreadable(api, &format!("an answer without {field}")))
+    }
+
+    /// An answer that says something else than it must.
+    pub fn unreadable(&self, api: &'static str, what: &str) -> Error {
+        let call = Call {
+            identity: self.identity(),
+            api,
+            writes: false,
+        };
+        call.unreadable(what)
+    }
+
+    /// Reads all pages of `api`, from the one without a token on; `None` where what is listed is not there
+    /// itself. It is an error if AWS answers with the same page again and again.
+    pub async fn pages<T, F>(
+        &self,
+        api: &'static str,
+        read: impl Fn(Option<String>) -> F,
+    ) -> Result<Option<Vec<T>>>
+    where
+        F: Future<Output = Result<Page<T>>>,
+    {
+        let (mut all, mut token) = (Vec::new(), None);
+        loop {
+            let Some((page, next)) = read(token.clone()).await? else {
+                return Ok(None);
+            };
+            all.extend(page);
+            if next.is_none() {
+                return Ok(Some(all));
+            }
+            if next == token {
+                return Err(self.unreadable(api, "the same page again and again"));
+            }
+            token = next;
+        }
     }
 }
 
@@ -210,31 +251,6 @@ where
 /// What is on a page, and the token of the next one; `None` where what is listed is not there itself.
 pub type Page<T> = Option<(Vec<T>, Option<String>)>;
 
-/// Reads all pages of `api`, from the one without a token on; `None` where what is listed is not there
-/// itself. It is an error if AWS answers with the same page again and again.
-pub async fn pages<T, F>(api: &str, read: impl Fn(Option<String>) -> F) -> Result<Option<Vec<T>>>
-where
-    F: Future<Output = Result<Page<T>>>,
-{
-    let (mut all, mut token) = (Vec::new(), None);
-    loop {
-        let Some((page, next)) = read(token.clone()).await? else {
-            return Ok(None);
-        };
-        all.extend(page);
-        if next.is_none() {
-            return Ok(Some(all));
-        }
-        if next == token {
-            let operation = operation(api);
-            return Err(Error::failing(format!(
-                "{operation} answers with the same page again and again"
-            )));
-        }
-        token = next;
-    }
-}
-
 /// Whether AWS says that what a call is about is not there: EventBridge's code, and the two of SNS.
 pub fn is_missing<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
     let code = error.as_service_error().and_then(|error| error.code());
@@ -259,6 +275,8 @@ mod tests {
             (text("c"), Some((vec![4], text("c")))),
             (text("d"), None),
         ];
+        let account = Account::at("http://127.0.0.1:9", &BTreeMap::new());
+        let reads = Reads::of(&account, Priority::Edit);
         let from = async |first: Option<String>| {
             let read = |token: Option<String>| {
                 let wanted = token.or(first.clone());
@@ -266,14 +284,12 @@ mod tests {
                 let page = page.unwrap().1.clone();
                 async move { Ok(page) }
             };
-            pages("s:L", read).await
+            reads.pages("s:L", read).await
         };
         assert_eq!(from(None).await, Ok(Some(vec![1, 2, 3])));
         let repeated = from(text("c")).await.unwrap_err();
-        assert_eq!(
-            repeated.message,
-            "L answers with the same page again and again"
-        );
+        let says = "s:L in account 222233334444, us-east-2: the same page again and again. ";
+        assert!(repeated.message.starts_with(says), "{repeated}");
         assert_eq!(from(text("d")).await, Ok(None));
     }
 }

@@ -18,6 +18,21 @@ use std::fmt;
 /// The most bytes of what Slack says beside its code.
 const DETAIL: usize = 300;
 
+/// What to do where nothing came, or nothing that Slack says.
+const ON_THE_WAY: &str =
+    "It is tried again by itself; if that lasts: is that Slack, and is it let through to Slack?";
+
+/// The same of a write.
+const LOOKED_UP: &str = "Whether it was done is looked up before anything else is";
+
+/// What to do where Slack fails.
+const PASSES: &str = "it is tried again by itself";
+
+/// Where Slack says what its codes mean that need no words here.
+const METHODS: &str = "https://docs.slack.dev/reference/methods";
+const WEBHOOKS: &str =
+    "https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks#handling-errors";
+
 /// A call that came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -118,27 +133,32 @@ impl Call<'_> {
         } else {
             Unavailable
         };
-        Refusal::new("", class, format!("Slack: {self}: {}", lost.text))
+        self.unanswered(class, &lost.text)
+    }
+
+    /// No answer, or none of Slack's: `what` says what came.
+    fn unanswered(&self, class: Class, what: &str) -> Refusal {
+        let remedy = match class {
+            OutcomeUnknown => LOOKED_UP,
+            _ => ON_THE_WAY,
+        };
+        Refusal::new("", class, format!("Slack: {self}: {what}. {remedy}"))
     }
 
     /// An answer that says something else than a method's answers do.
-    pub fn unexpected_response(&self, status: u16) -> Refusal {
+    pub fn unexpected_response(&self, answer: &Answer) -> Refusal {
         // Refused by whatever stands there, so nothing was done.
-        let (class, hint) = match status {
-            300..500 => (
-                Unavailable,
-                "; is that Slack, and is it let through to Slack?",
-            ),
-            _ => (self.unsure(), ""),
+        let class = match answer.status {
+            300..500 => Unavailable,
+            _ => self.unsure(),
         };
-        let what = format!("Slack: {self}: HTTP {status} with an answer that is none of Slack's");
-        Refusal::new("", class, what + hint)
+        let what = format!("{}, which is none of Slack's answers", answer.came());
+        self.unanswered(class, &what)
     }
 
     /// A list whose pages never end.
     pub fn pagination_loop(&self) -> Refusal {
-        let what = format!("Slack: {self}: the list does not come to an end");
-        Refusal::new("", Unavailable, what)
+        self.unanswered(Unavailable, "the list does not come to an end")
     }
 
     fn throttled(&self, code: &str, answer: &Answer) -> Refusal {
@@ -146,7 +166,7 @@ impl Call<'_> {
             "" | "ratelimited" => String::new(),
             code => format!(": {code}"),
         };
-        let message = format!("throttled: Slack: {self}{said}");
+        let message = format!("throttled: Slack: {self}{said}. It is asked again by itself");
         Refusal::new(code, Throttled, message).after(answer)
     }
 
@@ -158,7 +178,7 @@ impl Call<'_> {
             (429, _) => Err(self.throttled(code, answer)),
             (200..300, Some(true)) => Ok(body),
             (_, Some(false)) if !code.is_empty() => Err(self.refused(code, &body, answer)),
-            (status, _) => Err(self.unexpected_response(status)),
+            _ => Err(self.unexpected_response(answer)),
         }
     }
 
@@ -173,7 +193,7 @@ impl Call<'_> {
         };
         let advice = match body["needed"].as_str().filter(|scopes| is_scope(scopes)) {
             Some(any) if code == "missing_scope" => add_scopes(&[&any.replace(',', " or ")]),
-            _ => advice.to_owned(),
+            _ => self.advice(class, advice),
         };
         let messages = body["response_metadata"]["messages"].as_array();
         let messages = messages.into_iter().flatten().filter_map(Value::as_str);
@@ -188,26 +208,37 @@ impl Call<'_> {
         Refusal::new(code, class, message).after(answer)
     }
 
+    /// What to do: what is known of the code, else what holds for all of its class.
+    fn advice(&self, class: Class, known: &str) -> String {
+        match (known, class) {
+            ("", Unavailable | OutcomeUnknown) => PASSES.to_owned(),
+            ("", _) if self.api == WEBHOOK => format!("Slack says what to do: {WEBHOOKS}"),
+            ("", _) => format!("Slack says what to do: {METHODS}/{}", self.method()),
+            (known, _) => known.to_owned(),
+        }
+    }
+
     /// What an incoming webhook answered: plain text, a code of its own beside the status.
     pub fn parse_webhook_response(&self, answer: &Answer) -> Result<()> {
         let text = String::from_utf8_lossy(&answer.body);
         let code = code(text.trim()).unwrap_or_default();
         let status = answer.status;
         let (class, message) = match status {
-            200..300 => return Ok(()),
+            200..300 if text.trim() == "ok" => return Ok(()),
+            200..300 => return Err(self.unexpected_response(answer)),
             429 => return Err(self.throttled(code, answer)),
             500.. if code != MISSING_TEXT => {
-                let what = format!("Slack: {self}: HTTP {status} {code}");
-                (self.unsure(), what.trim_end().to_owned())
+                let what = format!("Slack: {self}: HTTP {status}");
+                (self.unsure(), joined(&[&what, code, PASSES]))
             }
-            _ if code.is_empty() => return Err(self.unexpected_response(status)),
+            _ if code.is_empty() => return Err(self.unexpected_response(answer)),
             _ => {
                 // Whatever a code means to a bot, here it refuses one message.
                 let this = || Some((Rejected, meaning(code, MEANINGS)?.1));
                 let meant = meaning(code, DEAD_WEBHOOK).or_else(this);
                 let (class, advice) = meant.unwrap_or((Rejected, ""));
                 let what = format!("Slack refused {self}");
-                (class, joined(&[&what, code, advice]))
+                (class, joined(&[&what, code, &self.advice(class, advice)]))
             }
         };
         Err(Refusal::new(code, class, message).after(answer))
@@ -341,4 +372,116 @@ pub(super) fn is_dead(code: &str) -> bool {
 pub(super) fn is_alive(status: u16, refusal: &Refusal) -> bool {
     refusal.code == MISSING_TEXT
         || status == 400 && !refusal.code.is_empty() && !is_dead(&refusal.code)
+}
+
+#[cfg(test)]
+pub(in crate::clients) mod tests {
+    use super::*;
+    use crate::clients::messages::Told;
+    use reqwest::header::{CONTENT_TYPE, HeaderMap};
+    use serde_json::json;
+
+    fn answer(status: u16, body: impl Into<Vec<u8>>) -> Answer {
+        let kind = "text/html; charset=utf-8".parse().unwrap();
+        Answer {
+            status,
+            headers: HeaderMap::from_iter([(CONTENT_TYPE, kind)]),
+            body: body.into(),
+        }
+    }
+
+    /// What every answer to some calls leads to.
+    pub fn all() -> Vec<Told> {
+        let known = MEANINGS.iter().chain(DEAD_WEBHOOK);
+        let known = known.flat_map(|(codes, ..)| codes.split(' '));
+        let codes: Vec<_> = known.chain(["a_code_of_tomorrow"]).collect();
+        let mut told = Vec::new();
+        for (api, about, writes) in [
+            ("slack:auth.test", "", false),
+            ("slack:conversations.create", "vsu_alerts", true),
+        ] {
+            let call = Call { api, about, writes };
+            let method = call.method();
+            for code in &codes {
+                for status in [200, 400, 500] {
+                    let body = json!({"ok": false, "error": code}).to_string();
+                    let error = call
+                        .parse_response(&answer(status, body))
+                        .unwrap_err()
+                        .error;
+                    let named = match error.class {
+                        Throttled => "throttled",
+                        _ => code,
+                    };
+                    // Something follows the code that says what to do.
+                    let (_, remedy) = error.message.rsplit_once(named).unwrap();
+                    assert!(remedy.len() > 8, "{}", error.message);
+                    told.push(Told::new(&[method, about_or(about), named], error));
+                }
+            }
+            for (status, body) in [
+                (200, ""),
+                (200, "<html>"),
+                (403, "<html>"),
+                (429, ""),
+                (503, ""),
+            ] {
+                let error = call
+                    .parse_response(&answer(status, body))
+                    .unwrap_err()
+                    .error;
+                let came = match status {
+                    429 => "throttled".to_owned(),
+                    _ => format!("HTTP {status} with "),
+                };
+                let remedy = match error.class {
+                    OutcomeUnknown => "looked up",
+                    _ => "again by itself",
+                };
+                told.push(Told::new(&[method, about_or(about), &came, remedy], error));
+            }
+            for sent in [true, false] {
+                let text = "refused".to_owned();
+                let error = call.lost(&Lost { sent, text }).error;
+                told.push(Told::new(&[method, about_or(about), "refused"], error));
+            }
+            told.push(Told::new(
+                &[method, "again by itself"],
+                call.pagination_loop().error,
+            ));
+        }
+        for (writes, status) in [(true, 400), (false, 403), (true, 500)] {
+            let call = Call {
+                api: WEBHOOK,
+                about: "",
+                writes,
+            };
+            for code in codes.iter().chain(&[""]) {
+                let error = call
+                    .parse_webhook_response(&answer(status, *code))
+                    .unwrap_err()
+                    .error;
+                let (_, remedy) = error.message.rsplit_once("webhook").unwrap();
+                assert!(remedy.len() > 12, "{}", error.message);
+                told.push(Told::new(&["the incoming webhook", about_or(code)], error));
+            }
+            let error = call
+                .parse_webhook_response(&answer(200, "<html>"))
+                .unwrap_err()
+                .error;
+            told.push(Told::new(
+                &["the incoming webhook", "HTTP 200 with text/html"],
+                error,
+            ));
+        }
+        told
+    }
+
+    /// What is about nothing in particular is still Slack's.
+    fn about_or(about: &str) -> &str {
+        match about {
+            "" => "Slack",
+            about => about,
+        }
+    }
 }

@@ -600,6 +600,14 @@ async fn webhooks_answer_in_words() {
         (500, "<html>", OutcomeUnknown, "HTTP 500", None),
         (503, "", OutcomeUnknown, "HTTP 503", None),
         (302, "", Unavailable, "is that Slack", None),
+        (200, "", OutcomeUnknown, "HTTP 200 with an empty body", None),
+        (
+            200,
+            "<html>",
+            OutcomeUnknown,
+            "HTTP 200 with text/plain",
+            None,
+        ),
         (400, "<html>", Unavailable, "is that Slack", None),
         (404, "<html>", Unavailable, "is that Slack", None),
     ] {

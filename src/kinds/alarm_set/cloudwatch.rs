@@ -8,10 +8,11 @@ use crate::{
     api::AlarmState,
     clients::aws::{
         Account,
-        reading::{AwsSource, ReadBy, Reader, Reads, pages},
+        alarms::DESCRIBE_ALARMS,
+        reading::{AwsSource, ReadBy, Reader, Reads},
     },
     engine::{
-        error::{Error, Result},
+        error::Result,
         informer::{Informer, PollRate, ReadOf, Source},
         limits::Priority,
     },
@@ -39,8 +40,6 @@ use std::{
 /// The most that DescribeAlarms takes by name, and answers at once.
 const PAGE: usize = 100;
 
-const DESCRIBE: &str = "cloudwatch:DescribeAlarms";
-
 /// All alarms of this installation in one scope.
 pub struct Alarms {
     /// What their names begin with.
@@ -56,18 +55,25 @@ impl Alarms {
             .alarm_types(AlarmType::CompositeAlarm)
             .max_records(i32::try_from(PAGE).unwrap_or(i32::MAX));
         let page = async |next| {
-            let page = request.clone().set_next_token(next);
-            let page = by.list(DESCRIBE, page.send()).await?;
+            let page = by.alarm_page(request.clone().set_next_token(next)).await?;
             let mut found = Vec::new();
-            for alarm in page.metric_alarms() {
-                found.push((named(alarm.alarm_name())?, metric(alarm)));
+            for alarm in &page.metric {
+                found.push((named(by, alarm.alarm_name())?, metric(alarm)));
             }
-            for alarm in page.composite_alarms() {
-                found.push((named(alarm.alarm_name())?, composite(alarm)));
+            for alarm in &page.composite {
+                found.push((named(by, alarm.alarm_name())?, composite(alarm)));
+            }
+            for name in page.unreadable {
+                let unknown = metric(&MetricAlarm::builder().build());
+                let unreadable = Observed {
+                    unreadable: true,
+                    ..unknown
+                };
+                found.push((name, unreadable));
             }
             Ok(Some((found, page.next_token)))
         };
-        let found = pages(DESCRIBE, page).await?;
+        let found = by.pages(DESCRIBE_ALARMS, page).await?;
         Ok(found.into_iter().flatten().collect())
     }
 }
@@ -150,9 +156,12 @@ pub fn alarm_arn(account: &Account, name: &str) -> String {
     names::alarm_arn(&identity.region, &identity.account_id, name)
 }
 
-fn named(name: Option<&str>) -> Result<String> {
-    name.map(str::to_owned)
-        .ok_or_else(|| Error::failing("DescribeAlarms answered with an alarm without a name"))
+fn named(by: &Reads<'_>, name: Option<&str>) -> Result<String> {
+    by.told(
+        DESCRIBE_ALARMS,
+        "the name of an alarm",
+        name.map(str::to_owned),
+    )
 }
 
 fn metric(alarm: &MetricAlarm) -> Observed {
@@ -166,6 +175,7 @@ fn metric(alarm: &MetricAlarm) -> Observed {
             alarm.state_reason(),
         ),
         composite: false,
+        unreadable: false,
     }
 }
 
@@ -182,6 +192,7 @@ fn composite(alarm: &CompositeAlarm) -> Observed {
             alarm.state_reason(),
         ),
         composite: true,
+        unreadable: false,
     }
 }
 

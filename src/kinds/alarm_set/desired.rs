@@ -172,6 +172,8 @@ pub struct Observed {
     pub live: Live,
     /// Whether it is a composite alarm: of those only the description says anything here.
     pub composite: bool,
+    /// Whether it is there and nothing else can be read of it: then all the rest says nothing.
+    pub unreadable: bool,
 }
 
 impl Mirrored for Observed {
@@ -180,6 +182,7 @@ impl Mirrored for Observed {
         let live = |observed: &Self| (observed.live.state, observed.live.since);
         self.configuration == other.configuration
             && self.composite == other.composite
+            && self.unreadable == other.unreadable
             && live(self) == live(other)
     }
 }

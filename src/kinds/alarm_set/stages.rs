@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     api::AlarmState,
-    clients::aws::Writer,
+    clients::aws::{Writer, alarms::DESCRIBE_ALARMS, error::Call},
     engine::{
         error::{Class, Error, Result},
         gate::{Operation, WritePermit},
@@ -67,7 +67,17 @@ impl Alarms {
         }
     }
 
-    fn found(&self, observed: Snapshot<Observed>) -> Seen<Self> {
+    /// An error where one of them cannot be read: nobody can tell what to do about it, nor what it does.
+    fn found(&self, observed: Snapshot<Observed>) -> Result<Seen<Self>> {
+        if let Some((name, _)) = observed.iter().find(|(_, observed)| observed.unreadable) {
+            let call = Call {
+                identity: &self.scope.account.identity,
+                api: DESCRIBE_ALARMS,
+                writes: false,
+            };
+            let what = format!("what it says of alarm {name} cannot be read");
+            return Err(call.unreadable(&what));
+        }
         let found = observed.into_iter().map(|(name, observed)| {
             let found = Found {
                 id: (),
@@ -77,7 +87,7 @@ impl Alarms {
             };
             (name, found)
         });
-        found.collect()
+        Ok(found.collect())
     }
 
     async fn put(
@@ -119,11 +129,11 @@ impl Alarms {
                         reason: REASON.to_owned(),
                     };
                     let configuration = before.configuration.clone();
-                    let composite = before.composite;
                     Observed {
                         configuration,
                         live,
-                        composite,
+                        composite: before.composite,
+                        unreadable: before.unreadable,
                     }
                 });
                 alarms.wrote(name, now);
@@ -165,6 +175,7 @@ impl Alarms {
             configuration: to.clone(),
             live,
             composite: false,
+            unreadable: false,
         };
         alarms.wrote(name, Some(now));
         let now = match from {
@@ -223,12 +234,12 @@ impl Stage for Alarms {
     async fn observe(&self, _: &Ids) -> Result<Seen<Self>> {
         let alarms = &self.scope.alarms;
         let observed = alarms.snapshot(&self.prefixes, &self.options);
-        Ok(self.found(observed.await?))
+        self.found(observed.await?)
     }
 
     async fn confirm(&self, keys: &BTreeSet<String>, _: &Ids) -> Result<Option<Seen<Self>>> {
         let confirmed = self.scope.alarms.confirm(keys, &self.options).await?;
-        Ok(confirmed.map(|observed| self.found(observed)))
+        confirmed.map(|observed| self.found(observed)).transpose()
     }
 
     fn operation(&self, change: &ChangeOf<Self>) -> Operation<'_> {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     clients::{
-        aws::reading::{ReadBy, Reader, Reads, pages},
+        aws::reading::{ReadBy, Reader, Reads},
         secret::Secret,
     },
     engine::{
@@ -54,9 +54,12 @@ impl Topics {
             return Ok(None);
         };
         let owner = tags.tags().iter().find(|tag| tag.key() == TAG);
-        let policy = attributes
-            .attributes()
-            .and_then(|attributes| attributes.get("Policy"));
+        let attributes = by.told(
+            "sns:GetTopicAttributes",
+            "Attributes",
+            attributes.attributes,
+        )?;
+        let policy = attributes.get("Policy");
         let policy = policy.and_then(|text| serde_json::from_str(text).ok());
         let topic = Topic {
             policy: policy.unwrap_or(Json::Null),
@@ -81,7 +84,7 @@ impl Topics {
             let page = by.find(api, list.send()).await?;
             Ok(page.map(|page| (page.subscriptions.unwrap_or_default(), page.next_token)))
         };
-        let Some(listed) = pages(api, page).await? else {
+        let Some(listed) = by.pages(api, page).await? else {
             return Ok(None);
         };
         let found = listed.into_iter().filter_map(|subscription| {

@@ -9,7 +9,7 @@ pub mod stages;
 
 use crate::{
     clients::{
-        aws::reading::{ReadBy, Reader, Reads, pages},
+        aws::reading::{ReadBy, Reader, Reads},
         secret::Secret,
     },
     engine::error::Result,
@@ -74,10 +74,14 @@ async fn targets(by: &Reads<'_>, rule: &str) -> Result<Option<BTreeMap<String, R
     let page = async |next| {
         let list = by.targets().rule(rule).set_next_token(next);
         let page = by.find(api, list.send()).await?;
-        Ok(page.map(|page| (page.targets.unwrap_or_default(), page.next_token)))
+        let Some(page) = page else {
+            return Ok(None);
+        };
+        let targets = by.told(api, "Targets", page.targets)?;
+        Ok(Some((targets, page.next_token)))
     };
     let named = |target: sdk::Target| (target.id.clone(), rule_target(target));
-    let listed = pages(api, page).await?;
+    let listed = by.pages(api, page).await?;
     Ok(listed.map(|targets| targets.into_iter().map(named).collect()))
 }
 
@@ -122,9 +126,10 @@ impl Reader for Rules {
             let page = async |next| {
                 let list = by.rules().name_prefix(prefix).set_next_token(next);
                 let page = by.list(api, list.send()).await?;
-                Ok(Some((page.rules.unwrap_or_default(), page.next_token)))
+                let rules = by.told(api, "Rules", page.rules)?;
+                Ok(Some((rules, page.next_token)))
             };
-            for rule in pages(api, page).await?.unwrap_or_default() {
+            for rule in by.pages(api, page).await?.unwrap_or_default() {
                 let name = rule.name.clone().unwrap_or_default();
                 let rule = with_targets(by, &name, rule!(rule)).await?;
                 found.extend(rule.map(|rule| (name, rule)));
@@ -162,47 +167,51 @@ macro_rules! names {
         let page = async |next| {
             let list = $by.$call().name_prefix($prefix).set_next_token(next);
             let page = $by.list($api, list.send()).await?;
-            let named = page.$call.into_iter().flatten();
+            let named = $by.told($api, "a list", page.$call)?.into_iter();
             Ok(Some((
                 named.filter_map(|it| it.name).collect(),
                 page.next_token,
             )))
         };
-        let listed: Option<Vec<String>> = pages($api, page).await?;
+        let listed: Option<Vec<String>> = $by.pages($api, page).await?;
         listed.into_iter().flatten().collect::<BTreeSet<_>>()
     }};
 }
 
 async fn connection(by: &Reads<'_>, name: &str) -> Result<Option<ObservedConnection>> {
+    let api = "events:DescribeConnection";
     let describe = by.connection().name(name);
-    let found = by.find("events:DescribeConnection", describe.send());
-    Ok(found.await?.map(|found| {
-        let foreign = foreign_to_connection(&found);
-        let modified = found.last_modified_time;
-        let is_key = found.authorization_type == Some(ConnectionAuthorizationType::ApiKey);
-        let key = found
-            .auth_parameters
-            .and_then(|parameters| parameters.api_key_auth_parameters);
-        ObservedConnection {
-            arn: found.connection_arn.unwrap_or_default(),
-            header: key
-                .filter(|_| is_key)
-                .and_then(|key| key.api_key_name)
-                .unwrap_or_default(),
-            state: connection_state(found.connection_state.as_ref()),
-            reason: found.state_reason.unwrap_or_default(),
-            description: found.description.unwrap_or_default(),
-            foreign,
-            modified: modified.and_then(|at| Timestamp::from_second(at.secs()).ok()),
-        }
+    let Some(found) = by.find(api, describe.send()).await? else {
+        return Ok(None);
+    };
+    let foreign = foreign_to_connection(&found);
+    let modified = found.last_modified_time;
+    let is_key = found.authorization_type == Some(ConnectionAuthorizationType::ApiKey);
+    let key = found
+        .auth_parameters
+        .and_then(|parameters| parameters.api_key_auth_parameters);
+    Ok(Some(ObservedConnection {
+        arn: by.told(api, "ConnectionArn", found.connection_arn)?,
+        header: key
+            .filter(|_| is_key)
+            .and_then(|key| key.api_key_name)
+            .unwrap_or_default(),
+        state: connection_state(found.connection_state.as_ref()),
+        reason: found.state_reason.unwrap_or_default(),
+        description: found.description.unwrap_or_default(),
+        foreign,
+        modified: modified.and_then(|at| Timestamp::from_second(at.secs()).ok()),
     }))
 }
 
 async fn destination(by: &Reads<'_>, name: &str) -> Result<Option<ObservedDestination>> {
+    let api = "events:DescribeApiDestination";
     let describe = by.api_destination().name(name);
-    let found = by.find("events:DescribeApiDestination", describe.send());
-    Ok(found.await?.map(|found| ObservedDestination {
-        arn: found.api_destination_arn.unwrap_or_default(),
+    let Some(found) = by.find(api, describe.send()).await? else {
+        return Ok(None);
+    };
+    Ok(Some(ObservedDestination {
+        arn: by.told(api, "ApiDestinationArn", found.api_destination_arn)?,
         url: Secret::new(found.invocation_endpoint.unwrap_or_default()),
         method: found
             .http_method

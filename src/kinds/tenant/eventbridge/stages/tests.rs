@@ -1152,11 +1152,12 @@ async fn what_is_anothers_is_left_alone() {
             let target = json!({"Id": "x", "Arn": "arn:aws:sqs:us-east-2:222233334444:x"});
             has.targets
                 .insert(name.clone(), [("x".to_owned(), target)].into());
-            let connection = json!({"Name": name, "Description": description, "ConnectionState": "DEAUTHORIZED"});
+            let connection = json!({"Name": name, "Description": description, "ConnectionArn": "arn:theirs",
+                "ConnectionState": "DEAUTHORIZED"});
             has.connections.insert(name.clone(), connection);
             has.destinations.insert(
                 name.clone(),
-                json!({"Name": name, "Description": description}),
+                json!({"Name": name, "Description": description, "ApiDestinationArn": "arn:theirs"}),
             );
         }
         // One of ours that says it is somebody else's now.
