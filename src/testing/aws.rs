@@ -318,6 +318,14 @@ fn tag(thing: &mut Json, tags: &Json) {
     thing["Tags"] = std::mem::take(&mut all).into_values().collect();
 }
 
+/// Sets an attribute; an empty value takes it away.
+fn set(attributes: &mut Map<String, Json>, name: &str, value: &str) {
+    match value {
+        "" => drop(attributes.remove(name)),
+        value => drop(attributes.insert(name.to_owned(), json!(value))),
+    }
+}
+
 /// Whether a list of texts has one.
 fn has(list: &Json, item: &str) -> bool {
     let mut items = list.as_array().into_iter().flatten();
@@ -438,8 +446,9 @@ impl State {
                 return Ok(json!({"Attributes": self.there(arn)?["Attributes"]}));
             }
             "SetTopicAttributes" => {
-                let name = asked.text("AttributeName");
-                self.there(arn)?["Attributes"][name] = asked.input["AttributeValue"].clone();
+                let (name, value) = (asked.text("AttributeName"), asked.text("AttributeValue"));
+                let attributes = self.there(arn)?["Attributes"].as_object_mut().unwrap();
+                set(attributes, name, value);
             }
             "DeleteTopic" => {
                 let stays = |it: &str| it != arn && !it.starts_with(&under);

@@ -20,6 +20,7 @@ mod reads;
 mod reports;
 mod slack_channels;
 mod take_over;
+mod topics;
 mod troubles;
 
 pub use aws::Aws;

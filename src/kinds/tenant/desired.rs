@@ -1,5 +1,6 @@
 //! From a TenantObservability to the topics and subscriptions that its account should have. Pure.
 
+use super::attributes::{Attributes, KMS_KEY, TOPIC};
 use crate::{
     api::{Aws, AwsTarget, Severity, SubscriptionEntry, TenantObservability},
     clients::secret::{Digester, Secret},
@@ -100,6 +101,8 @@ impl Value for Topic {
 pub struct ObservedTopic {
     /// How it is configured.
     pub topic: Topic,
+    /// Its other attributes, as far as they are kept.
+    pub attributes: Attributes,
     /// Whose it is, by its tag.
     pub owner: OwnerTag,
     /// Who hears it.
@@ -143,6 +146,13 @@ pub fn topics(
         adoption: tenant.spec.adoption_policy.into(),
         ..Desired::default()
     }
+}
+
+/// What the attributes of each of a tenant's topics should be.
+pub fn topic_attributes(tenant: &TenantObservability) -> Attributes {
+    let notify = tenant.spec.notify.as_ref();
+    let key = notify.and_then(|notify| notify.encryption_key_arn.clone());
+    Attributes::of(TOPIC, |name| key.clone().filter(|_| name == KMS_KEY))
 }
 
 /// CloudWatch's alarms in the AWS console, whose pages follow.

@@ -1,6 +1,7 @@
 //! TenantObservability: the topics of a tenant, who hears them, the path of its alarms into Slack, and how the
 //! tenant is.
 
+pub mod attributes;
 pub mod desired;
 pub mod eventbridge;
 pub mod health;
@@ -38,7 +39,7 @@ use eventbridge::{
 use jiff::Timestamp;
 use kube::ResourceExt;
 use sns::TopicArn;
-use stages::{Candidates, Subscriptions, TopicTags, Topics};
+use stages::{Candidates, Subscriptions, TopicTags, Topics, attributes::TopicAttributes};
 use std::{
     collections::{BTreeSet, btree_map::Entry},
     time::Duration,
@@ -66,6 +67,8 @@ pub struct TenantStages {
     pub tags: StageRun<TopicTags>,
     /// SNS topics.
     pub topics: StageRun<Topics>,
+    /// Their attributes.
+    pub topic_attributes: StageRun<TopicAttributes>,
     /// Who hears them.
     pub subscriptions: StageRun<Subscriptions>,
     /// The connections and API destinations by which EventBridge gets into Slack.
@@ -79,6 +82,7 @@ impl Stages for TenantStages {
         vec![
             &mut self.tags,
             &mut self.topics,
+            &mut self.topic_attributes,
             &mut self.subscriptions,
             &mut self.slack,
             &mut self.rules,
@@ -232,7 +236,9 @@ impl Kind for TenantObservability {
                 }
                 Delivery::ToNobody => {}
                 Delivery::Known(troubles) => {
-                    let update = report::delivering(&troubles);
+                    let stages = visit.stages.as_ref();
+                    let provisos = stages.map(report::provisos).unwrap_or_default();
+                    let update = report::delivering(&troubles, &provisos);
                     if update.holds != Some(true) {
                         problems.push(update.message.clone());
                     }
@@ -390,6 +396,7 @@ impl System<TenantObservability> for Aws {
         let recorded = recorded.map(|entry| (SubscriptionKey::from(entry), entry.state));
         let topics = Topics::new(
             topics,
+            desired::topic_attributes(tenant),
             candidates,
             tenant.named_topics().collect(),
             (*ownership).clone(),
@@ -406,6 +413,7 @@ impl System<TenantObservability> for Aws {
         );
         TenantStages {
             tags: StageRun::new(TopicTags::of(&topics)),
+            topic_attributes: StageRun::new(TopicAttributes::of(&topics)),
             topics: StageRun::new(topics),
             subscriptions: StageRun::new(subscriptions),
             slack: StageRun::new(slack),

@@ -1,6 +1,9 @@
 //! The informer sources of SNS: the topics of one scope and their subscriptions.
 
-use super::desired::{ObservedSubscription, ObservedTopic, Topic};
+use super::{
+    attributes::{Attributes, TOPIC},
+    desired::{ObservedSubscription, ObservedTopic, Topic},
+};
 use crate::{
     clients::{
         aws::reading::{ReadBy, Reader, Reads, pages},
@@ -51,17 +54,18 @@ impl Topics {
             return Ok(None);
         };
         let owner = tags.tags().iter().find(|tag| tag.key() == TAG);
-        let policy = attributes
-            .attributes()
-            .and_then(|attributes| attributes.get("Policy"));
+        let attributes = attributes.attributes();
+        let policy = attributes.and_then(|attributes| attributes.get("Policy"));
         let policy = policy.and_then(|text| serde_json::from_str(text).ok());
         let topic = Topic {
             policy: policy.unwrap_or(Json::Null),
         };
         let owner = OwnerTag(owner.map(|tag| tag.value().to_owned()));
+        let attributes = Attributes::answered(TOPIC, attributes);
         let subscriptions = Self::subscriptions(by, arn).await?;
         Ok(subscriptions.map(|subscriptions| ObservedTopic {
             topic,
+            attributes,
             owner,
             subscriptions,
         }))
@@ -110,6 +114,7 @@ impl Topics {
 fn unknown() -> ObservedTopic {
     ObservedTopic {
         topic: Topic { policy: Json::Null },
+        attributes: Attributes::default(),
         owner: OwnerTag(None),
         subscriptions: Vec::new(),
     }

@@ -1,6 +1,9 @@
 //! The topics of one tenant in one place, and who hears them.
 
+pub mod attributes;
+
 use super::{
+    attributes::{Attributes, Setting, TOPIC},
     desired::{EMAIL, ObservedTopic, Subscription, SubscriptionKey, Topic},
     sns::TopicArn,
 };
@@ -43,6 +46,8 @@ pub struct Topics {
     pub desired: Desired<String, Topic>,
     /// Which names to look at.
     pub candidates: Candidates,
+    /// What the attributes of each of them should be.
+    attributes: Attributes,
     /// Topics of somebody's own that alarms tell besides.
     named: BTreeSet<TopicArn>,
     ownership: Ownership,
@@ -55,6 +60,7 @@ impl Topics {
     /// The stage of one tenant in one place.
     pub fn new(
         desired: Desired<String, Topic>,
+        attributes: Attributes,
         candidates: Candidates,
         named: BTreeSet<TopicArn>,
         ownership: Ownership,
@@ -63,6 +69,7 @@ impl Topics {
     ) -> Self {
         Self {
             desired,
+            attributes,
             candidates,
             named,
             ownership,
@@ -107,12 +114,15 @@ impl Topics {
     /// CreateTopic answers with the topic that is there if its tags are the same: with the mark
     /// among them nobody else's is ever taken for ours.
     async fn create(&self, writer: &Writer<'_>, name: &str, to: &Topic) -> Result<TopicArn> {
-        // With its policy from the first moment, and one call for one entry of the gate.
+        // With its policy and its key from the first moment, and one call for one entry of the gate.
         let create = writer
             .create_topic()?
             .name(name)
             .tags(tag(&self.ownership.mark)?);
-        let create = create.attributes("Policy", to.policy.to_string());
+        let mut create = create.attributes("Policy", to.policy.to_string());
+        for (attribute, Setting(value)) in self.attributes.declared(TOPIC) {
+            create = create.attributes(attribute, value);
+        }
         let created = create.send().await.map_err(|error| {
             let error = writer.refusal(&error);
             // It came to be after we looked: the next look says whose it is, and compares it.
@@ -126,6 +136,7 @@ impl Topics {
         if let Some(arn) = self.arn(name) {
             let now = || ObservedTopic {
                 topic: to.clone(),
+                attributes: self.attributes.clone(),
                 owner: OwnerTag(Some(self.ownership.mark.to_string())),
                 subscriptions: Vec::new(),
             };
