@@ -1,4 +1,4 @@
-//! The attributes of a tenant's topics: what somebody sets there is told, and put back.
+//! The attributes of a tenant's topics and of who hears them: what somebody sets there is told, and put back.
 
 use super::{
     Operator, World,
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     api::TenantObservability,
-    kinds::tenant::attributes::{TOPIC, Upkeep},
+    kinds::tenant::attributes::{SUBSCRIPTION, TOPIC, Upkeep},
 };
 use serde_json::{Value as Json, json};
 
@@ -186,4 +186,159 @@ async fn a_key_that_is_declared_is_set_from_the_first_moment_and_with_every_edit
     operator.converge().await;
     assert_eq!(topic(&world).1["KmsMasterKeyId"], Json::Null);
     assert!(!is(&world, "DeliveryReady").1.contains("kms:"));
+}
+
+/// A tenant with a reader and a pager, both of whom have confirmed and whose attributes were looked at.
+async fn heard(more: Json) -> (World, Operator, Vec<String>) {
+    let world = World::new();
+    let operator = Operator::new(&world);
+    world.secret("pager", "key", "0123456789abcdef0123456789abcdef");
+    let mut all = json!({"notify": {"warning": {
+        "emails": ["platform@vsu.example"],
+        "pagerDuty": [{"name": "primary", "integrationKeySecretRef": {"name": "pager", "key": "key"}}]
+    }}});
+    all.as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    apply(&world, all);
+    operator.converge().await;
+    let subscriptions = world.aws.confirm();
+    assert_eq!(subscriptions.len(), 2);
+    polled(&operator).await;
+    operator.converge().await;
+    assert_eq!(is(&world, "DeliveryReady").0, "True Delivering");
+    world.calls.clear();
+    (world, operator, subscriptions)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_sets_on_a_subscription_is_told_and_put_back_or_theirs() {
+    let values = |name: &str| match name {
+        "FilterPolicy" => r#"{"store":["none"]}"#,
+        "FilterPolicyScope" => "Another",
+        "DeliveryPolicy" => r#"{"throttlePolicy":{"maxReceivesPerSecond":1}}"#,
+        "RawMessageDelivery" => "true",
+        _ => "something",
+    };
+    let (world, operator, subscriptions) = heard(json!({})).await;
+    let attributes = |arn: &str| world.aws.things(arn)[arn]["Attributes"].clone();
+    for arn in &subscriptions {
+        for (name, upkeep) in SUBSCRIPTION {
+            world.calls.clear();
+            let before = attributes(arn);
+            let set = |value: Json| {
+                world.aws.edit(arn, |it| {
+                    if it["Attributes"].is_null() {
+                        it["Attributes"] = json!({});
+                    }
+                    it["Attributes"][name] = value;
+                });
+            };
+            set(json!(values(name)));
+            polled(&operator).await;
+            let sets = world.calls.count("sns:SetSubscriptionAttributes");
+            let after = attributes(arn);
+            match upkeep {
+                Upkeep::Theirs | Upkeep::Elsewhere => {
+                    assert_eq!((sets, &after[name]), (0, &json!(values(name))), "{name}");
+                    set(Json::Null);
+                }
+                Upkeep::Declared(default) | Upkeep::Default(default) => {
+                    assert_eq!(sets, 1, "{name}");
+                    let now = after[name].as_str().unwrap_or(default);
+                    assert_eq!(now, before[name].as_str().unwrap_or(default), "{name}");
+                    let (drifted, told) = is(&world, "Drifted");
+                    assert_eq!(drifted, "False DriftRepaired", "{name}");
+                    assert!(told.contains(name), "{name}: {told}");
+                }
+                Upkeep::OfTopic => unreachable!("{name}"),
+            }
+        }
+    }
+    // What that costs while nothing happens.
+    world.calls.clear();
+    tokio::time::sleep(TWO_POLLS).await;
+    let reads = world.calls.count("sns:GetSubscriptionAttributes");
+    assert!((2..=6).contains(&reads), "{reads}");
+    assert_eq!(world.calls.writes(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_a_subscription_is_filtered_or_raw_delivery_is_not_ready() {
+    let (world, operator, subscriptions) = heard(json!({"driftPolicy": "Report"})).await;
+    for (name, value, says) in [
+        (
+            "FilterPolicy",
+            r#"{"store":["none"]}"#,
+            "another filter policy than ours",
+        ),
+        ("RawMessageDelivery", "true", "alarms come raw"),
+    ] {
+        let arn = &subscriptions[0];
+        let before = world.aws.things(arn)[arn].clone();
+        world.aws.edit(arn, |it| {
+            if it["Attributes"].is_null() {
+                it["Attributes"] = json!({});
+            }
+            it["Attributes"][name] = json!(value);
+        });
+        polled(&operator).await;
+        assert_eq!(is(&world, "Drifted").0, "True DriftReported", "{name}");
+        let (ready, told) = is(&world, "DeliveryReady");
+        assert_eq!(ready, "False SubscriptionNotAsDeclared", "{name}");
+        assert!(told.contains(says), "{told}");
+        world.aws.edit(arn, |it| *it = before);
+        polled(&operator).await;
+        assert_eq!(is(&world, "DeliveryReady").0, "True Delivering", "{name}");
+    }
+}
+
+/// Roles that were made before these calls were do not have them.
+#[tokio::test(start_paused = true)]
+async fn a_role_that_may_not_look_at_subscriptions_or_set_them_goes_on_as_before() {
+    for denied in [
+        "sns:GetSubscriptionAttributes",
+        "sns:SetSubscriptionAttributes",
+    ] {
+        let (world, operator, subscriptions) = heard(json!({})).await;
+        let raw = |arn: &String, value| {
+            world.aws.edit(arn, |it| {
+                if it["Attributes"].is_null() {
+                    it["Attributes"] = json!({});
+                }
+                it["Attributes"]["RawMessageDelivery"] = json!(value);
+            });
+        };
+        refuse(&world, denied, "", 403, "AuthorizationError");
+        raw(&subscriptions[0], "true");
+        polled(&operator).await;
+        tokio::time::sleep(POLL).await;
+        drop(operator.reconcile::<TenantObservability>("vsu").await);
+        assert_eq!(is(&world, "Ready").0, "True Applied", "{denied}");
+        let (_, told) = is(&world, "DeliveryReady");
+        let grant = format!("Allow {denied} to arn:aws:iam::{ACCOUNT}:role/campanile");
+        assert!(told.contains(&grant), "{told}");
+        // What else is to be done is done.
+        let (arn, _) = topic(&world);
+        set(&world, "KmsMasterKeyId", json!("alias/aws/sns"));
+        polled(&operator).await;
+        assert!(world.aws.things(&arn)[&arn]["Attributes"]["KmsMasterKeyId"].is_null());
+        // Once it may, and somebody asks, it is put back.
+        world.calls.clear();
+        world
+            .cluster
+            .edit::<TenantObservability>(super::operator::NAMESPACE, "vsu", |it| {
+                it["metadata"]["annotations"] = json!({"reconcile.fluxcd.io/requestedAt": "now"});
+            });
+        operator.converge().await;
+        assert_eq!(
+            world.calls.count("sns:SetSubscriptionAttributes"),
+            1,
+            "{denied}"
+        );
+        assert_eq!(
+            is(&world, "DeliveryReady"),
+            ("True Delivering".into(), String::new())
+        );
+    }
 }

@@ -64,6 +64,28 @@ pub const TOPIC: &[(&str, Upkeep)] = {
     ]
 };
 
+/// Which messages a subscription is sent: a document. Without one SNS has an empty one, which lets everything through.
+pub const FILTER_POLICY: &str = "FilterPolicy";
+/// What [`FILTER_POLICY`] is about: the attributes of a message, or its body.
+pub const FILTER_SCOPE: &str = "FilterPolicyScope";
+/// Whether messages come without SNS's envelope, as `true` or `false`.
+pub const RAW_DELIVERY: &str = "RawMessageDelivery";
+
+/// The attributes of subscriptions: those of `Subscribe` and `SetSubscriptionAttributes`.
+pub const SUBSCRIPTION: &[(&str, Upkeep)] = {
+    use Upkeep::{Declared, Default, Elsewhere, Theirs};
+    &[
+        (FILTER_POLICY, Declared("{}")),
+        (FILTER_SCOPE, Declared("MessageAttributes")),
+        (RAW_DELIVERY, Default("false")),
+        ("DeliveryPolicy", Default("")),
+        ("RedrivePolicy", Theirs),
+        ("ReplayPolicy", Elsewhere),
+        ("ReplayStatus", Elsewhere),
+        ("SubscriptionRoleArn", Elsewhere),
+    ]
+};
+
 /// The attributes that are kept of one thing, each with its value; one that is not set has its default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributes(BTreeMap<&'static str, Setting>);
@@ -164,6 +186,20 @@ pub fn unreadable_key(found: &str) -> Option<String> {
     }
 }
 
+/// Why a subscription may not be told of alarms, or not so that its receiver understands, though it is confirmed;
+/// `None` where nothing is in the way.
+pub fn unheard(wanted: &Attributes, found: &Attributes) -> Option<&'static str> {
+    let differs = |name: &str| {
+        let [wanted, found] = [wanted, found].map(|it| Setting(it.get(name).to_owned()));
+        !wanted.is_satisfied_by(&found)
+    };
+    let filters = !Setting("{}".into()).is_satisfied_by(&Setting(found.get(FILTER_POLICY).into()));
+    if filters && (differs(FILTER_POLICY) || differs(FILTER_SCOPE)) {
+        return Some("another filter policy than ours may keep alarms from them");
+    }
+    differs(RAW_DELIVERY).then_some("alarms come raw, which they cannot read")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,6 +267,16 @@ mod tests {
         known.extend(["FifoTopic", "DataProtectionPolicy"].map(str::to_owned));
         assert_eq!(listed(TOPIC), known);
         assert_eq!(TOPIC.len(), known.len(), "no row twice");
+    }
+
+    #[test]
+    fn every_attribute_of_a_subscription_that_the_sdk_knows_has_its_row() {
+        let mut known = documented("subscribe/_subscribe_input.rs");
+        known.extend(documented(
+            "set_subscription_attributes/_set_subscription_attributes_input.rs",
+        ));
+        assert_eq!(listed(SUBSCRIPTION), known);
+        assert_eq!(SUBSCRIPTION.len(), known.len(), "no row twice");
     }
 
     #[test]

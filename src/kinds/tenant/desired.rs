@@ -1,6 +1,6 @@
 //! From a TenantObservability to the topics and subscriptions that its account should have. Pure.
 
-use super::attributes::{Attributes, KMS_KEY, TOPIC};
+use super::attributes::{Attributes, KMS_KEY, SUBSCRIPTION, TOPIC};
 use crate::{
     api::{Aws, AwsTarget, Severity, SubscriptionEntry, TenantObservability},
     clients::secret::{Digester, Secret},
@@ -153,6 +153,11 @@ pub fn topic_attributes(tenant: &TenantObservability) -> Attributes {
     let notify = tenant.spec.notify.as_ref();
     let key = notify.and_then(|notify| notify.encryption_key_arn.clone());
     Attributes::of(TOPIC, |name| key.clone().filter(|_| name == KMS_KEY))
+}
+
+/// What the attributes of a subscription should be.
+pub fn subscription_attributes(_: &SubscriptionKey) -> Attributes {
+    Attributes::of(SUBSCRIPTION, |_| None)
 }
 
 /// CloudWatch's alarms in the AWS console, whose pages follow.

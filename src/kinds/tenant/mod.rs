@@ -39,7 +39,10 @@ use eventbridge::{
 use jiff::Timestamp;
 use kube::ResourceExt;
 use sns::TopicArn;
-use stages::{Candidates, Subscriptions, TopicTags, Topics, attributes::TopicAttributes};
+use stages::{
+    Candidates, Subscriptions, TopicTags, Topics,
+    attributes::{SubscriptionAttributes, TopicAttributes},
+};
 use std::{
     collections::{BTreeSet, btree_map::Entry},
     time::Duration,
@@ -71,6 +74,8 @@ pub struct TenantStages {
     pub topic_attributes: StageRun<TopicAttributes>,
     /// Who hears them.
     pub subscriptions: StageRun<Subscriptions>,
+    /// How.
+    pub subscription_attributes: StageRun<SubscriptionAttributes>,
     /// The connections and API destinations by which EventBridge gets into Slack.
     pub slack: StageRun<SlackPaths>,
     /// Which alarms go there, and as what.
@@ -84,6 +89,7 @@ impl Stages for TenantStages {
             &mut self.topics,
             &mut self.topic_attributes,
             &mut self.subscriptions,
+            &mut self.subscription_attributes,
             &mut self.slack,
             &mut self.rules,
         ]
@@ -339,11 +345,13 @@ impl System<TenantObservability> for Aws {
     ) -> Vec<Subscription> {
         let scope = &context.scope;
         let own = tenant.candidates(context.target, context.installation);
-        let own = own.into_values().map(|(_, arn)| arn);
-        let topics = own.chain(tenant.named_topics()).collect();
+        let own: Vec<_> = own.into_values().map(|(_, arn)| arn).collect();
+        let heard = own.iter().map(TopicArn::subscriptions).collect();
+        let topics = own.into_iter().chain(tenant.named_topics()).collect();
         let mut subscriptions = vec![
             scope.trust.subscribe(subscriber, BTreeSet::new()),
             scope.topics.subscribe(subscriber, topics),
+            scope.subscription_attributes.subscribe(subscriber, heard),
         ];
         if concerns(tenant) {
             let prefix = BTreeSet::from([names::tenant_prefix(&tenant.name_any())]);
@@ -415,6 +423,7 @@ impl System<TenantObservability> for Aws {
             tags: StageRun::new(TopicTags::of(&topics)),
             topic_attributes: StageRun::new(TopicAttributes::of(&topics)),
             topics: StageRun::new(topics),
+            subscription_attributes: StageRun::new(SubscriptionAttributes::of(&subscriptions)),
             subscriptions: StageRun::new(subscriptions),
             slack: StageRun::new(slack),
             rules: StageRun::new(rules),

@@ -2,8 +2,8 @@
 
 use super::{
     TenantStages,
-    attributes::{KMS_KEY, MESSAGE_SIZE, Setting, unreadable_key},
-    desired::SubscriptionKey,
+    attributes::{KMS_KEY, MESSAGE_SIZE, Setting, unheard, unreadable_key},
+    desired::{SubscriptionKey, subscription_attributes},
     eventbridge::report::{self as slack, Delivery, is_slacks},
 };
 use crate::{
@@ -131,6 +131,7 @@ fn topics_and_subscriptions(
         troubles.push(("TopicMissing", format!("topic {missing} is not there")));
     }
     troubles.extend(unpublishable(stages));
+    troubles.extend(unheard_subscriptions(stages));
     if !blocked.is_empty() {
         troubles.push(("WaitingForSecret", blocked.join("; ")));
     }
@@ -194,6 +195,24 @@ fn unpublishable(stages: &TenantStages) -> Vec<(&'static str, String)> {
     policies.chain(attributes).collect()
 }
 
+/// Which subscriptions of ours somebody has changed so that alarms may not arrive, as far as that is known.
+fn unheard_subscriptions(stages: &TenantStages) -> Vec<(&'static str, String)> {
+    let wanted = &stages.subscriptions.stage.desired.wanted;
+    let seen = stages
+        .subscriptions
+        .seen
+        .iter()
+        .flat_map(|seen| seen.iter());
+    let unheard = seen.filter_map(|(key, found)| {
+        let (to, arn) = (wanted.get(key)?, found.id.as_ref()?);
+        let known = stages.subscription_attributes.stage.known(arn)?;
+        let why = unheard(&subscription_attributes(key), &known)?;
+        let says = format!("{why}: {} ({})", to.recipient, key.severity);
+        (found.owner == Owner::Us).then_some(("SubscriptionNotAsDeclared", says))
+    });
+    unheard.collect()
+}
+
 /// What nobody can see from here, and messages depend on.
 pub fn provisos(stages: &TenantStages) -> Vec<String> {
     let wanted = &stages.topic_attributes.stage.desired.wanted;
@@ -202,7 +221,11 @@ pub fn provisos(stages: &TenantStages) -> Vec<String> {
     let key = key.map(|(_, Setting(key))| {
         format!("the topics are encrypted with {key}: alarms get through only while its key policy lets cloudwatch.amazonaws.com do kms:GenerateDataKey* and kms:Decrypt, which cannot be seen from here (a failure shows in the alarm's history)")
     });
-    key.into_iter().collect()
+    let refusals = stages.subscription_attributes.stage.refusals().into_iter();
+    let refusals = refusals.map(|error| {
+        format!("what somebody changes about subscriptions is not seen or not put back: {error}")
+    });
+    key.into_iter().chain(refusals).collect()
 }
 
 /// The condition that says whether messages arrive. `provisos`: what they depend on besides.

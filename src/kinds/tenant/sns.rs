@@ -1,16 +1,17 @@
 //! The informer sources of SNS: the topics of one scope and their subscriptions.
 
 use super::{
-    attributes::{Attributes, TOPIC},
+    attributes::{Attributes, SUBSCRIPTION, TOPIC},
     desired::{ObservedSubscription, ObservedTopic, Topic},
 };
 use crate::{
     clients::{
-        aws::reading::{ReadBy, Reader, Reads, pages},
+        aws::reading::{AwsSource, ReadBy, Reader, Reads, pages},
         secret::Secret,
     },
     engine::{
         error::{Class, Result},
+        informer::Informer,
         mirror::InformerKey,
     },
     kinds::{
@@ -19,7 +20,10 @@ use crate::{
     },
 };
 use serde_json::Value as Json;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// A topic's ARN, which is not what it is called.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -143,5 +147,46 @@ impl Reader for Topics {
     fn is_unsettled(topic: &ObservedTopic) -> bool {
         let mut all = topic.subscriptions.iter();
         all.any(|subscription| subscription.arn.is_none())
+    }
+}
+
+/// The attributes of the confirmed subscriptions to some topics, by ARN: one call each.
+pub struct SubscriptionAttributes {
+    /// The topics, and who hears them.
+    pub topics: Arc<Informer<AwsSource<Topics>>>,
+}
+
+impl TopicArn {
+    /// What the ARNs of its subscriptions begin with.
+    pub fn subscriptions(&self) -> String {
+        format!("{}:", self.0)
+    }
+}
+
+impl Reader for SubscriptionAttributes {
+    type Key = String;
+    type Value = Attributes;
+
+    async fn read(&self, by: &Reads<'_>, asked: &BTreeSet<String>) -> Result<ReadBy<Self>> {
+        let topics = asked
+            .iter()
+            .map(|prefix| TopicArn(prefix.trim_end_matches(':').to_owned()));
+        let topics = self.topics.known(&topics.collect());
+        let subscriptions = topics.values().flat_map(|topic| &topic.subscriptions);
+        let confirmed = subscriptions.filter_map(|subscription| subscription.arn.clone());
+        self.read_some(by, &confirmed.collect()).await
+    }
+
+    async fn read_some(&self, by: &Reads<'_>, keys: &BTreeSet<String>) -> Result<ReadBy<Self>> {
+        let mut found = BTreeMap::new();
+        for arn in keys {
+            let get = by.subscription().subscription_arn(arn);
+            // It may have been ended since the topic was read.
+            if let Some(answer) = by.find("sns:GetSubscriptionAttributes", get.send()).await? {
+                let attributes = Attributes::answered(SUBSCRIPTION, answer.attributes());
+                found.insert(arn.clone(), attributes);
+            }
+        }
+        Ok(found)
     }
 }
