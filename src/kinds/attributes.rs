@@ -16,6 +16,7 @@ pub enum Attribute {
 /// All attributes of one type, by the names that the SDK has for them.
 pub type Attributes = &'static [(&'static str, Attribute)];
 
+/// How tables of attributes are tested.
 #[cfg(test)]
 pub mod tests {
     use super::Attributes;

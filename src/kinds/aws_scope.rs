@@ -19,8 +19,7 @@ use crate::{
         system::Target,
         tenant::{
             eventbridge::{Paths, Rules},
-            sns::{SubscriptionAttributes, Topics},
-            stages::attributes::Refusal,
+            sns::{Refusal, SubscriptionAttributes, Topics},
         },
     },
 };

@@ -1,13 +1,14 @@
-//! The attributes of a tenant's topics and of who hears them: what somebody sets there is told, and put back.
+//! The attributes of a tenant's topics and of who hears them: what somebody sets there is told, and put back. Who hears
+//! of which change of state.
 
 use super::{
-    Operator, World,
-    alarm_sets::tenant,
+    Fault, Operator, World,
+    alarm_sets::{alarms, tenant},
     operator::{ACCOUNT, POLL},
     troubles::refuse,
 };
 use crate::{
-    api::TenantObservability,
+    api::{AlarmSet, TenantObservability},
     kinds::tenant::attributes::{SUBSCRIPTION, TOPIC, Upkeep},
 };
 use serde_json::{Value as Json, json};
@@ -340,5 +341,81 @@ async fn a_role_that_may_not_look_at_subscriptions_or_set_them_goes_on_as_before
             is(&world, "DeliveryReady"),
             ("True Delivering".into(), String::new())
         );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_never_wrong_is_no_news() {
+    let (world, operator, _) = heard(json!({})).await;
+    world.apply(
+        "AlarmSet",
+        "golden",
+        alarms(&[("errors", 1.0), ("latency", 2.0)], json!({})),
+    );
+    operator.converge().await;
+    assert_eq!(
+        world.condition::<AlarmSet>("golden", "Ready"),
+        "True Applied"
+    );
+    let alarms: Vec<_> = world.aws.things(":alarm:").into_keys().collect();
+    let (mail, pager) = ("platform@vsu.example", "https://");
+    let told = |alarm: &str, to: &str| {
+        let told = world.aws.transition(alarm, to);
+        let is_told = |whom: &str| told.iter().any(|endpoint| endpoint.starts_with(whom));
+        (is_told(mail), is_told(pager))
+    };
+    for alarm in &alarms {
+        // A pager has nothing to close then, and must not miss it where it has.
+        assert_eq!(told(alarm, "OK"), (false, true), "the first good data");
+        assert_eq!(told(alarm, "INSUFFICIENT_DATA"), (false, false));
+        assert_eq!(told(alarm, "ALARM"), (true, true));
+        assert_eq!(told(alarm, "OK"), (true, true));
+        assert_eq!(told(alarm, "ALARM"), (true, true));
+        assert_eq!(told(alarm, "INSUFFICIENT_DATA"), (true, false));
+        assert_eq!(told(alarm, "OK"), (false, true), "what was open is closed");
+    }
+}
+
+/// They were made by a release that set no filter policy.
+#[tokio::test(start_paused = true)]
+async fn subscriptions_from_before_are_given_their_filter_which_is_no_drift() {
+    for policy in ["Repair", "Report"] {
+        let (world, operator, subscriptions) = heard(json!({"driftPolicy": policy})).await;
+        drop(operator);
+        for arn in &subscriptions {
+            world.aws.edit(arn, |it| it["Attributes"] = Json::Null);
+        }
+        world
+            .cluster
+            .edit::<TenantObservability>(super::operator::NAMESPACE, "vsu", |it| {
+                let things = it["status"]["applied"]["things"].as_object_mut().unwrap();
+                assert!(things.remove("aws/subscription attribute").is_some());
+            });
+        let operator = Operator::new(&world);
+        operator.converge().await;
+        let attributes = |arn: &str| world.aws.things(arn)[arn]["Attributes"].clone();
+        world.calls.fail_next(
+            "sns:SetSubscriptionAttributes",
+            1,
+            Fault::Refuse(500, "InternalFailure"),
+        );
+        polled(&operator).await;
+        for arn in &subscriptions {
+            let attributes = attributes(arn);
+            let filtered = !attributes["FilterPolicy"].is_null();
+            let of_body = attributes["FilterPolicyScope"] == "MessageBody";
+            assert!(of_body || !filtered, "it would hear nothing: {attributes}");
+        }
+        operator.converge().await;
+        for arn in &subscriptions {
+            let attributes = attributes(arn);
+            assert_eq!(attributes["FilterPolicyScope"], "MessageBody", "{policy}");
+            assert!(
+                attributes["FilterPolicy"].as_str().unwrap().contains("$or"),
+                "{policy}"
+            );
+        }
+        assert_eq!(is(&world, "Drifted").0, "False AsApplied", "{policy}");
+        assert_eq!(is(&world, "DeliveryReady").0, "True Delivering", "{policy}");
     }
 }

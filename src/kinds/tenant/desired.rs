@@ -1,6 +1,9 @@
 //! From a TenantObservability to the topics and subscriptions that its account should have. Pure.
 
-use super::attributes::{Attributes, KMS_KEY, SUBSCRIPTION, TOPIC};
+use super::{
+    attributes::{Attributes, FILTER_POLICY, FILTER_SCOPE, KMS_KEY, SUBSCRIPTION, TOPIC},
+    transitions::Listener,
+};
 use crate::{
     api::{Aws, AwsTarget, Severity, SubscriptionEntry, TenantObservability},
     clients::secret::{Digester, Secret},
@@ -156,8 +159,16 @@ pub fn topic_attributes(tenant: &TenantObservability) -> Attributes {
 }
 
 /// What the attributes of a subscription should be.
-pub fn subscription_attributes(_: &SubscriptionKey) -> Attributes {
-    Attributes::of(SUBSCRIPTION, |_| None)
+pub fn subscription_attributes(key: &SubscriptionKey) -> Attributes {
+    let listener = match key.protocol.as_str() {
+        EMAIL => Listener::Mail,
+        _ => Listener::Pager,
+    };
+    Attributes::of(SUBSCRIPTION, |name| match name {
+        FILTER_POLICY => Some(listener.filter_policy().to_string()),
+        FILTER_SCOPE => Some("MessageBody".to_owned()),
+        _ => None,
+    })
 }
 
 /// CloudWatch's alarms in the AWS console, whose pages follow.

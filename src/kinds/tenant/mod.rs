@@ -8,6 +8,7 @@ pub mod health;
 mod report;
 pub mod sns;
 pub mod stages;
+pub mod transitions;
 
 use crate::{
     api::{

@@ -10,7 +10,7 @@ use crate::{
         secret::Secret,
     },
     engine::{
-        error::{Class, Result},
+        error::{Class, Error, Result},
         informer::Informer,
         mirror::InformerKey,
     },
@@ -19,11 +19,14 @@ use crate::{
         names,
     },
 };
+use parking_lot::Mutex;
 use serde_json::Value as Json;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
+use tokio::time::Instant;
 
 /// A topic's ARN, which is not what it is called.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -188,5 +191,31 @@ impl Reader for SubscriptionAttributes {
             }
         }
         Ok(found)
+    }
+}
+
+/// After how long it is tried again to set what could not be set: a denial grows to that.
+const TRIED_AGAIN: Duration = Duration::from_secs(3600);
+
+/// That a role may not set the attributes of subscriptions: roles that were made when nobody did have no such permission,
+/// and all else goes on as before.
+#[derive(Debug, Default)]
+pub struct Refusal(Mutex<Option<(Instant, Error)>>);
+
+impl Refusal {
+    /// It was refused now.
+    pub fn note(&self, error: &Error) {
+        *self.0.lock() = Some((Instant::now(), error.clone()));
+    }
+
+    /// It is worth asking again.
+    pub fn forget(&self) {
+        *self.0.lock() = None;
+    }
+
+    /// The refusal, while it is not worth asking again.
+    pub fn lately(&self) -> Option<Error> {
+        let noted = self.0.lock().clone();
+        noted.and_then(|(at, error)| (at.elapsed() < TRIED_AGAIN).then_some(error))
     }
 }

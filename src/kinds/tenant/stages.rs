@@ -3,8 +3,10 @@
 pub mod attributes;
 
 use super::{
-    attributes::{Attributes, Setting, TOPIC},
-    desired::{EMAIL, ObservedTopic, Subscription, SubscriptionKey, Topic},
+    attributes::{Attributes, SUBSCRIPTION, Setting, TOPIC},
+    desired::{
+        EMAIL, ObservedTopic, Subscription, SubscriptionKey, Topic, subscription_attributes,
+    },
     sns::TopicArn,
 };
 use crate::{
@@ -534,7 +536,11 @@ impl Subscriptions {
         ids: &Ids,
     ) -> Result<()> {
         let topic = ids.need::<Topics>(self.topic(key.severity))?;
-        let subscribe = writer.subscribe()?;
+        let mut subscribe = writer.subscribe()?;
+        // From the first message on, and without another call.
+        for (attribute, Setting(value)) in subscription_attributes(key).declared(SUBSCRIPTION) {
+            subscribe = subscribe.attributes(attribute, value);
+        }
         let before = {
             let mut memory = self.memory.lock();
             let creating = SubscriptionState::Creating;
@@ -557,9 +563,14 @@ impl Subscriptions {
             let message = redact(&error.message, to.endpoint.reveal(), &key.endpoint);
             Error { message, ..error }
         });
+        let outcome = match outcome {
+            // It came to be after we looked: the next look sees it, and what differs is set once it is confirmed.
+            Err(error) if error.message.contains("different attributes") => Ok(()),
+            outcome => outcome.map(drop),
+        };
         match &outcome {
             // What it is now, pending or not, only a look can tell.
-            Ok(_) => self.scope.topics.invalidate(topic.clone()),
+            Ok(()) => self.scope.topics.invalidate(topic.clone()),
             Err(error) if error.class.may_have_landed() => {
                 self.scope.topics.invalidate(topic.clone())
             }
@@ -567,7 +578,7 @@ impl Subscriptions {
             Err(_) if before.is_none() => drop(self.memory.lock().recorded.remove(key)),
             Err(_) => {}
         }
-        outcome.map(drop)
+        outcome
     }
 
     async fn unsubscribe(

@@ -18,13 +18,10 @@ use crate::{
         },
     },
 };
-use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
-use tokio::time::Instant;
 
 /// The attributes of one tenant's topics, but for their policies, which are theirs from the first moment on.
 pub struct TopicAttributes {
@@ -158,30 +155,6 @@ impl Stage for TopicAttributes {
             it.attributes.set(key.name, to.clone());
         });
         outcome.map(|()| None)
-    }
-}
-
-/// After how long it is tried again to set what could not be set: a denial grows to that.
-const TRIED_AGAIN: Duration = Duration::from_secs(3600);
-
-/// That a role may not set the attributes of subscriptions: roles that were made when nobody did have no such permission,
-/// and all else goes on as before.
-#[derive(Debug, Default)]
-pub struct Refusal(Mutex<Option<(Instant, Error)>>);
-
-impl Refusal {
-    fn note(&self, error: &Error) {
-        *self.0.lock() = Some((Instant::now(), error.clone()));
-    }
-
-    fn forget(&self) {
-        *self.0.lock() = None;
-    }
-
-    /// The refusal, while it is not worth asking again.
-    pub fn lately(&self) -> Option<Error> {
-        let noted = self.0.lock().clone();
-        noted.and_then(|(at, error)| (at.elapsed() < TRIED_AGAIN).then_some(error))
     }
 }
 
@@ -354,9 +327,12 @@ impl Stage for SubscriptionAttributes {
         let set = writer.set_subscription_attributes()?.subscription_arn(arn);
         let set = set.attribute_name(key.name).attribute_value(&to.0);
         let outcome = writer.done(set.send().await);
-        subscription_attributes.update(arn.clone(), outcome.as_ref(), |it| {
-            it.set(key.name, to.clone());
-        });
+        if outcome.is_ok() {
+            // Without an answer it is set once more: that comes to the same.
+            subscription_attributes.update(arn.clone(), outcome.as_ref(), |it| {
+                it.set(key.name, to.clone());
+            });
+        }
         outcome.map(|()| None).map_err(|error| {
             if error.class != Class::Denied {
                 return error;
