@@ -440,6 +440,10 @@ pub struct SlackPathEntry {
     /// given none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
+    /// When AWS says that the connection was modified last by Campanile (RFC 3339). A later time is somebody else's
+    /// doing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified: Option<String>,
 }
 
 /// How messages get into a channel.

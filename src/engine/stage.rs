@@ -47,6 +47,9 @@ pub trait Stage: Send + Sync {
     /// After how long a thing is looked at again that was prepared for its deletion, or whose deletion is put off, where nothing
     /// else wakes its object.
     const DEFERRAL: Option<Duration> = None;
+    /// Whether its things are but notes of Campanile's own beside the others: what is written there is no news to
+    /// anybody, nor drift, whoever changed it.
+    const IS_NOTE: bool = false;
 
     /// What tells the things apart; its `Display` is for people, and tells those of one noun apart as well.
     type Key: Ord + Clone + Display + Send + Sync + 'static;
@@ -671,7 +674,9 @@ impl<S: Stage> StageRun<S> {
     ) {
         let key = change.key();
         self.unfinished.remove(key);
-        run.report.made.push(Step::of(S::noun(key), change));
+        if !S::IS_NOTE {
+            run.report.made.push(Step::of(S::noun(key), change));
+        }
         let id = match change {
             Change::Create { .. } => {
                 let edit = id.as_ref().and_then(|id| self.stage.record(key, id));
@@ -725,8 +730,10 @@ impl<S: Stage> StageRun<S> {
                 continue;
             }
             let step = Step::of(noun, &change);
-            run.report.planned.push(step.clone());
-            if Self::is_drift(&change, run, &before) {
+            if !S::IS_NOTE {
+                run.report.planned.push(step.clone());
+            }
+            if !S::IS_NOTE && Self::is_drift(&change, run, &before) {
                 run.report.drift.push(step.clone());
                 if run.before.is_some_and(|it| it.drift == DriftPolicy::Report) {
                     run.report.reported.push(step.clone());

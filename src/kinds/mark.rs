@@ -165,14 +165,16 @@ impl Ownership {
         self.formers.iter().any(|former| former.as_str() == found)
     }
 
-    /// The cluster in which such a mark is that of this object.
+    /// The cluster of this one's name in which such a mark is that of this object. What another name's cluster made is
+    /// called otherwise.
     fn cluster_of<'a>(&self, found: &'a str) -> Option<&'a str> {
-        let whole = self.mark.as_str();
-        let (at, _) = whole.match_indices('/').nth(1)?;
-        found
-            .strip_suffix(whole.get(at..)?)?
-            .strip_prefix(SCHEME)
-            .filter(|cluster| cluster.parse::<Cluster>().is_ok())
+        let own = self.mark.as_str().strip_prefix(SCHEME)?;
+        let (at, _) = own.match_indices('/').nth(1)?;
+        let (cluster, object) = own.split_at(at);
+        let cluster_name = |cluster: &str| cluster.parse().map(|it: Cluster| it.name);
+        let found = found.strip_prefix(SCHEME)?.strip_suffix(object)?;
+        let namesakes = cluster_name(found).is_ok_and(|name| Ok(name) == cluster_name(cluster));
+        namesakes.then_some(found)
     }
 }
 
@@ -278,8 +280,8 @@ mod tests {
             ),
             (
                 "campanile:us/11111111/AlarmSet/vsu/golden",
-                "us/11111111",
-                "us/11111111",
+                "another's",
+                "another's",
             ),
             (
                 "campanile:eu/11111111/AlarmSet/vsu/other",

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::api::{AlarmSet, SlackChannel, TenantObservability};
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is done to the objects, one after the other.
 type Steps = [fn(&World); 3];
@@ -274,4 +274,78 @@ async fn a_status_may_be_wiped_at_any_time() {
             same(&seen(&world), &expected[number], "wiped");
         }
     }
+}
+
+/// The subscriptions by mail, and their ARNs.
+fn mails(world: &World) -> BTreeMap<String, String> {
+    let things = world.aws.things(":campanile_").into_iter();
+    let mails = things.filter(|(_, thing)| thing["Protocol"] == "email");
+    mails
+        .map(|(arn, thing)| (thing["Endpoint"].as_str().unwrap().to_owned(), arn))
+        .collect()
+}
+
+/// Says that all mails are confirmed.
+fn confirm(world: &World) {
+    for arn in mails(world).into_values() {
+        world
+            .aws
+            .edit(&arn, |thing| thing["SubscriptionArn"] = json!(arn));
+    }
+}
+
+/// With status all went that was known of who had left: the topic knows it still.
+#[tokio::test(start_paused = true)]
+async fn whoever_unsubscribed_is_not_invited_again_though_status_was_wiped() {
+    for left in ["pending", "confirmed"] {
+        let world = World::new();
+        TENANT[0](&world);
+        let operator = Operator::new(&world);
+        operator.converge().await;
+        if left == "confirmed" {
+            confirm(&world);
+            operator.converge().await;
+        }
+        for arn in mails(&world).into_values() {
+            world.aws.remove(&arn);
+        }
+        world.wipe::<TenantObservability>();
+        world.calls.clear();
+        Operator::new(&world).converge().await;
+        assert_eq!(world.calls.count("sns:Subscribe"), 0, "{left}");
+        let delivery = world.condition::<TenantObservability>("vsu", "DeliveryReady");
+        assert_eq!(delivery, "False SubscriptionGone", "{left}");
+    }
+}
+
+/// What leaves the spec goes, whose it was being learnt from the topic; what somebody else subscribed stays.
+#[tokio::test(start_paused = true)]
+async fn a_subscription_is_known_again_though_status_was_wiped() {
+    let world = World::new();
+    TENANT[0](&world);
+    Operator::new(&world).converge().await;
+    confirm(&world);
+    Operator::new(&world).converge().await;
+    let ours = mails(&world).into_values().next().unwrap();
+    let (topic, _) = ours.rsplit_once(':').unwrap();
+    let theirs = format!("{topic}:theirs");
+    let by_hand =
+        json!({"Protocol": "email", "Endpoint": "cto@vsu.example", "SubscriptionArn": theirs});
+    world.aws.edit(&theirs, |thing| *thing = by_hand);
+    world.wipe::<TenantObservability>();
+    let mut tenant = tenant();
+    tenant["notify"]["warning"]["emails"] = json!(["other@vsu.example"]);
+    world.apply("TenantObservability", "vsu", tenant);
+    Operator::new(&world).converge().await;
+    let left: Vec<_> = mails(&world).into_keys().collect();
+    assert_eq!(left, ["cto@vsu.example", "other@vsu.example"]);
+    // What is gone from the topic is not listed any more: who comes by hand later is a stranger.
+    confirm(&world);
+    Operator::new(&world).converge().await;
+    let by_hand =
+        json!({"Protocol": "email", "Endpoint": "platform@vsu.example", "SubscriptionArn": ours});
+    world.aws.edit(&ours, |thing| *thing = by_hand);
+    world.wipe::<TenantObservability>();
+    Operator::new(&world).converge().await;
+    assert_eq!(mails(&world).len(), 3);
 }

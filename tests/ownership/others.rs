@@ -233,7 +233,7 @@ fn topics_of_others_are_left_alone() {
             let object = format!("tobs/{name}");
             let planned = plan(&tenant, &["-n", "own-topics", &object]).await;
             let (topic, _) = topic(&tenant, name, severity);
-            let told = format!("  ! topic {topic}\n      not touched: it is held by {holder}\n");
+            let told = format!("  ! topic {topic}\n      not touched: it is held by {holder}");
             assert!(planned.out.contains(&told), "{told} in {}", planned.out);
         }
         let conflict = tenant.now::<TenantObservability>(second).await;

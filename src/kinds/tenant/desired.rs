@@ -2,10 +2,11 @@
 
 use super::{
     attributes::{Attributes, FILTER_POLICY, FILTER_SCOPE, KMS_KEY, SUBSCRIPTION, TOPIC},
+    subscription_list::SubscriptionList,
     transitions::Listener,
 };
 use crate::{
-    api::{Aws, AwsTarget, Severity, SubscriptionEntry, TenantObservability},
+    api::{Aws, AwsTarget, Severity, SubscriptionEntry, SubscriptionState, TenantObservability},
     clients::secret::{Digester, Secret},
     engine::{
         error::Result,
@@ -108,6 +109,8 @@ pub struct ObservedTopic {
     pub attributes: Attributes,
     /// Whose it is, by its tag.
     pub owner: OwnerTag,
+    /// Which of its subscriptions are ours, by its tags.
+    pub listed: SubscriptionList,
     /// Who hears it.
     pub subscriptions: Vec<ObservedSubscription>,
 }
@@ -121,6 +124,16 @@ pub struct ObservedSubscription {
     pub endpoint: Secret,
     /// Its name; `None` while it waits to be confirmed.
     pub arn: Option<String>,
+}
+
+impl ObservedSubscription {
+    /// As status has it.
+    pub fn state(&self) -> SubscriptionState {
+        match &self.arn {
+            Some(_) => SubscriptionState::Confirmed,
+            None => SubscriptionState::Pending,
+        }
+    }
 }
 
 impl Mirrored for ObservedTopic {}

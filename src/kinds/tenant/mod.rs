@@ -5,9 +5,11 @@ pub mod attributes;
 pub mod desired;
 pub mod eventbridge;
 pub mod health;
+pub mod listing;
 mod report;
 pub mod sns;
 pub mod stages;
+pub mod subscription_list;
 pub mod transitions;
 
 use crate::{
@@ -39,9 +41,10 @@ use eventbridge::{
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
+use listing::SubscriptionLists;
 use sns::TopicArn;
 use stages::{
-    Candidates, Subscriptions, TopicTags, Topics,
+    Candidates, KnownSubscriptions, Subscriptions, TopicTags, Topics,
     attributes::{SubscriptionAttributes, TopicAttributes},
 };
 use std::{
@@ -73,6 +76,8 @@ pub struct TenantStages {
     pub topics: StageRun<Topics>,
     /// Their attributes.
     pub topic_attributes: StageRun<TopicAttributes>,
+    /// Which of those who hear them were subscribed by us.
+    pub lists: StageRun<SubscriptionLists>,
     /// Who hears them.
     pub subscriptions: StageRun<Subscriptions>,
     /// How.
@@ -89,6 +94,7 @@ impl Stages for TenantStages {
             &mut self.tags,
             &mut self.topics,
             &mut self.topic_attributes,
+            &mut self.lists,
             &mut self.subscriptions,
             &mut self.subscription_attributes,
             &mut self.slack,
@@ -396,7 +402,7 @@ impl System<TenantObservability> for Aws {
             installation,
         );
         let (slack, rules) = eventbridge::stages::stages(slack, &events);
-        let staying = candidates
+        let staying: BTreeSet<_> = candidates
             .iter()
             .filter(|(_, (name, _))| topics.wanted.contains_key(name))
             .map(|(severity, _)| *severity)
@@ -412,19 +418,22 @@ impl System<TenantObservability> for Aws {
             scope,
             options,
         );
+        let recorded: KnownSubscriptions = recorded.collect();
         let digester = installation.digester.clone();
-        let subscriptions = Subscriptions::new(
-            subscriptions,
+        let lists = SubscriptionLists::new(
+            &subscriptions,
             &topics,
-            staying,
-            recorded.collect(),
-            digester,
+            &staying,
+            recorded.clone(),
+            digester.clone(),
         );
+        let subscriptions = Subscriptions::new(subscriptions, &topics, staying, recorded, digester);
         TenantStages {
             tags: StageRun::new(TopicTags::of(&topics)),
             topic_attributes: StageRun::new(TopicAttributes::of(&topics)),
             topics: StageRun::new(topics),
             subscription_attributes: StageRun::new(SubscriptionAttributes::of(&subscriptions)),
+            lists: StageRun::new(lists),
             subscriptions: StageRun::new(subscriptions),
             slack: StageRun::new(slack),
             rules: StageRun::new(rules),

@@ -3,6 +3,7 @@
 use super::{
     attributes::{Attributes, SUBSCRIPTION, TOPIC},
     desired::{ObservedSubscription, ObservedTopic, Topic},
+    subscription_list::SubscriptionList,
 };
 use crate::{
     clients::{
@@ -69,11 +70,14 @@ impl Topics {
         };
         let owner = OwnerTag(owner.map(|tag| tag.value().to_owned()));
         let attributes = Attributes::answered(TOPIC, attributes);
+        let pairs = tags.tags().iter();
+        let listed = SubscriptionList::among(pairs.map(|tag| (tag.key(), tag.value())));
         let subscriptions = Self::subscriptions(by, arn).await?;
         Ok(subscriptions.map(|subscriptions| ObservedTopic {
             topic,
             attributes,
             owner,
+            listed,
             subscriptions,
         }))
     }
@@ -123,6 +127,7 @@ fn unknown() -> ObservedTopic {
         topic: Topic { policy: Json::Null },
         attributes: Attributes::default(),
         owner: OwnerTag(None),
+        listed: SubscriptionList::default(),
         subscriptions: Vec::new(),
     }
 }

@@ -93,6 +93,11 @@ impl Topics {
         !self.named.is_empty()
     }
 
+    /// Where they are read, and how.
+    pub fn reads(&self) -> (Arc<AwsScope>, ReadOptions) {
+        (self.scope.clone(), self.options.clone())
+    }
+
     fn arn(&self, name: &str) -> Option<&TopicArn> {
         let mut all = self.candidates.values();
         all.find(|(known, _)| known == name).map(|(_, arn)| arn)
@@ -140,6 +145,7 @@ impl Topics {
                 topic: to.clone(),
                 attributes: self.attributes.clone(),
                 owner: OwnerTag(Some(self.ownership.mark.to_string())),
+                listed: Default::default(),
                 subscriptions: Vec::new(),
             };
             let topics = &self.scope.topics;
@@ -455,35 +461,48 @@ impl Subscriptions {
         self.topics.get(&severity).map(|(_, arn)| arn)
     }
 
-    /// With the key of the digests all that the recorded says is lost. What it names and nobody can find
-    /// any more was made for what the spec still names, so that is taken back. Pure.
-    fn take_back(&self, seen: &mut Seen<Self>, recorded: &mut KnownSubscriptions) {
-        let lost = |made: &&SubscriptionKey| {
-            !seen.contains_key(made) && !self.desired.wanted.contains_key(made)
-        };
-        let lost: BTreeSet<_> = recorded
-            .keys()
-            .filter(lost)
-            .map(|made| (made.severity, made.protocol.clone()))
-            .collect();
-        for (key, found) in seen.iter_mut() {
-            let wanted = self.desired.wanted.contains_key(key);
-            let secret = key.protocol != EMAIL;
-            let lost = secret && lost.contains(&(key.severity, key.protocol.clone()));
-            if wanted && lost && found.owner == Owner::Nobody && found.id.is_some() {
-                found.owner = Owner::Us;
-                recorded.insert(key.clone(), found.live);
+    /// What the lists of the topics say is ours, into what status says, which may have been lost or speak in digests of
+    /// another key. Pure.
+    fn learn(
+        &self,
+        observed: &Snapshot<ObservedTopic, TopicArn>,
+        ids: &Ids,
+        recorded: &mut KnownSubscriptions,
+    ) {
+        for (severity, (name, arn)) in &self.topics {
+            let ours = ids.get::<Topics>(name).is_some();
+            let Some(topic) = observed.get(arn).filter(|_| ours) else {
+                continue;
+            };
+            for one in &topic.subscriptions {
+                let endpoint = one.endpoint.reveal();
+                if topic.listed.get(&one.protocol, endpoint).is_some() {
+                    let key =
+                        SubscriptionKey::of(*severity, &one.protocol, endpoint, &self.digester);
+                    recorded.entry(key).or_insert(one.state());
+                }
+            }
+            let wanted = self.desired.wanted.iter();
+            // One that was about to be made is as good as one of which nobody knows.
+            let seen = wanted.filter(|(key, to)| {
+                let listed = topic.listed.get(&key.protocol, to.endpoint.reveal());
+                key.severity == *severity && listed == Some(true)
+            });
+            for (key, _) in seen {
+                let state = SubscriptionState::Confirmed;
+                recorded.entry(key.clone()).or_insert(state);
             }
         }
     }
 
-    /// Those that there are: ours are those in `recorded`, into which goes what is taken back. Pure.
+    /// Those that there are: ours are those in `recorded`, into which goes what is learnt. Pure.
     fn found(
         &self,
         observed: &Snapshot<ObservedTopic, TopicArn>,
         ids: &Ids,
         recorded: &mut KnownSubscriptions,
     ) -> Seen<Self> {
+        self.learn(observed, ids, recorded);
         let mut seen = Seen::<Self>::default();
         for (severity, (name, arn)) in &self.topics {
             // Only topics that are there and ours.
@@ -492,10 +511,7 @@ impl Subscriptions {
             }
             let heard = observed.get(arn).into_iter();
             for subscription in heard.flat_map(|topic| &topic.subscriptions) {
-                let live = match &subscription.arn {
-                    Some(_) => SubscriptionState::Confirmed,
-                    None => SubscriptionState::Pending,
-                };
+                let live = subscription.state();
                 let key = SubscriptionKey::of(
                     *severity,
                     &subscription.protocol,
@@ -524,7 +540,6 @@ impl Subscriptions {
                 }
             }
         }
-        self.take_back(&mut seen, recorded);
         seen
     }
 

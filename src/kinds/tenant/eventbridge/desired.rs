@@ -1,7 +1,10 @@
 //! From a TenantObservability to what its account needs for alarms to reach Slack: a connection and an API
 //! destination for each channel, a rule for each severity and state, a target for each of both. Pure.
 
-use super::message::{About, Transformer, message};
+use super::{
+    attributes::Foreign,
+    message::{About, Transformer, message},
+};
 use crate::{
     api::{
         AdoptionPolicy, AlarmState, AwsTarget, FINALIZER, SlackPathEntry, SlackVia,
@@ -24,6 +27,7 @@ use crate::{
         },
     },
 };
+use jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::{Value as Json, json};
 use std::{
@@ -92,13 +96,15 @@ impl PathKey {
         })
     }
 
-    /// As status has it. `secret`: a digest of what EventBridge was given last.
-    pub fn entry(self, secret: Option<String>) -> SlackPathEntry {
+    /// As status has it.
+    pub fn entry(self, given: Given) -> SlackPathEntry {
         let Self { channel, via } = self;
+        let Given { secret, modified } = given;
         SlackPathEntry {
             channel,
             via,
             secret,
+            modified: modified.map(|at| at.to_string()),
         }
     }
 
@@ -128,6 +134,24 @@ impl fmt::Display for PathKey {
     }
 }
 
+/// What a path was given last, as status has it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Given {
+    /// A digest of the secret; `None` where it was given none, or nobody knows.
+    pub secret: Option<String>,
+    /// When AWS says that the connection was modified, as it was seen first with that secret; `None` until then.
+    pub modified: Option<Timestamp>,
+}
+
+impl From<&SlackPathEntry> for Given {
+    fn from(entry: &SlackPathEntry) -> Self {
+        Self {
+            secret: entry.secret.clone(),
+            modified: entry.modified.as_ref().and_then(|at| at.parse().ok()),
+        }
+    }
+}
+
 /// What SlackChannel objects say of how messages get in, by their names.
 pub type Routes = BTreeMap<String, Result<RouteState>>;
 
@@ -144,6 +168,8 @@ pub struct Connection {
     pub state: String,
     /// Holds the mark, and nothing else: AWS takes no line break there.
     pub description: String,
+    /// What we never set and somebody has.
+    pub foreign: Foreign,
     /// Whether it lets nobody through, and has not been written again since. Known only of what is there.
     pub needs_reauthorization: bool,
     /// What is in the header. Known only of what is to be.
@@ -167,13 +193,19 @@ pub const HEADER: &str = "header";
 
 impl Value for Connection {
     fn is_satisfied_by(&self, seen: &Self) -> bool {
-        (&self.header, &self.secret, &self.description, false)
-            == (
-                &seen.header,
-                &seen.secret,
-                &seen.description,
-                seen.needs_reauthorization,
-            )
+        (
+            &self.header,
+            &self.secret,
+            &self.description,
+            &self.foreign,
+            false,
+        ) == (
+            &seen.header,
+            &seen.secret,
+            &seen.description,
+            &seen.foreign,
+            seen.needs_reauthorization,
+        )
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
@@ -183,6 +215,7 @@ impl Value for Connection {
             ("secret", self.secret.clone()),
             ("state", self.state.clone()),
             ("description", self.description.clone()),
+            ("foreign fields", named(&self.foreign)),
         ]
     }
 }
@@ -286,6 +319,8 @@ pub struct Rule {
     pub state: String,
     /// When it is at work whatever happens: never.
     pub schedule: String,
+    /// What EventBridge assumes for targets without a role of their own: none.
+    pub role: String,
     /// For people, with the mark in its last line.
     pub description: String,
 }
@@ -296,6 +331,7 @@ impl Value for Rule {
             ("pattern", self.pattern.to_string()),
             ("state", self.state.clone()),
             ("schedule", self.schedule.clone()),
+            ("role", self.role.clone()),
             ("description", self.description.clone()),
         ]
     }
@@ -332,7 +368,7 @@ pub struct RuleTarget {
     /// What it makes of an event.
     pub message: Transformer,
     /// Fields that we never set and somebody has: a target is put whole, so these go.
-    pub foreign: BTreeSet<&'static str>,
+    pub foreign: Foreign,
 }
 
 impl Value for RuleTarget {
@@ -346,7 +382,6 @@ impl Value for RuleTarget {
 
     fn fields(&self) -> Vec<(&'static str, String)> {
         let number = |number: Option<i32>| number.map(|number| number.to_string());
-        let foreign: Vec<_> = self.foreign.iter().copied().collect();
         vec![
             ("api destination", self.destination.clone()),
             ("role", self.role.clone()),
@@ -361,9 +396,14 @@ impl Value for RuleTarget {
             ),
             ("input", json!(self.message.paths).to_string()),
             ("message", self.message.shown()),
-            ("foreign fields", foreign.join(", ")),
+            ("foreign fields", named(&self.foreign)),
         ]
     }
+}
+
+fn named(foreign: &Foreign) -> String {
+    let foreign: Vec<_> = foreign.iter().copied().collect();
+    foreign.join(", ")
 }
 
 /// A rule, or a target of one.
@@ -602,6 +642,7 @@ pub fn wanted(
                         pattern: pattern(&prefix, state),
                         state: ENABLED.into(),
                         schedule: String::new(),
+                        role: String::new(),
                         description: mark.sign(&text),
                     };
                     wanted
@@ -651,6 +692,7 @@ fn path_into(
         secret,
         state: AUTHORIZED.into(),
         description: mark.to_string(),
+        foreign: Foreign::new(),
         needs_reauthorization: false,
         value: Some(Secret::new(value)),
         shut: state.blocked.clone(),
@@ -704,6 +746,10 @@ pub struct ObservedConnection {
     pub reason: String,
     /// Holds the mark.
     pub description: String,
+    /// What we never set and somebody has.
+    pub foreign: Foreign,
+    /// When it was modified last, whoever did it. Known only of what was read.
+    pub modified: Option<Timestamp>,
 }
 
 impl ObservedConnection {
@@ -1139,6 +1185,7 @@ mod tests {
                 ..seen.clone()
             },
             Connection {
+                foreign: Foreign::new(),
                 needs_reauthorization: true,
                 ..seen.clone()
             },
@@ -1304,7 +1351,7 @@ mod tests {
             let entries = channels.iter();
             TenantObservabilityStatus {
                 slack_paths: entries
-                    .map(|name| PathKey::both(name)[0].clone().entry(None))
+                    .map(|name| PathKey::both(name)[0].clone().entry(Given::default()))
                     .collect(),
                 ..TenantObservabilityStatus::default()
             }

@@ -1,6 +1,7 @@
 //! The path of a tenant's alarms into Slack: EventBridge rules, connections and API destinations. How they are read in
 //! one scope. A scope in which nobody asks for any of it costs no call.
 
+pub mod attributes;
 pub mod desired;
 pub mod message;
 pub mod report;
@@ -14,10 +15,12 @@ use crate::{
     engine::error::Result,
     kinds::mark::Mark,
 };
+use attributes::{foreign_to_connection, foreign_to_target};
 use aws_sdk_eventbridge::types::{self as sdk, ConnectionAuthorizationType};
 use desired::{
     ObservedConnection, ObservedDestination, ObservedPath, ObservedRule, Rule, RuleTarget,
 };
+use jiff::Timestamp;
 use message::Transformer;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +38,7 @@ macro_rules! rule {
                 .unwrap_or_default(),
             state: state.map_or(desired::ENABLED, |it| it.as_str()).to_owned(),
             schedule: $rule.schedule_expression.unwrap_or_default(),
+            role: $rule.role_arn.unwrap_or_default(),
             description: $rule.description.unwrap_or_default(),
         };
         (rule, $rule.managed_by)
@@ -79,17 +83,7 @@ async fn targets(by: &Reads<'_>, rule: &str) -> Result<Option<BTreeMap<String, R
 
 /// A target with the ARN of its destination for its name.
 fn rule_target(target: sdk::Target) -> RuleTarget {
-    let foreign = [
-        ("AppSyncParameters", target.app_sync_parameters.is_some()),
-        ("BatchParameters", target.batch_parameters.is_some()),
-        ("EcsParameters", target.ecs_parameters.is_some()),
-        ("HttpParameters", target.http_parameters.is_some()),
-        ("Input", target.input.is_some()),
-        ("InputPath", target.input_path.is_some()),
-        ("KinesisParameters", target.kinesis_parameters.is_some()),
-        ("SqsParameters", target.sqs_parameters.is_some()),
-    ];
-    let foreign = foreign.into_iter().filter(|(_, is_set)| *is_set);
+    let foreign = foreign_to_target(&target);
     let retry = target.retry_policy;
     let transformer = target.input_transformer;
     RuleTarget {
@@ -113,7 +107,7 @@ fn rule_target(target: sdk::Target) -> RuleTarget {
                 .collect(),
             template: transformer.input_template,
         }),
-        foreign: foreign.map(|(name, _)| name).collect(),
+        foreign,
     }
 }
 
@@ -183,6 +177,8 @@ async fn connection(by: &Reads<'_>, name: &str) -> Result<Option<ObservedConnect
     let describe = by.connection().name(name);
     let found = by.find("events:DescribeConnection", describe.send());
     Ok(found.await?.map(|found| {
+        let foreign = foreign_to_connection(&found);
+        let modified = found.last_modified_time;
         let is_key = found.authorization_type == Some(ConnectionAuthorizationType::ApiKey);
         let key = found
             .auth_parameters
@@ -196,6 +192,8 @@ async fn connection(by: &Reads<'_>, name: &str) -> Result<Option<ObservedConnect
             state: connection_state(found.connection_state.as_ref()),
             reason: found.state_reason.unwrap_or_default(),
             description: found.description.unwrap_or_default(),
+            foreign,
+            modified: modified.and_then(|at| Timestamp::from_second(at.secs()).ok()),
         }
     }))
 }
@@ -291,6 +289,8 @@ mod tests {
                 state: state.into(),
                 reason: String::new(),
                 description: String::new(),
+                foreign: Default::default(),
+                modified: None,
             }),
             destination: Some(ObservedDestination {
                 arn: String::new(),

@@ -1,7 +1,9 @@
 //! What status says of the paths into Slack, and whether alarms get there. Pure.
 
 use super::{
-    desired::{ENABLED, ObservedConnection, PathKey, PathPart, PathValue, RuleKey, RuleValue},
+    desired::{
+        ENABLED, Given, ObservedConnection, PathKey, PathPart, PathValue, RuleKey, RuleValue,
+    },
     stages::{AlarmRules, KnownPaths, SlackPaths},
 };
 use crate::{
@@ -60,7 +62,7 @@ pub fn record(
 ) {
     let events = &slack.stage.events;
     let noted = status.slack_paths.iter();
-    let noted = noted.map(|entry| (PathKey::from(entry), entry.secret.clone()));
+    let noted = noted.map(|entry| (PathKey::from(entry), Given::from(entry)));
     let mut paths: KnownPaths = noted.collect();
     paths.extend(events.known());
     if let (Some(seen), Some(seen_rules)) = (&slack.seen, &rules.seen) {
@@ -84,13 +86,13 @@ pub fn record(
         if let Some(rule) = left {
             // Without an entry nobody would look for it any more.
             if paths.is_empty() {
-                paths.insert(events.path(rule), None);
+                paths.insert(events.path(rule), Given::default());
             }
         } else {
             paths.retain(|path, _| kept.contains(path));
         }
     }
-    let entries = paths.into_iter().map(|(path, secret)| path.entry(secret));
+    let entries = paths.into_iter().map(|(path, given)| path.entry(given));
     status.slack_paths = entries.collect();
 }
 
@@ -291,6 +293,8 @@ mod tests {
             state: state.into(),
             reason: String::new(),
             description: String::new(),
+            foreign: Default::default(),
+            modified: None,
         }
     }
 
@@ -345,7 +349,7 @@ mod tests {
         let entries = channels.iter();
         TenantObservabilityStatus {
             slack_paths: entries
-                .map(|name| PathKey::both(name)[0].clone().entry(None))
+                .map(|name| PathKey::both(name)[0].clone().entry(Default::default()))
                 .collect(),
             ..TenantObservabilityStatus::default()
         }
@@ -363,6 +367,7 @@ mod tests {
             secret: String::new(),
             state: AUTHORIZED.into(),
             description: "mark".into(),
+            foreign: Default::default(),
             needs_reauthorization: false,
             value: None,
             shut: None,
@@ -380,6 +385,7 @@ mod tests {
             pattern: json!({}),
             state: ENABLED.into(),
             schedule: String::new(),
+            role: String::new(),
             description: "mark".into(),
         };
         let to_slack = RuleTarget {
@@ -624,7 +630,7 @@ mod tests {
         let mut world = world_after(&status(&[]));
         world.wants_nothing();
         let mut status = TenantObservabilityStatus {
-            slack_paths: vec![PathKey::both("x")[1].clone().entry(None)],
+            slack_paths: vec![PathKey::both("x")[1].clone().entry(Default::default())],
             ..TenantObservabilityStatus::default()
         };
         let before = status.clone();

@@ -6,7 +6,9 @@ mod rules;
 pub use paths::SlackPaths;
 pub use rules::AlarmRules;
 
-use super::desired::{MAX_AGE, ObservedPath, PathKey, PathPart, Wanted, concerns, path_name};
+use super::desired::{
+    Given, MAX_AGE, ObservedPath, PathKey, PathPart, Wanted, concerns, path_name,
+};
 use crate::{
     api::{TenantObservability, TenantObservabilityStatus},
     clients::{
@@ -39,9 +41,8 @@ use tokio::time::Instant;
 /// where a target leads from now on is not known everywhere at once.
 const DRAINING: Duration = Duration::from_secs(MAX_AGE.unsigned_abs() as u64);
 
-/// The paths into Slack that we have made, or are about to make, each with a digest of the secret that
-/// EventBridge was given last; `None` where it was given none, or nobody knows.
-pub type KnownPaths = BTreeMap<PathKey, Option<String>>;
+/// The paths into Slack that we have made, or are about to make, each with what EventBridge was given last.
+pub type KnownPaths = BTreeMap<PathKey, Given>;
 
 /// What both stages of the path to Slack have in common.
 #[derive(Clone)]
@@ -78,7 +79,7 @@ impl EventBridgeContext {
         for entry in &status.slack_paths {
             let path = PathKey::from(entry);
             paths.insert(path_name(tenant, &path, installation), path.clone());
-            recorded.insert(path, entry.secret.clone());
+            recorded.insert(path, Given::from(entry));
         }
         let wanted: BTreeSet<_> = wanted.slack.wanted.keys().map(PathPart::name).collect();
         let open = wanted.iter().filter_map(|name| paths.get(*name));

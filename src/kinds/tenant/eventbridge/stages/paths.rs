@@ -12,9 +12,10 @@ use crate::{
         stage::{ChangeOf, Ids, ResultOf, Seen, Stage},
     },
     kinds::tenant::eventbridge::{
+        attributes::HTTP_PARAMETERS,
         connection_state,
         desired::{
-            ApiDestination, BOT_HEADER, Connection, ObservedConnection, ObservedDestination,
+            ApiDestination, BOT_HEADER, Connection, Given, ObservedConnection, ObservedDestination,
             ObservedPath, PathKey, PathPart, PathValue, shown,
         },
         is_active,
@@ -51,8 +52,8 @@ impl SlackPaths {
             // The token that a connection was given went with it.
             let path = events.paths.get(name);
             let path = path.filter(|path| path.via == SlackVia::BotToken);
-            if let Some(secret) = path.and_then(|path| known.get_mut(path)) {
-                *secret = None;
+            if let Some(given) = path.and_then(|path| known.get_mut(path)) {
+                *given = Given::default();
             }
         }
         let mut seen = Seen::<Self>::default();
@@ -66,17 +67,29 @@ impl SlackPaths {
                 let key = PathPart::Connection(name.clone());
                 let owner = events.ownership.of_description(&connection.description);
                 if !connection.is_deleting() || self.desired.wanted.contains_key(&key) {
-                    if owner == Owner::Us {
-                        known.entry(path.clone()).or_default();
-                    }
                     let is_bot = connection.header == BOT_HEADER && path.via == SlackVia::BotToken;
-                    let secret = known.get(&path).filter(|_| is_bot).cloned().flatten();
+                    if owner == Owner::Us {
+                        let given = known.entry(path.clone()).or_default();
+                        // What AWS does after a write is over where the connection is open.
+                        if is_bot && connection.is_open() && given.modified.is_none() {
+                            given.modified = connection.modified;
+                        }
+                    }
+                    let given = known.get(&path).filter(|_| is_bot);
+                    let secret =
+                        given.and_then(|given| match given.modified.zip(connection.modified) {
+                            Some((ours, now)) if now > ours && connection.is_open() => {
+                                Some(format!("written by somebody else at {now}"))
+                            }
+                            _ => given.secret.clone(),
+                        });
                     let value = Connection {
                         channel: path.channel.clone(),
                         header: connection.header.clone(),
                         secret: secret.unwrap_or_default(),
                         state: connection.state.clone(),
                         description: connection.description.clone(),
+                        foreign: connection.foreign.clone(),
                         needs_reauthorization: connection.is_deauthorized()
                             && !reauthorized.contains(name),
                         value: None,
@@ -97,9 +110,10 @@ impl SlackPaths {
                 let owner = events.ownership.of_description(&destination.description);
                 let endpoint = shown(&destination.url, &events.installation);
                 if owner == Owner::Us {
-                    let secret = known.entry(path.clone()).or_default();
+                    let given = known.entry(path.clone()).or_default();
                     if path.via == SlackVia::Webhook {
-                        *secret = Some(endpoint.clone()).filter(|text| text.starts_with("hmac:"));
+                        given.secret =
+                            Some(endpoint.clone()).filter(|text| text.starts_with("hmac:"));
                     }
                 }
                 let arn = &destination.connection;
@@ -142,11 +156,11 @@ impl SlackPaths {
         writer: &Writer<'_>,
         name: &str,
         to: &Connection,
-        is_new: bool,
+        from: Option<&Connection>,
     ) -> Result<String> {
         let (events, value) = (&self.events, text(&to.value));
         let kind = sdk::ConnectionAuthorizationType::ApiKey;
-        let outcome = if is_new {
+        let outcome = if from.is_none() {
             let key = sdk::CreateConnectionApiKeyAuthRequestParameters::builder();
             let key = key.api_key_name(&to.header).api_key_value(value).build();
             let key = key.map_err(|_| Error::failing("building the connection's header"))?;
@@ -160,8 +174,20 @@ impl SlackPaths {
         } else {
             let key = sdk::UpdateConnectionApiKeyAuthRequestParameters::builder();
             let key = key.api_key_name(&to.header).api_key_value(value).build();
+            // What is left out is left as it is.
+            let adds = from.is_some_and(|from| from.foreign.contains(HTTP_PARAMETERS));
+            let nothing = adds.then(|| {
+                sdk::ConnectionHttpParameters::builder()
+                    .set_header_parameters(Some(Vec::new()))
+                    .set_query_string_parameters(Some(Vec::new()))
+                    .set_body_parameters(Some(Vec::new()))
+                    .build()
+            });
             let auth = sdk::UpdateConnectionAuthRequestParameters::builder();
-            let auth = auth.api_key_auth_parameters(key).build();
+            let auth = auth
+                .api_key_auth_parameters(key)
+                .set_invocation_http_parameters(nothing)
+                .build();
             let update = writer.update_connection()?.name(name);
             let update = update.description(&to.description).authorization_type(kind);
             let made = update.auth_parameters(auth).send().await;
@@ -179,14 +205,17 @@ impl SlackPaths {
                 state: connection_state(state.as_ref()),
                 reason: String::new(),
                 description: to.description.clone(),
+                foreign: to.foreign.clone(),
+                modified: None,
             });
         });
         let (arn, _) = outcome?;
         let mut known = events.recorded.lock();
-        let secret = known.entry(events.path(name)).or_default();
+        let given = known.entry(events.path(name)).or_default();
+        given.modified = None;
         // Of a webhook the API destination has it, and says so.
         if to.is_bot() {
-            *secret = Some(to.secret.clone());
+            given.secret = Some(to.secret.clone());
         }
         Ok(arn.unwrap_or_default())
     }
@@ -334,7 +363,7 @@ impl Stage for SlackPaths {
                 let paths = &mut status.slack_paths;
                 // What a connection that is gone was given went with it.
                 paths.retain(|known| PathKey::from(known) != path);
-                paths.push(path.clone().entry(None));
+                paths.push(path.clone().entry(Given::default()));
             },
         ))
     }
@@ -363,7 +392,16 @@ impl Stage for SlackPaths {
             return self.delete(writer, change.key()).await.map(|()| None);
         };
         let arn = match to {
-            PathValue::Connection(to) => self.put_connection(writer, key.name(), to, is_new).await,
+            PathValue::Connection(to) => {
+                let from = match change {
+                    Change::Update {
+                        from: PathValue::Connection(from),
+                        ..
+                    } => Some(from),
+                    _ => None,
+                };
+                self.put_connection(writer, key.name(), to, from).await
+            }
             PathValue::Destination(to) => {
                 let put = self.put_destination(writer, key.name(), to, is_new, ids);
                 put.await

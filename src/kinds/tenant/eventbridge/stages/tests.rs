@@ -2,7 +2,7 @@
 
 use super::{rules::passing, *};
 use crate::{
-    api::{DriftPolicy, FINALIZER},
+    api::{DriftPolicy, FINALIZER, SlackPathEntry},
     clients::{aws::Account, secret::Secret},
     engine::{
         applied::Applied,
@@ -14,7 +14,6 @@ use crate::{
         stage::{AppliedBefore, DynStage, Run, StageRun, applied_after, drive},
     },
     kinds::{
-        mark::TAG,
         slack_channel::route::{RouteState, SlackRoute},
         system::System as _,
         tenant::{
@@ -161,6 +160,13 @@ impl Has {
                 let mut made = body.clone();
                 made["ConnectionArn"] = arn.clone();
                 made["ConnectionState"] = json!("AUTHORIZED");
+                made["LastModifiedTime"] = json!(self.made);
+                // What is left out of an update stays.
+                let added = known.map(|known| &known["AuthParameters"]["InvocationHttpParameters"]);
+                let adds = &mut made["AuthParameters"]["InvocationHttpParameters"];
+                if let (Some(added), true) = (added, adds.is_null()) {
+                    *adds = added.clone();
+                }
                 self.connections.insert(name, made);
                 (
                     200,
@@ -467,8 +473,14 @@ impl World {
         self.eventbridge.writes()
     }
 
+    /// The paths in status, without when AWS modified them.
     fn paths(&self) -> Json {
-        json!(self.tenant.status.as_ref().unwrap().slack_paths)
+        let paths = self.tenant.status.as_ref().unwrap().slack_paths.iter();
+        let undated = |path: &SlackPathEntry| SlackPathEntry {
+            modified: None,
+            ..path.clone()
+        };
+        json!(paths.map(undated).collect::<Vec<_>>())
     }
 
     /// The name of the way into a channel by which it is asked for now.
@@ -611,9 +623,6 @@ async fn it_is_made_once_and_looked_at_cheaply() {
             (&b["InvocationRateLimitPerSecond"], &b["HttpMethod"]),
             (&json!(1), &json!("POST"))
         );
-        for rule in has.rules.values() {
-            assert_eq!(rule["Tags"], json!([{"Key": TAG, "Value": MARK}]));
-        }
         for targets in has.targets.values() {
             assert_eq!(targets.keys().collect::<Vec<_>>(), ["a", "b"]);
             assert_eq!(targets["a"]["Arn"], a["ApiDestinationArn"]);
@@ -942,7 +951,7 @@ async fn what_somebody_did_is_put_right() {
     let path = world.path("a");
     let rules: Vec<_> = world.eventbridge.has().rules.keys().cloned().collect();
     type Damage = fn(&mut Has, &str, &str);
-    let damages: [(Damage, &[&str]); 9] = [
+    let damages: [(Damage, &[&str]); 13] = [
         (
             // Its API destination and all that refers to it stays what it is.
             |has, path, _| drop(has.connections.remove(path)),
@@ -1006,6 +1015,33 @@ async fn what_somebody_did_is_put_right() {
             },
             &["PutTargets"],
         ),
+        (
+            |has, _, rule| {
+                let target = has.targets.get_mut(rule).unwrap().get_mut("a").unwrap();
+                target["HttpParameters"] = json!({"HeaderParameters": {"X-Team": "a"}});
+            },
+            &["PutTargets"],
+        ),
+        (
+            |has, _, rule| {
+                has.rules.get_mut(rule).unwrap()["ScheduleExpression"] = json!("rate(1 day)")
+            },
+            &["PutRule"],
+        ),
+        (
+            |has, _, rule| {
+                has.rules.get_mut(rule).unwrap()["RoleArn"] = json!("arn:aws:iam::1:role/x")
+            },
+            &["PutRule"],
+        ),
+        (
+            |has, path, _| {
+                let parameters = json!({"QueryStringParameters": [{"Key": "a", "Value": "b", "IsValueSecret": false}]});
+                has.connections.get_mut(path).unwrap()["AuthParameters"]["InvocationHttpParameters"] =
+                    parameters;
+            },
+            &["UpdateConnection"],
+        ),
     ];
     for (damage, repair) in damages {
         damage(&mut world.eventbridge.has(), &path, &rules[0]);
@@ -1058,6 +1094,43 @@ async fn a_connection_that_is_refused_is_written_again_once() {
         ["UpdateConnection"],
         "another secret is another matter"
     );
+}
+
+/// AWS never gives a key back; but it says when the connection was modified.
+#[tokio::test]
+async fn a_key_that_somebody_else_wrote_is_written_again_once() {
+    let nothing = Vec::<String>::new();
+    let mut world = World::new(slack(&["a"]), &[("a", bot(TOKEN))]).await;
+    world.settles().await;
+    assert_eq!(world.settles().await, nothing);
+    let path = world.path("a");
+    let writes = |world: &World| {
+        let mut has = world.eventbridge.has();
+        let connection = has.connections.get_mut(&path).unwrap();
+        let at = connection["LastModifiedTime"].as_i64().unwrap();
+        connection["LastModifiedTime"] = json!(at + 60);
+    };
+    for _ in 0..2 {
+        writes(&world);
+        world.restart();
+        assert_eq!(world.settles().await, ["UpdateConnection"]);
+        for _ in 0..2 {
+            world.restart();
+            assert_eq!(world.settles().await, nothing);
+        }
+    }
+    world.drift = Some(DriftPolicy::Report);
+    writes(&world);
+    for _ in 0..2 {
+        let drift = world.run(Consistency::Now).await.drift.concat();
+        assert!(
+            drift.contains("written by somebody else at 1970-"),
+            "{drift}"
+        );
+        assert_eq!(world.eventbridge.writes(), nothing);
+    }
+    world.drift = None;
+    assert_eq!(world.settles().await, ["UpdateConnection"]);
 }
 
 #[tokio::test]
