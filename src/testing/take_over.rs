@@ -40,7 +40,8 @@ fn marked(world: &World, text: &str) -> (BTreeMap<String, Json>, usize) {
 async fn look(world: &World, operator: &Operator) -> [String; 2] {
     let tenant = operator.reconcile::<TenantObservability>("vsu").await;
     let set = operator.reconcile::<AlarmSet>("golden").await;
-    (tenant.unwrap(), set.unwrap());
+    tenant.unwrap();
+    set.unwrap();
     [
         world.condition::<TenantObservability>("vsu", "Ready"),
         world.condition::<AlarmSet>("golden", "Ready"),
