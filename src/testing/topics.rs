@@ -393,19 +393,20 @@ async fn subscriptions_from_before_are_given_their_filter_which_is_no_drift() {
             });
         let operator = Operator::new(&world);
         operator.converge().await;
-        let attributes = |arn: &str| world.aws.things(arn)[arn]["Attributes"].clone();
-        world.calls.fail_next(
-            "sns:SetSubscriptionAttributes",
-            1,
-            Fault::Refuse(500, "InternalFailure"),
-        );
+        let aws = world.aws.clone();
+        let attributes = move |arn: &str| aws.things(arn)[arn]["Attributes"].clone();
+        let (seen, all, mut calls) = (attributes.clone(), subscriptions.clone(), 0);
+        world.calls.fail(move |_, call| {
+            for attributes in all.iter().map(|arn| seen(arn)) {
+                let filtered = !attributes["FilterPolicy"].is_null();
+                let of_body = attributes["FilterPolicyScope"] == "MessageBody";
+                assert!(of_body || !filtered, "it hears nothing: {attributes}");
+            }
+            let sets = call.operation == "sns:SetSubscriptionAttributes";
+            calls += usize::from(sets);
+            (sets && calls == 1).then_some(Fault::Refuse(500, "InternalFailure"))
+        });
         polled(&operator).await;
-        for arn in &subscriptions {
-            let attributes = attributes(arn);
-            let filtered = !attributes["FilterPolicy"].is_null();
-            let of_body = attributes["FilterPolicyScope"] == "MessageBody";
-            assert!(of_body || !filtered, "it would hear nothing: {attributes}");
-        }
         operator.converge().await;
         for arn in &subscriptions {
             let attributes = attributes(arn);
