@@ -212,7 +212,7 @@ fn a_severity_that_loses_its_last_reader_keeps_its_topic() {
         tenant.delivery("Delivering").await;
         let (_, mut right) = errors(&tenant).await;
         // It tells our topic that data ended only while somebody reads mail.
-        assert_eq!(right.insufficient_data_actions(), [topic.clone()]);
+        assert_eq!(right.insufficient_data_actions().join(" "), topic);
         right.insufficient_data_actions = Some(Vec::new());
 
         let mark = world.aws.mark();
