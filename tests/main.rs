@@ -16,6 +16,7 @@ mod idle;
 mod isolation;
 mod journey;
 mod limits;
+mod news;
 mod notify;
 mod ownership;
 mod planning;

@@ -349,6 +349,27 @@ fn recipients_that_cannot_be_told_are_refused_with_what_to_do() {
             )
             .await;
         }
+        let key = |region: &str| {
+            let id = "1234abcd-12ab-34cd-56ef-1234567890ab";
+            format!("arn:aws:kms:{region}:222233334444:key/{id}")
+        };
+        for bad in [
+            "alias/aws/sns".to_owned(),
+            "1234abcd-12ab-34cd-56ef-1234567890ab".to_owned(),
+            key(REGION).replace("key/", "alias/"),
+            key(REGION).replace(":kms:", ":sns:"),
+            format!("{}\n", key(REGION)),
+        ] {
+            let expected = format!(
+                "spec.notify.encryptionKeyArn: Invalid value: {bad:?}: encryptionKeyArn is the ARN"
+            );
+            refused(json!({"info": {}, "encryptionKeyArn": bad}), &expected).await;
+        }
+        refused(
+            json!({"info": {}, "encryptionKeyArn": key("eu-central-1")}),
+            "a topic can only be encrypted with a key of its own Region, aws.region",
+        )
+        .await;
         let many = |n: usize, of: &dyn Fn(usize) -> String| (0..n).map(of).collect::<Vec<_>>();
         for (recipients, expected) in [
             (
@@ -388,6 +409,7 @@ fn recipients_that_cannot_be_told_are_refused_with_what_to_do() {
             json!({"warning": {"topicArns": [topic(REGION, "pager").replace("222233334444", "999988887777")]}}),
             json!({"warning": {"emails": [], "topicArns": [], "pagerDuty": []}, "info": {}}),
             json!({"critical": null, "warning": {"topicArns": [topic(REGION, "pager")]}}),
+            json!({"info": {}, "encryptionKeyArn": key(REGION).replace("222233334444", "999988887777")}),
             json!({"critical": {"emails": [good], "topicArns": [topic(REGION, "pager")]}}),
         ] {
             tenant.apply::<TenantObservability>("t", spec(notify)).await;

@@ -43,6 +43,9 @@ use serde::{Deserialize, Deserializer, Serialize};
         self.notify.?warning.?topicArns.orValue([]), self.notify.?info.?topicArns.orValue([])].all(topics, \
         topics.all(topic, topic.split(':').size() != 6 || topic.split(':')[3] == self.aws.region))")
         .message("topicArns: CloudWatch can only notify topics of the tenant's own Region"),
+    validation = Rule::new("!has(self.aws) || !has(self.notify) || !has(self.notify.encryptionKeyArn) || \
+        self.notify.encryptionKeyArn.split(':').size() != 6 || self.notify.encryptionKeyArn.split(':')[3] == self.aws.region")
+        .message("notify.encryptionKeyArn: a topic can only be encrypted with a key of its own Region, aws.region"),
     validation = Rule::new("!has(self.eventBridge) || has(self.aws)")
         .message("eventBridge is about the tenant's account: add the aws block, or remove eventBridge"),
     validation = Rule::new("!has(self.notify) || has(self.eventBridge) || (size(self.notify.?critical.?slack.orValue([])) == 0 \
@@ -206,6 +209,15 @@ pub struct Notify {
     #[serde(default, deserialize_with = "listed")]
     #[x_kube(merge_strategy = StructMerge::Atomic)]
     pub info: Option<Recipients>,
+    /// The KMS key with which the topics are encrypted, in the tenant's Region. Its key policy has to let
+    /// `cloudwatch.amazonaws.com` do `kms:GenerateDataKey*` and `kms:Decrypt`, or no alarm gets through.
+    /// Left out: they are not encrypted.
+    #[schemars(length(max = 160))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]{1,64}$')")
+            .message("encryptionKeyArn is the ARN of a customer managed KMS key, as in arn:aws:kms:us-east-2:222233334444:key/1234abcd-12ab-34cd-56ef-1234567890ab; no alias, since CloudWatch can never use alias/aws/sns")
+    )]
+    pub encryption_key_arn: Option<String>,
 }
 
 /// A severity that is there is listed, whatever is in it: where somebody takes the last recipient out of

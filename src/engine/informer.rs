@@ -388,6 +388,12 @@ impl<S: Source> Informer<S> {
         state.failure.is_none() && state.succeeded.is_some_and(|at| at >= since)
     }
 
+    /// Why the last read of everything failed, if it did.
+    pub fn failure(&self) -> Option<Error> {
+        let state = self.state.lock();
+        state.failure.as_ref().map(|failure| failure.error.clone())
+    }
+
     /// The cached things under these prefixes, however old.
     pub fn known(&self, prefixes: &BTreeSet<S::Key>) -> Snapshot<S::Value, S::Key> {
         self.state.lock().mirror.under(prefixes)

@@ -19,7 +19,7 @@ use crate::{
         system::Target,
         tenant::{
             eventbridge::{Paths, Rules},
-            sns::Topics,
+            sns::{Refusal, SubscriptionAttributes, Topics},
         },
     },
 };
@@ -37,6 +37,10 @@ pub struct AwsScope {
     pub tags: Arc<Informer<HeldTags>>,
     /// The topics, and who hears them.
     pub topics: Arc<Informer<AwsSource<Topics>>>,
+    /// The attributes of who hears them.
+    pub subscription_attributes: Arc<Informer<AwsSource<SubscriptionAttributes>>>,
+    /// That these may not be set.
+    pub unsettable: Refusal,
     /// The rules by name, and their targets.
     pub rules: Arc<Informer<AwsSource<Rules>>>,
     /// The connections and API destinations by name.
@@ -95,11 +99,17 @@ impl AwsScope {
         };
         let prefix = prefix.to_owned();
         let alarms = Informer::new(AwsSource::new(&account, Alarms { prefix }), polling);
+        let topics = Informer::new(AwsSource::new(&account, Topics), polling);
+        let attributes = SubscriptionAttributes {
+            topics: topics.clone(),
+        };
         Self {
             trust: Informer::new(trust, polling),
             tags: Informer::new(HeldTags::of(&account, &alarms), polling),
             alarms,
-            topics: Informer::new(AwsSource::new(&account, Topics), polling),
+            topics,
+            subscription_attributes: Informer::new(AwsSource::new(&account, attributes), polling),
+            unsettable: Refusal::default(),
             rules: Informer::new(AwsSource::new(&account, Rules), polling),
             paths: Informer::new(AwsSource::new(&account, Paths::default()), polling),
             closings: Arc::default(),
@@ -125,6 +135,7 @@ impl Scope for AwsScope {
         })
     }
 
+    /// Without the attributes of subscriptions: an older role may not read them, and nothing is less known for that.
     fn informers(&self) -> Vec<&dyn DynInformer> {
         vec![
             &*self.trust,

@@ -124,6 +124,47 @@ impl Aws {
         edit(self.state().things.entry(arn.to_owned()).or_default());
     }
 
+    /// Everybody who has been invited by mail or URL confirms: their ARNs.
+    pub fn confirm(&self) -> Vec<String> {
+        let mut state = self.state();
+        let invited = state.things.iter_mut();
+        let invited = invited.filter(|(_, it)| it["SubscriptionArn"] == "PendingConfirmation");
+        let invited = invited.map(|(arn, it)| {
+            it["SubscriptionArn"] = json!(arn);
+            arn.clone()
+        });
+        invited.collect()
+    }
+
+    /// An alarm comes to be in a state: the endpoints of the confirmed subscriptions that are sent a message.
+    pub fn transition(&self, alarm: &str, to: &str) -> Vec<String> {
+        let mut state = self.state();
+        let alarm = state.things.get_mut(alarm).unwrap();
+        let from = std::mem::replace(&mut alarm["StateValue"], json!(to));
+        let actions = match to {
+            "ALARM" => "AlarmActions",
+            "OK" => "OKActions",
+            _ => "InsufficientDataActions",
+        };
+        let message =
+            json!({"AlarmName": alarm["AlarmName"], "NewStateValue": to, "OldStateValue": from});
+        let topics = alarm[actions].as_array().cloned().unwrap_or_default();
+        let heard = topics
+            .iter()
+            .flat_map(|topic| state.under(&format!("{}:", text(topic))));
+        let heard = heard.filter(|it| {
+            let attributes = &it["Attributes"];
+            let policy =
+                serde_json::from_str(text(&attributes["FilterPolicy"])).unwrap_or(json!({}));
+            let filters = policy != json!({});
+            // CloudWatch's messages have no attributes.
+            let of_body = attributes["FilterPolicyScope"] == "MessageBody";
+            it["SubscriptionArn"] != "PendingConfirmation"
+                && (!filters || of_body && matches(&policy, &message))
+        });
+        heard.map(|it| text(&it["Endpoint"]).to_owned()).collect()
+    }
+
     /// Removes a thing behind our back.
     pub fn remove(&self, arn: &str) {
         self.state().things.remove(arn).unwrap();
@@ -137,6 +178,7 @@ impl Aws {
             "Name",
             "Rule",
             "TopicArn",
+            "SubscriptionArn",
             "ResourceARN",
             "RoleArn",
         ];
@@ -335,6 +377,29 @@ fn tag(thing: &mut Json, tags: &Json) {
     thing["Tags"] = std::mem::take(&mut all).into_values().collect();
 }
 
+/// Whether a message matches a filter policy of SNS, or an event a pattern of EventBridge, as far as ours go: values in
+/// lists, within objects, and alternatives.
+pub fn matches(policy: &Json, message: &Json) -> bool {
+    policy
+        .as_object()
+        .unwrap()
+        .iter()
+        .all(|(key, rule)| match rule {
+            Json::Array(any) if key == "$or" => any.iter().any(|policy| matches(policy, message)),
+            Json::Array(values) => values.contains(&message[key]),
+            Json::Object(_) => matches(rule, &message[key]),
+            other => panic!("no rule: {other}"),
+        })
+}
+
+/// Sets an attribute; an empty value takes it away.
+fn set(attributes: &mut Map<String, Json>, name: &str, value: &str) {
+    match value {
+        "" => drop(attributes.remove(name)),
+        value => drop(attributes.insert(name.to_owned(), json!(value))),
+    }
+}
+
 /// Whether a list of texts has one.
 fn has(list: &Json, item: &str) -> bool {
     let mut items = list.as_array().into_iter().flatten();
@@ -455,8 +520,9 @@ impl State {
                 return Ok(json!({"Attributes": self.there(arn)?["Attributes"]}));
             }
             "SetTopicAttributes" => {
-                let name = asked.text("AttributeName");
-                self.there(arn)?["Attributes"][name] = asked.input["AttributeValue"].clone();
+                let (name, value) = (asked.text("AttributeName"), asked.text("AttributeValue"));
+                let attributes = self.there(arn)?["Attributes"].as_object_mut().unwrap();
+                set(attributes, name, value);
             }
             "DeleteTopic" => {
                 let stays = |it: &str| it != arn && !it.starts_with(&under);
@@ -466,16 +532,44 @@ impl State {
                 self.there(arn)?;
                 let (protocol, endpoint) = (asked.text("Protocol"), asked.text("Endpoint"));
                 let made = json!({"Protocol": protocol, "Endpoint": endpoint,
-                    "SubscriptionArn": "PendingConfirmation"});
-                if !self.under(&under).contains(&made) {
-                    let arn = under + &self.id();
-                    self.things.insert(arn, made);
+                    "SubscriptionArn": "PendingConfirmation", "Attributes": asked.input["Attributes"]});
+                let same = |it: &Json| it["Protocol"] == protocol && it["Endpoint"] == endpoint;
+                match self.under(&under).into_iter().find(same) {
+                    Some(there) if there["Attributes"] != made["Attributes"] => {
+                        let text = "Subscription already exists with different attributes";
+                        return Err((400, "InvalidParameter", text));
+                    }
+                    Some(_) => {}
+                    None => {
+                        let arn = under + &self.id();
+                        self.things.insert(arn, made);
+                    }
                 }
+            }
+            "GetSubscriptionAttributes" => {
+                let attributes = &self.there(asked.text("SubscriptionArn"))?["Attributes"];
+                return Ok(json!({"Attributes": attributes}));
+            }
+            "SetSubscriptionAttributes" => {
+                let subscription = self.there(asked.text("SubscriptionArn"))?;
+                let (name, value) = (asked.text("AttributeName"), asked.text("AttributeValue"));
+                if subscription["Attributes"].is_null() {
+                    subscription["Attributes"] = json!({});
+                }
+                set(
+                    subscription["Attributes"].as_object_mut().unwrap(),
+                    name,
+                    value,
+                );
             }
             "Unsubscribe" => drop(self.things.remove(asked.text("SubscriptionArn"))),
             "ListSubscriptionsByTopic" => {
                 self.there(arn)?;
-                return Ok(page("Subscriptions", self.under(&under), asked));
+                let mut listed = self.under(&under);
+                // The list does not tell them.
+                let fields = listed.iter_mut().filter_map(Json::as_object_mut);
+                fields.for_each(|fields| drop(fields.remove("Attributes")));
+                return Ok(page("Subscriptions", listed, asked));
             }
             _ => return self.tags(verb, asked.text("ResourceArn"), asked),
         }

@@ -13,7 +13,7 @@ use crate::{
 };
 use serde_json::{Value as Json, json};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     time::Duration,
 };
 
@@ -204,10 +204,11 @@ async fn one(seed: u64, began: &World, outcomes: &mut BTreeMap<Asked, BTreeSet<S
         rest(&world, &operator).await;
     }
     let now = seen(&world);
-    if !outcomes.contains_key(&asked) {
-        outcomes.insert(asked, expected(asked).await);
-    }
-    let differs: Vec<_> = now.symmetric_difference(&outcomes[&asked]).collect();
+    let outcome = match outcomes.entry(asked) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(new) => new.insert(expected(asked).await),
+    };
+    let differs: Vec<_> = now.symmetric_difference(outcome).collect();
     assert!(differs.is_empty(), "seed {seed}: {history:#?} {differs:#?}");
     for (name, thing) in strangers() {
         assert_eq!(

@@ -21,6 +21,7 @@ mod reads;
 mod reports;
 mod slack_channels;
 mod take_over;
+mod topics;
 mod troubles;
 mod unreadable;
 

@@ -64,6 +64,23 @@ fn a_topic_is_mended_whatever_is_done_to_it() {
                 note: format!("changed topic {short}: policy.Statement[0]"),
             },
             Damage {
+                what: "encrypted",
+                done: async {
+                    let set = sns.set_topic_attributes().topic_arn(topic);
+                    let set = set.attribute_name("KmsMasterKeyId");
+                    let set = set.attribute_value("alias/aws/sns");
+                    drop(set.send().await.unwrap());
+                }
+                .boxed_local(),
+                look: Look::topic(topic, 1),
+                says: vec![format!(
+                    "topic attribute {short} KmsMasterKeyId: value was alias/aws/sns, wanted unset"
+                )],
+                note: format!(
+                    "changed topic attribute {short} KmsMasterKeyId: value alias/aws/sns"
+                ),
+            },
+            Damage {
                 what: "subscription removed",
                 done: async {
                     let end = sns.unsubscribe().subscription_arn(&pager);
@@ -97,7 +114,7 @@ fn a_topic_is_mended_whatever_is_done_to_it() {
             is_mended::<TenantObservability>(&site, namespace, damage).await;
             assert_eq!(policy(tenant, topic).await, declared, "{what}");
             let again = match what {
-                "policy replaced" => 0,
+                "policy replaced" | "encrypted" => 0,
                 "subscription removed" => 1,
                 _ => {
                     // With a topic those who heard it go; whoever has left before stays away.

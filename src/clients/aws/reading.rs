@@ -54,6 +54,7 @@ calls! {
     api_destination: aws_sdk_eventbridge eventbridge describe_api_destination DescribeApiDestinationFluentBuilder,
     topic: aws_sdk_sns sns get_topic_attributes GetTopicAttributesFluentBuilder,
     topic_tags: aws_sdk_sns sns list_tags_for_resource ListTagsForResourceFluentBuilder,
+    subscription: aws_sdk_sns sns get_subscription_attributes GetSubscriptionAttributesFluentBuilder,
     subscriptions: aws_sdk_sns sns list_subscriptions_by_topic ListSubscriptionsByTopicFluentBuilder
 }
 

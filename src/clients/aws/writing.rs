@@ -74,6 +74,7 @@ calls! {
         set_topic_attributes "sns:SetTopicAttributes" SetTopicAttributesFluentBuilder,
         delete_topic "sns:DeleteTopic" DeleteTopicFluentBuilder,
         subscribe "sns:Subscribe" SubscribeFluentBuilder,
+        set_subscription_attributes "sns:SetSubscriptionAttributes" SetSubscriptionAttributesFluentBuilder,
         unsubscribe "sns:Unsubscribe" UnsubscribeFluentBuilder;
 }
 

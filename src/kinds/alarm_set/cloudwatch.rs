@@ -245,6 +245,7 @@ pub(super) fn configuration(alarm: &MetricAlarm) -> Configuration {
         actions_enabled: alarm.actions_enabled().unwrap_or(true),
         alarm_actions: alarm.alarm_actions().iter().cloned().collect(),
         ok_actions: alarm.ok_actions().iter().cloned().collect(),
+        insufficient_data_actions: alarm.insufficient_data_actions().iter().cloned().collect(),
         tags_in_events: tags_in_events(alarm.action_configuration()),
         state: None,
         foreign_fields: foreign_fields(alarm),
@@ -260,7 +261,7 @@ pub const OF_ALARM: Attributes = &[
     ("actions_enabled", Declared),
     ("ok_actions", Declared),
     ("alarm_actions", Declared),
-    ("insufficient_data_actions", AtDefault),
+    ("insufficient_data_actions", Declared),
     ("state_value", ReadOnly),
     ("state_reason", ReadOnly),
     ("state_reason_data", ReadOnly),
@@ -307,7 +308,6 @@ fn foreign_fields(alarm: &MetricAlarm) -> Vec<String> {
     });
     let evaluate = alarm.evaluate_low_sample_count_percentile();
     let evaluate = evaluate.filter(|text| *text != "evaluate");
-    let list = |all: &[String]| Some(all.join(", ")).filter(|all| !all.is_empty());
     let count = Some(alarm.metrics().len()).filter(|count| *count > 0);
     let warm_up = alarm.warm_up_configuration();
     let warm_up = warm_up.map(|it| it.warm_up_period_duration_in_minutes.unwrap_or_default());
@@ -322,10 +322,6 @@ fn foreign_fields(alarm: &MetricAlarm) -> Vec<String> {
         (
             "evaluateLowSampleCountPercentile",
             evaluate.map(str::to_owned),
-        ),
-        (
-            "insufficientDataActions",
-            list(alarm.insufficient_data_actions()),
         ),
         ("evaluationWindow", window),
         (
@@ -438,7 +434,6 @@ mod tests {
             .metrics(sdk::MetricDataQuery::builder().id("m1").build())
             .threshold_metric_id("band")
             .evaluate_low_sample_count_percentile("ignore")
-            .insufficient_data_actions("arn:x")
             .evaluation_window(EvaluationWindow::WallClockWindow(clock))
             .warm_up_configuration(warm_up.build())
             .evaluation_criteria(EvaluationCriteria::PromQlCriteria(promql))
@@ -451,7 +446,6 @@ mod tests {
                 "metrics 1",
                 "thresholdMetricId band",
                 "evaluateLowSampleCountPercentile ignore",
-                "insufficientDataActions arn:x",
                 "evaluationWindow wall clock of UTC",
                 "warmUpConfiguration 9 minutes",
                 "evaluationCriteria up == 0",

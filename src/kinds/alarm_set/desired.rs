@@ -58,6 +58,8 @@ pub struct Configuration {
     pub alarm_actions: BTreeSet<String>,
     /// What happens when it stops.
     pub ok_actions: BTreeSet<String>,
+    /// What happens when it has no data any more.
+    pub insufficient_data_actions: BTreeSet<String>,
     /// Which of its tags travel in its events.
     pub tags_in_events: TagsInEvents,
     /// The state that it is set to; only what is about to be removed has one.
@@ -113,6 +115,7 @@ impl Value for Configuration {
             actions_enabled,
             alarm_actions,
             ok_actions,
+            insufficient_data_actions,
             tags_in_events,
             state,
             foreign_fields,
@@ -141,6 +144,7 @@ impl Value for Configuration {
             ("actionsEnabled", actions_enabled.to_string()),
             ("alarmActions", list(alarm_actions)),
             ("okActions", list(ok_actions)),
+            ("insufficientDataActions", list(insufficient_data_actions)),
             ("alarm tags in events", tags_in_events.to_string()),
             ("other", foreign_fields.join(", ")),
         ];
@@ -254,7 +258,7 @@ pub fn desired(
             };
             let tags = AlarmTags::of(mark, &set.name_any(), &alarm.name, environment);
             wanted.members.insert(name.clone(), member);
-            match configuration(set, alarm, &slot, topics, mark) {
+            match configuration(set, alarm, &slot, (tenant, topics), mark) {
                 _ if wanted.alarms.wanted.len() >= LIMIT => {
                     let message = format!(
                         "{} alarms × the tenant's environments is more than {LIMIT}: split the AlarmSet",
@@ -320,7 +324,7 @@ fn configuration(
     set: &AlarmSet,
     alarm: &Alarm,
     slot: &Slot<'_>,
-    topics: &BTreeMap<Severity, BTreeSet<String>>,
+    (tenant, topics): (&TenantObservability, &BTreeMap<Severity, BTreeSet<String>>),
     mark: &Mark,
 ) -> Result<Configuration, Error> {
     let mut dimensions = alarm.dimensions.clone();
@@ -339,6 +343,14 @@ fn configuration(
         }
     }
     let actions = topics.get(&alarm.severity).cloned().unwrap_or_default();
+    // Readers of mail hear that its data ended while it fired. Our topics keep the rest from them, and all of it from
+    // pagers; topics of somebody's own would tell everything.
+    let mut listed = tenant.spec.notify.iter().flat_map(|notify| notify.listed());
+    let is_read = listed
+        .any(|(severity, recipients)| severity == alarm.severity && !recipients.emails.is_empty());
+    let named = |arn: &String| names::is_called_as_ours(arn);
+    let without_data = actions.iter().filter(|arn| is_read && named(arn)).cloned();
+    let without_data = without_data.collect();
     let runbook = alarm
         .runbook_url
         .as_ref()
@@ -365,6 +377,7 @@ fn configuration(
         actions_enabled: true,
         alarm_actions: actions.clone(),
         ok_actions: actions,
+        insufficient_data_actions: without_data,
         tags_in_events: TagsInEvents::ours(),
         state: None,
         foreign_fields: Vec::new(),
@@ -406,6 +419,12 @@ mod tests {
     }
 
     fn wanted(set: &AlarmSet) -> Wanted {
+        wanted_for(set, &tenant(), &["arn:topic"])
+    }
+
+    /// With these topics for warnings.
+    fn wanted_for(set: &AlarmSet, tenant: &TenantObservability, topics: &[&str]) -> Wanted {
+        let topics = topics.iter().map(|topic| (*topic).to_owned()).collect();
         let mark = Mark::of(
             &Cluster {
                 name: "eu".into(),
@@ -418,8 +437,8 @@ mod tests {
         desired(
             "eu",
             set,
-            &tenant(),
-            &[(Severity::Warning, ["arn:topic".to_owned()].into())].into(),
+            tenant,
+            &[(Severity::Warning, topics)].into(),
             &mark,
         )
     }
@@ -571,6 +590,26 @@ mod tests {
                 .message
                 .contains("remove one of both")
         );
+    }
+
+    #[test]
+    fn that_its_data_ended_is_told_to_our_topic_where_somebody_reads_mail() {
+        let ours = "arn:aws:sns:us-east-2:222233334444:campanile_vsu_warning_0a1b2c3d";
+        let theirs = "arn:aws:sns:us-east-2:222233334444:pager";
+        for (recipients, told) in [
+            (json!({"emails": ["a@vsu.example"]}), vec![ours]),
+            (json!({}), vec![]),
+        ] {
+            let mut tenant = tenant();
+            let notify = json!({"warning": recipients, "critical": {"emails": ["b@vsu.example"]}});
+            tenant.spec.notify = Some(serde_json::from_value(notify).unwrap());
+            let set = set(json!(["prod"]), json!({"severity": "warning"}));
+            let wanted = wanted_for(&set, &tenant, &[ours, theirs]);
+            let alarm = wanted.alarms.wanted.values().next().unwrap();
+            assert_eq!(alarm.alarm_actions.len(), 2);
+            let without_data: Vec<_> = alarm.insufficient_data_actions.iter().collect();
+            assert_eq!(without_data, told);
+        }
     }
 
     #[test]

@@ -142,6 +142,7 @@ mod tests {
             actions_enabled: true,
             alarm_actions: Default::default(),
             ok_actions: Default::default(),
+            insufficient_data_actions: Default::default(),
             tags_in_events: TagsInEvents::ours(),
             state: None,
             foreign_fields: vec![],

@@ -355,6 +355,7 @@ fn put_metric_alarm(
         actions_enabled,
         alarm_actions,
         ok_actions,
+        insufficient_data_actions,
         tags_in_events,
         state: _,
         foreign_fields: _,
@@ -379,6 +380,7 @@ fn put_metric_alarm(
         .actions_enabled(*actions_enabled)
         .set_alarm_actions(list(alarm_actions))
         .set_ok_actions(list(ok_actions))
+        .set_insufficient_data_actions(list(insufficient_data_actions))
         .set_action_configuration(action_configuration(tags_in_events))
         .set_tags(tags.map(sdk_tags));
     match statistic {

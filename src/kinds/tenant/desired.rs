@@ -1,6 +1,10 @@
 //! From a TenantObservability to the topics and subscriptions that its account should have. Pure.
 
-use super::subscription_list::SubscriptionList;
+use super::{
+    attributes::{Attributes, FILTER_POLICY, FILTER_SCOPE, KMS_KEY, SUBSCRIPTION, TOPIC},
+    subscription_list::SubscriptionList,
+    transitions::Listener,
+};
 use crate::{
     api::{Aws, AwsTarget, Severity, SubscriptionEntry, SubscriptionState, TenantObservability},
     clients::secret::{Digester, Secret},
@@ -101,6 +105,8 @@ impl Value for Topic {
 pub struct ObservedTopic {
     /// How it is configured.
     pub topic: Topic,
+    /// Its other attributes, as far as they are kept.
+    pub attributes: Attributes,
     /// Whose it is, by its tag.
     pub owner: OwnerTag,
     /// Which of its subscriptions are ours, by its tags.
@@ -156,6 +162,26 @@ pub fn topics(
         adoption: tenant.spec.adoption_policy.into(),
         ..Desired::default()
     }
+}
+
+/// What the attributes of each of a tenant's topics should be.
+pub fn topic_attributes(tenant: &TenantObservability) -> Attributes {
+    let notify = tenant.spec.notify.as_ref();
+    let key = notify.and_then(|notify| notify.encryption_key_arn.clone());
+    Attributes::of(TOPIC, |name| key.clone().filter(|_| name == KMS_KEY))
+}
+
+/// What the attributes of a subscription should be.
+pub fn subscription_attributes(key: &SubscriptionKey) -> Attributes {
+    let listener = match key.protocol.as_str() {
+        EMAIL => Listener::Mail,
+        _ => Listener::Pager,
+    };
+    Attributes::of(SUBSCRIPTION, |name| match name {
+        FILTER_POLICY => Some(listener.filter_policy().to_string()),
+        FILTER_SCOPE => Some("MessageBody".to_owned()),
+        _ => None,
+    })
 }
 
 /// CloudWatch's alarms in the AWS console, whose pages follow.

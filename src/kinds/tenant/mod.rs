@@ -1,6 +1,7 @@
 //! TenantObservability: the topics of a tenant, who hears them, the path of its alarms into Slack, and how the
 //! tenant is.
 
+pub mod attributes;
 pub mod desired;
 pub mod eventbridge;
 pub mod health;
@@ -9,6 +10,7 @@ mod report;
 pub mod sns;
 pub mod stages;
 pub mod subscription_list;
+pub mod transitions;
 
 use crate::{
     api::{
@@ -41,7 +43,10 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use listing::SubscriptionLists;
 use sns::TopicArn;
-use stages::{Candidates, KnownSubscriptions, Subscriptions, TopicTags, Topics};
+use stages::{
+    Candidates, KnownSubscriptions, Subscriptions, TopicTags, Topics,
+    attributes::{SubscriptionAttributes, TopicAttributes},
+};
 use std::{
     collections::{BTreeSet, btree_map::Entry},
     time::Duration,
@@ -69,10 +74,14 @@ pub struct TenantStages {
     pub tags: StageRun<TopicTags>,
     /// SNS topics.
     pub topics: StageRun<Topics>,
+    /// Their attributes.
+    pub topic_attributes: StageRun<TopicAttributes>,
     /// Which of those who hear them were subscribed by us.
     pub lists: StageRun<SubscriptionLists>,
     /// Who hears them.
     pub subscriptions: StageRun<Subscriptions>,
+    /// How.
+    pub subscription_attributes: StageRun<SubscriptionAttributes>,
     /// The connections and API destinations by which EventBridge gets into Slack.
     pub slack: StageRun<SlackPaths>,
     /// Which alarms go there, and as what.
@@ -84,8 +93,10 @@ impl Stages for TenantStages {
         vec![
             &mut self.tags,
             &mut self.topics,
+            &mut self.topic_attributes,
             &mut self.lists,
             &mut self.subscriptions,
+            &mut self.subscription_attributes,
             &mut self.slack,
             &mut self.rules,
         ]
@@ -246,7 +257,9 @@ impl Kind for TenantObservability {
                 }
                 Delivery::ToNobody => {}
                 Delivery::Known(troubles) => {
-                    let update = report::delivering(&troubles);
+                    let stages = visit.stages.as_ref();
+                    let provisos = stages.map(report::provisos).unwrap_or_default();
+                    let update = report::delivering(&troubles, &provisos);
                     if update.holds != Some(true) {
                         problems.push(update.message.clone());
                     }
@@ -347,11 +360,13 @@ impl System<TenantObservability> for Aws {
     ) -> Vec<Subscription> {
         let scope = &context.scope;
         let own = tenant.candidates(context.target, context.installation);
-        let own = own.into_values().map(|(_, arn)| arn);
-        let topics = own.chain(tenant.named_topics()).collect();
+        let own: Vec<_> = own.into_values().map(|(_, arn)| arn).collect();
+        let heard = own.iter().map(TopicArn::subscriptions).collect();
+        let topics = own.into_iter().chain(tenant.named_topics()).collect();
         let mut subscriptions = vec![
             scope.trust.subscribe(subscriber, BTreeSet::new()),
             scope.topics.subscribe(subscriber, topics),
+            scope.subscription_attributes.subscribe(subscriber, heard),
         ];
         if concerns(tenant) {
             let prefix = BTreeSet::from([names::tenant_prefix(&tenant.name_any())]);
@@ -404,6 +419,7 @@ impl System<TenantObservability> for Aws {
         let recorded = recorded.map(|entry| (SubscriptionKey::from(entry), entry.state));
         let topics = Topics::new(
             topics,
+            desired::topic_attributes(tenant),
             candidates,
             tenant.named_topics().collect(),
             (*ownership).clone(),
@@ -422,7 +438,9 @@ impl System<TenantObservability> for Aws {
         let subscriptions = Subscriptions::new(subscriptions, &topics, staying, recorded, digester);
         TenantStages {
             tags: StageRun::new(TopicTags::of(&topics)),
+            topic_attributes: StageRun::new(TopicAttributes::of(&topics)),
             topics: StageRun::new(topics),
+            subscription_attributes: StageRun::new(SubscriptionAttributes::of(&subscriptions)),
             lists: StageRun::new(lists),
             subscriptions: StageRun::new(subscriptions),
             slack: StageRun::new(slack),

@@ -2,7 +2,8 @@
 
 use super::{
     TenantStages,
-    desired::SubscriptionKey,
+    attributes::{KMS_KEY, MESSAGE_SIZE, Setting, unheard, unreadable_key},
+    desired::{SubscriptionKey, subscription_attributes},
     eventbridge::report::{self as slack, Delivery, is_slacks},
 };
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
     },
     engine::{
         error::{Class, Error},
-        plan::{Desired, Owner},
+        plan::{Desired, Owner, Value as _},
         stage::Failure,
     },
     kinds::ConditionUpdate,
@@ -129,6 +130,8 @@ fn topics_and_subscriptions(
         let missing = missing.join(", ");
         troubles.push(("TopicMissing", format!("topic {missing} is not there")));
     }
+    troubles.extend(unpublishable(stages));
+    troubles.extend(unheard_subscriptions(stages));
     if !blocked.is_empty() {
         troubles.push(("WaitingForSecret", blocked.join("; ")));
     }
@@ -157,12 +160,81 @@ fn topics_and_subscriptions(
     Delivery::Known(troubles)
 }
 
-/// The condition that says whether messages arrive.
-pub fn delivering(troubles: &[(&'static str, String)]) -> ConditionUpdate {
+/// What about the topics that are ours keeps CloudWatch from publishing, or may, while it is as it was seen.
+fn unpublishable(stages: &TenantStages) -> Vec<(&'static str, String)> {
+    let (topics, attributes) = (&stages.topics, &stages.topic_attributes);
+    let policies = topics.stage.desired.wanted.iter().filter(|(name, to)| {
+        let found = topics.seen.as_ref().and_then(|seen| seen.get(*name));
+        let found = found.filter(|found| found.owner == Owner::Us);
+        found.is_some_and(|found| !to.is_satisfied_by(&found.value))
+    });
+    let policies = policies.map(|(name, _)| {
+        let says = format!(
+            "topic {name} has another policy than it should, so CloudWatch may not be let in"
+        );
+        ("TopicNotAsDeclared", says)
+    });
+    let attributes = attributes.stage.desired.wanted.iter().filter_map(|(key, to)| {
+        let found = &attributes.seen.as_ref()?.get(key)?.value;
+        if to.is_satisfied_by(found) {
+            return None;
+        }
+        let (topic, Setting(value)) = (&key.of, found);
+        match key.name {
+            KMS_KEY => {
+                let says = unreadable_key(value)?;
+                Some(("TopicEncrypted", format!("topic {topic} {says}")))
+            }
+            MESSAGE_SIZE => {
+                let says = format!("topic {topic} refuses messages of more than {value} bytes, and what an alarm says may have up to {}", to.0);
+                Some(("TopicNotAsDeclared", says))
+            }
+            _ => None,
+        }
+    });
+    policies.chain(attributes).collect()
+}
+
+/// Which subscriptions of ours somebody has changed so that alarms may not arrive, as far as that is known.
+fn unheard_subscriptions(stages: &TenantStages) -> Vec<(&'static str, String)> {
+    let wanted = &stages.subscriptions.stage.desired.wanted;
+    let seen = stages
+        .subscriptions
+        .seen
+        .iter()
+        .flat_map(|seen| seen.iter());
+    let unheard = seen.filter_map(|(key, found)| {
+        let (to, arn) = (wanted.get(key)?, found.id.as_ref()?);
+        let known = stages.subscription_attributes.stage.known(arn)?;
+        let why = unheard(&subscription_attributes(key), &known)?;
+        let says = format!("{why}: {} ({})", to.recipient, key.severity);
+        (found.owner == Owner::Us).then_some(("SubscriptionNotAsDeclared", says))
+    });
+    unheard.collect()
+}
+
+/// What nobody can see from here, and messages depend on.
+pub fn provisos(stages: &TenantStages) -> Vec<String> {
+    let wanted = &stages.topic_attributes.stage.desired.wanted;
+    let mut key = wanted.iter().filter(|(key, _)| key.name == KMS_KEY);
+    let key = key.find(|(_, Setting(key))| !key.is_empty());
+    let key = key.map(|(_, Setting(key))| {
+        format!("the topics are encrypted with {key}: alarms get through only while its key policy lets cloudwatch.amazonaws.com do kms:GenerateDataKey* and kms:Decrypt, which cannot be seen from here (a failure shows in the alarm's history)")
+    });
+    let refusals = stages.subscription_attributes.stage.refusals().into_iter();
+    let refusals = refusals.map(|error| {
+        format!("what somebody changes about subscriptions is not seen or not put back: {error}")
+    });
+    key.into_iter().chain(refusals).collect()
+}
+
+/// The condition that says whether messages arrive. `provisos`: what they depend on besides.
+pub fn delivering(troubles: &[(&'static str, String)], provisos: &[String]) -> ConditionUpdate {
     // What a reader has yet to confirm is the least: anything else is said before it.
     let mut troubles: Vec<_> = troubles.iter().collect();
     troubles.sort_by_key(|(reason, _)| *reason == "PendingConfirmation");
-    let told: Vec<_> = troubles.iter().map(|(_, text)| text.as_str()).collect();
+    let told = troubles.iter().map(|(_, text)| text).chain(provisos);
+    let told: Vec<_> = told.map(String::as_str).collect();
     let reason = troubles.first().map_or("Delivering", |(reason, _)| reason);
     ConditionUpdate::new(DELIVERY_READY, troubles.is_empty(), reason, told.join("; "))
 }

@@ -1,16 +1,18 @@
 //! The informer sources of SNS: the topics of one scope and their subscriptions.
 
 use super::{
+    attributes::{Attributes, SUBSCRIPTION, TOPIC},
     desired::{ObservedSubscription, ObservedTopic, Topic},
     subscription_list::SubscriptionList,
 };
 use crate::{
     clients::{
-        aws::reading::{ReadBy, Reader, Reads},
+        aws::reading::{AwsSource, ReadBy, Reader, Reads},
         secret::Secret,
     },
     engine::{
-        error::{Class, Result},
+        error::{Class, Error, Result},
+        informer::Informer,
         mirror::InformerKey,
     },
     kinds::{
@@ -18,8 +20,14 @@ use crate::{
         names,
     },
 };
+use parking_lot::Mutex;
 use serde_json::Value as Json;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::time::Instant;
 
 /// A topic's ARN, which is not what it is called.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,11 +73,13 @@ impl Topics {
             policy: policy.unwrap_or(Json::Null),
         };
         let owner = OwnerTag(owner.map(|tag| tag.value().to_owned()));
+        let attributes = Attributes::answered(TOPIC, &attributes);
         let pairs = tags.tags().iter();
         let listed = SubscriptionList::among(pairs.map(|tag| (tag.key(), tag.value())));
         let subscriptions = Self::subscriptions(by, arn).await?;
         Ok(subscriptions.map(|subscriptions| ObservedTopic {
             topic,
+            attributes,
             owner,
             listed,
             subscriptions,
@@ -119,6 +129,7 @@ impl Topics {
 fn unknown() -> ObservedTopic {
     ObservedTopic {
         topic: Topic { policy: Json::Null },
+        attributes: Attributes::default(),
         owner: OwnerTag(None),
         listed: SubscriptionList::default(),
         subscriptions: Vec::new(),
@@ -148,5 +159,74 @@ impl Reader for Topics {
     fn is_unsettled(topic: &ObservedTopic) -> bool {
         let mut all = topic.subscriptions.iter();
         all.any(|subscription| subscription.arn.is_none())
+    }
+}
+
+/// The attributes of the confirmed subscriptions to some topics, by ARN: one call each.
+pub struct SubscriptionAttributes {
+    /// The topics, and who hears them.
+    pub topics: Arc<Informer<AwsSource<Topics>>>,
+}
+
+impl TopicArn {
+    /// What the ARNs of its subscriptions begin with.
+    pub fn subscriptions(&self) -> String {
+        format!("{}:", self.0)
+    }
+}
+
+impl Reader for SubscriptionAttributes {
+    type Key = String;
+    type Value = Attributes;
+
+    async fn read(&self, by: &Reads<'_>, asked: &BTreeSet<String>) -> Result<ReadBy<Self>> {
+        let topics = asked
+            .iter()
+            .map(|prefix| TopicArn(prefix.trim_end_matches(':').to_owned()));
+        let topics = self.topics.known(&topics.collect());
+        let subscriptions = topics.values().flat_map(|topic| &topic.subscriptions);
+        let confirmed = subscriptions.filter_map(|subscription| subscription.arn.clone());
+        self.read_some(by, &confirmed.collect()).await
+    }
+
+    async fn read_some(&self, by: &Reads<'_>, keys: &BTreeSet<String>) -> Result<ReadBy<Self>> {
+        let mut found = BTreeMap::new();
+        for arn in keys {
+            let get = by.subscription().subscription_arn(arn);
+            // It may have been ended since the topic was read.
+            if let Some(answer) = by.find("sns:GetSubscriptionAttributes", get.send()).await? {
+                let api = "sns:GetSubscriptionAttributes";
+                let attributes = by.told(api, "Attributes", answer.attributes)?;
+                let attributes = Attributes::answered(SUBSCRIPTION, &attributes);
+                found.insert(arn.clone(), attributes);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// After how long it is tried again to set what could not be set: a denial grows to that.
+const TRIED_AGAIN: Duration = Duration::from_secs(3600);
+
+/// That a role may not set the attributes of subscriptions: roles that were made when nobody did have no such permission,
+/// and all else goes on as before.
+#[derive(Debug, Default)]
+pub struct Refusal(Mutex<Option<(Instant, Error)>>);
+
+impl Refusal {
+    /// It was refused now.
+    pub fn note(&self, error: &Error) {
+        *self.0.lock() = Some((Instant::now(), error.clone()));
+    }
+
+    /// It is worth asking again.
+    pub fn forget(&self) {
+        *self.0.lock() = None;
+    }
+
+    /// The refusal, while it is not worth asking again.
+    pub fn lately(&self) -> Option<Error> {
+        let noted = self.0.lock().clone();
+        noted.and_then(|(at, error)| (at.elapsed() < TRIED_AGAIN).then_some(error))
     }
 }

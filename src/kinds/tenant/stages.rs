@@ -1,7 +1,12 @@
 //! The topics of one tenant in one place, and who hears them.
 
+pub mod attributes;
+
 use super::{
-    desired::{EMAIL, ObservedTopic, Subscription, SubscriptionKey, Topic},
+    attributes::{Attributes, SUBSCRIPTION, Setting, TOPIC},
+    desired::{
+        EMAIL, ObservedTopic, Subscription, SubscriptionKey, Topic, subscription_attributes,
+    },
     sns::TopicArn,
 };
 use crate::{
@@ -43,6 +48,8 @@ pub struct Topics {
     pub desired: Desired<String, Topic>,
     /// Which names to look at.
     pub candidates: Candidates,
+    /// What the attributes of each of them should be.
+    attributes: Attributes,
     /// Topics of somebody's own that alarms tell besides.
     named: BTreeSet<TopicArn>,
     ownership: Ownership,
@@ -55,6 +62,7 @@ impl Topics {
     /// The stage of one tenant in one place.
     pub fn new(
         desired: Desired<String, Topic>,
+        attributes: Attributes,
         candidates: Candidates,
         named: BTreeSet<TopicArn>,
         ownership: Ownership,
@@ -63,6 +71,7 @@ impl Topics {
     ) -> Self {
         Self {
             desired,
+            attributes,
             candidates,
             named,
             ownership,
@@ -112,12 +121,15 @@ impl Topics {
     /// CreateTopic answers with the topic that is there if its tags are the same: with the mark
     /// among them nobody else's is ever taken for ours.
     async fn create(&self, writer: &Writer<'_>, name: &str, to: &Topic) -> Result<TopicArn> {
-        // With its policy from the first moment, and one call for one entry of the gate.
+        // With its policy and its key from the first moment, and one call for one entry of the gate.
         let create = writer
             .create_topic()?
             .name(name)
             .tags(tag(&self.ownership.mark)?);
-        let create = create.attributes("Policy", to.policy.to_string());
+        let mut create = create.attributes("Policy", to.policy.to_string());
+        for (attribute, Setting(value)) in self.attributes.declared(TOPIC) {
+            create = create.attributes(attribute, value);
+        }
         let created = create.send().await.map_err(|error| {
             let error = writer.refusal(&error);
             // It came to be after we looked: the next look says whose it is, and compares it.
@@ -131,6 +143,7 @@ impl Topics {
         if let Some(arn) = self.arn(name) {
             let now = || ObservedTopic {
                 topic: to.clone(),
+                attributes: self.attributes.clone(),
                 owner: OwnerTag(Some(self.ownership.mark.to_string())),
                 listed: Default::default(),
                 subscriptions: Vec::new(),
@@ -538,7 +551,11 @@ impl Subscriptions {
         ids: &Ids,
     ) -> Result<()> {
         let topic = ids.need::<Topics>(self.topic(key.severity))?;
-        let subscribe = writer.subscribe()?;
+        let mut subscribe = writer.subscribe()?;
+        // From the first message on, and without another call.
+        for (attribute, Setting(value)) in subscription_attributes(key).declared(SUBSCRIPTION) {
+            subscribe = subscribe.attributes(attribute, value);
+        }
         let before = {
             let mut memory = self.memory.lock();
             let creating = SubscriptionState::Creating;
@@ -561,9 +578,14 @@ impl Subscriptions {
             let message = redact(&error.message, to.endpoint.reveal(), &key.endpoint);
             Error { message, ..error }
         });
+        let outcome = match outcome {
+            // It came to be after we looked: the next look sees it, and what differs is set once it is confirmed.
+            Err(error) if error.message.contains("different attributes") => Ok(()),
+            outcome => outcome.map(drop),
+        };
         match &outcome {
             // What it is now, pending or not, only a look can tell.
-            Ok(_) => self.scope.topics.invalidate(topic.clone()),
+            Ok(()) => self.scope.topics.invalidate(topic.clone()),
             Err(error) if error.class.may_have_landed() => {
                 self.scope.topics.invalidate(topic.clone())
             }
@@ -571,7 +593,7 @@ impl Subscriptions {
             Err(_) if before.is_none() => drop(self.memory.lock().recorded.remove(key)),
             Err(_) => {}
         }
-        outcome.map(drop)
+        outcome
     }
 
     async fn unsubscribe(

@@ -21,7 +21,10 @@ use crate::{
         mark::Mark,
         names,
         slack_channel::route::{RouteState, SlackRoute},
-        tenant::desired::{alarm_link, alarms_link},
+        tenant::{
+            desired::{alarm_link, alarms_link},
+            transitions::{Listener, STATES},
+        },
     },
 };
 use jiff::Timestamp;
@@ -31,13 +34,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
 };
-
-/// The states that are told, one rule each.
-pub const STATES: [AlarmState; 3] = [
-    AlarmState::Alarm,
-    AlarmState::Ok,
-    AlarmState::InsufficientData,
-];
 
 /// A connection that lets its destination be called.
 pub const AUTHORIZED: &str = "AUTHORIZED";
@@ -732,16 +728,10 @@ pub fn shown(url: &Secret, installation: &Installation) -> String {
     installation.digester.digest(url.reveal()).to_string()
 }
 
-/// Which events are told: that an alarm whose name begins with `prefix` came to be in a state. Of those that
-/// do not fire only what fired before: every new alarm begins without data, and comes to be OK.
+/// Which events are told: that an alarm whose name begins with `prefix` came to be in a state.
 fn pattern(prefix: &str, state: AlarmState) -> Json {
-    let mut detail = json!({
-        "alarmName": [{"prefix": prefix}],
-        "state": {"value": [state]}
-    });
-    if state != AlarmState::Alarm {
-        detail["previousState"] = json!({"value": [AlarmState::Alarm]});
-    }
+    let mut detail = Listener::Slack.event_pattern(state);
+    detail["alarmName"] = json!([{"prefix": prefix}]);
     json!({
         "source": ["aws.cloudwatch"],
         "detail-type": ["CloudWatch Alarm State Change"],

@@ -296,6 +296,13 @@ impl Aws {
         Ok(())
     }
 
+    /// The messages that `topic_arn` has sent to `endpoint` by mail, in order; for an alarm, the JSON of CloudWatch.
+    pub async fn mails(&self, topic_arn: &str, endpoint: &str) -> Result<Vec<String>> {
+        let whom = serde_json::json!({"topic": topic_arn, "endpoint": endpoint});
+        let answer = self.ask("mails", whom).await?;
+        Ok(serde_json::from_value(answer["messages"].clone())?)
+    }
+
     /// Clicks on the link at the foot of a mail that `endpoint` got from `topic_arn`, which ends its subscription without asking
     /// anybody. `listed` says what the topic lists of it afterwards: AWS does either. Fails if there is no confirmed subscription by
     /// mail: a pending one has no such link.

@@ -21,6 +21,7 @@ DEEDS = {
     "evaluate": alarms.evaluate_account,
     "confirm": topics.confirm,
     "unsubscribe": topics.unsubscribe_mail,
+    "mails": topics.mails,
     "allow": delivery.allow,
     "forbid": delivery.forbid,
     "deliveries": delivery.of_account,

@@ -31,12 +31,13 @@ PAGE_PARAMETER = "WorldPage"
 
 
 def install():
-    global their_error, their_create, their_set_attributes, their_subscribe, their_unsubscribe
+    global their_error, their_create, their_set_attributes, their_subscribe, their_unsubscribe, their_match
     their_error = replace(sns, "_error", error)
     their_create = replace(sns, "_create_topic", create_topic)
     their_set_attributes = replace(sns, "_set_topic_attributes", set_topic_attributes)
     their_subscribe = replace(sns, "_subscribe", subscribe)
     their_unsubscribe = replace(sns, "_unsubscribe", unsubscribe)
+    their_match = replace(sns, "_matches_filter_policy", matches_filter_policy)
     replace(sns, "_list_topics", list_topics)
     replace(sns, "_list_subscriptions", list_subscriptions)
     replace(sns, "_list_subscriptions_by_topic", list_subscriptions_by_topic)
@@ -221,6 +222,21 @@ def page_of(operation, what, members, params):
 
 
 # Readers
+
+
+def matches_filter_policy(subscription, attributes, message=""):
+    """Asked for each confirmed subscription before a message is sent. The emulator sends no mail; what would be in one is kept."""
+    matches = their_match(subscription, attributes, message)
+    if matches and subscription["protocol"].startswith("email"):
+        subscription.setdefault("mails", []).append(message)
+    return matches
+
+
+def mails(topic, endpoint):
+    """What was sent to a reader, in order."""
+    with scope_of(topic):
+        read = [each for each in subscriptions_of(topic) if each["endpoint"] == endpoint]
+    return {"messages": [message for each in read for message in each.get("mails", [])]}
 
 
 def confirm(topic, endpoint):
