@@ -14,6 +14,7 @@ pub mod slack;
 
 mod alarm_sets;
 mod crashes;
+mod damage;
 mod deletions;
 mod histories;
 mod process;

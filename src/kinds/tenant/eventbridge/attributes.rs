@@ -92,6 +92,9 @@ pub const OF_DESTINATION: Attributes = &[
 /// What a connection adds to each call.
 pub const HTTP_PARAMETERS: &str = "InvocationHttpParameters";
 
+/// That a connection leads to a private API, which no update takes back.
+pub const CONNECTIVITY: &str = "InvocationConnectivityParameters";
+
 /// What is not at its default, as the API spells it.
 pub type Foreign = BTreeSet<&'static str>;
 
@@ -139,7 +142,7 @@ pub fn foreign_to_connection(connection: &DescribeConnectionOutput) -> Foreign {
     };
     set([
         (
-            "InvocationConnectivityParameters",
+            CONNECTIVITY,
             connection.invocation_connectivity_parameters.is_some(),
         ),
         (

@@ -5,14 +5,14 @@ use crate::{
     api::{SlackVia, TenantObservabilityStatus},
     clients::{aws::Writer, secret::Secret},
     engine::{
-        error::{Error, Result},
+        error::{Class, Error, Result},
         gate::{Operation, StatusEdit, WritePermit},
         informer::Snapshot,
         plan::{Change, Desired, Found, Owner, Verb},
         stage::{ChangeOf, Ids, ResultOf, Seen, Stage},
     },
     kinds::tenant::eventbridge::{
-        attributes::HTTP_PARAMETERS,
+        attributes::{CONNECTIVITY, HTTP_PARAMETERS},
         connection_state,
         desired::{
             ApiDestination, BOT_HEADER, Connection, Given, ObservedConnection, ObservedDestination,
@@ -334,6 +334,24 @@ impl Stage for SlackPaths {
             PathPart::Connection(_) => BTreeSet::new(),
             PathPart::Destination(name) => [PathPart::Connection(name.clone())].into(),
         }
+    }
+
+    fn unsupported_change(&self, change: &ChangeOf<Self>) -> Option<Error> {
+        let Change::Update {
+            key,
+            from: PathValue::Connection(from),
+            ..
+        } = change
+        else {
+            return None;
+        };
+        let stays = from.foreign.contains(CONNECTIVITY);
+        stays.then(|| {
+            let message = format!(
+                "connection {key} leads to a private API ({CONNECTIVITY}), and EventBridge has no call that takes that back: delete the connection, and it is made again"
+            );
+            Error::new(Class::Rejected, message)
+        })
     }
 
     fn ready(&self, change: &ChangeOf<Self>, ids: &Ids) -> Result<()> {
