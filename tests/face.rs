@@ -430,6 +430,7 @@ fn every_write_outside_has_a_line() {
             "sns:DeleteTopic",
             "sns:SetTopicAttributes",
             "sns:Subscribe",
+            "sns:TagResource",
             "sns:Unsubscribe",
         ];
         assert_eq!(apis, all.into());

@@ -115,10 +115,13 @@ async fn topic_as_it_is(tenant: &Tenant, arn: &str) -> String {
     format!("{attributes:?} {tags:?} {readers:?}")
 }
 
+/// The tags of a topic, but for that which lists its subscriptions.
 async fn topic_tags(tenant: &Tenant, arn: &str) -> BTreeMap<String, String> {
     let list = tenant.sns().list_tags_for_resource().resource_arn(arn);
     let tags = list.send().await.unwrap().tags.unwrap_or_default();
-    tags.into_iter().map(|tag| (tag.key, tag.value)).collect()
+    let others = tags.into_iter();
+    let others = others.filter(|tag| tag.key != "campanile.dev/subscriptions");
+    others.map(|tag| (tag.key, tag.value)).collect()
 }
 
 /// The name and the ARN of a tenant's topic.

@@ -5,7 +5,7 @@ use super::{
     Call, Fault, Operator, World,
     alarm_sets::{alarms, tenant},
     aws::MADE,
-    operator::NAMESPACE,
+    operator::{NAMESPACE, POLL},
     slack_channels::channel,
 };
 use crate::api::{AlarmSet, SlackChannel, TenantObservability};
@@ -285,15 +285,6 @@ fn mails(world: &World) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Says that all mails are confirmed.
-pub fn confirm(world: &World) {
-    for arn in mails(world).into_values() {
-        world
-            .aws
-            .edit(&arn, |thing| thing["SubscriptionArn"] = json!(arn));
-    }
-}
-
 /// With status all went that was known of who had left: the topic knows it still.
 #[tokio::test(start_paused = true)]
 async fn whoever_unsubscribed_is_not_invited_again_though_status_was_wiped() {
@@ -303,7 +294,7 @@ async fn whoever_unsubscribed_is_not_invited_again_though_status_was_wiped() {
         let operator = Operator::new(&world);
         operator.converge().await;
         if left == "confirmed" {
-            confirm(&world);
+            world.aws.confirm();
             operator.converge().await;
         }
         for arn in mails(&world).into_values() {
@@ -324,7 +315,7 @@ async fn a_subscription_is_known_again_though_status_was_wiped() {
     let world = World::new();
     TENANT[0](&world);
     Operator::new(&world).converge().await;
-    confirm(&world);
+    world.aws.confirm();
     Operator::new(&world).converge().await;
     let ours = mails(&world).into_values().next().unwrap();
     let (topic, _) = ours.rsplit_once(':').unwrap();
@@ -340,7 +331,7 @@ async fn a_subscription_is_known_again_though_status_was_wiped() {
     let left: Vec<_> = mails(&world).into_keys().collect();
     assert_eq!(left, ["cto@vsu.example", "other@vsu.example"]);
     // What is gone from the topic is not listed any more: who comes by hand later is a stranger.
-    confirm(&world);
+    world.aws.confirm();
     Operator::new(&world).converge().await;
     let by_hand =
         json!({"Protocol": "email", "Endpoint": "platform@vsu.example", "SubscriptionArn": ours});
@@ -348,4 +339,42 @@ async fn a_subscription_is_known_again_though_status_was_wiped() {
     world.wipe::<TenantObservability>();
     Operator::new(&world).converge().await;
     assert_eq!(mails(&world).len(), 3);
+}
+
+/// Taking an address out of the spec and putting it back in is how a reader who left is invited again.
+#[tokio::test(start_paused = true)]
+async fn whoever_is_taken_out_of_the_spec_and_put_back_is_invited_again() {
+    for left in [false, true] {
+        let world = World::new();
+        TENANT[0](&world);
+        let operator = Operator::new(&world);
+        operator.converge().await;
+        world.aws.confirm();
+        tokio::time::sleep(POLL * 3).await;
+        operator.converge().await;
+        if left {
+            for arn in mails(&world).into_values() {
+                world.aws.remove(&arn);
+            }
+            tokio::time::sleep(POLL * 11).await;
+            operator.converge().await;
+            let delivery = world.condition::<TenantObservability>("vsu", "DeliveryReady");
+            assert_eq!(delivery, "False SubscriptionGone");
+        }
+        let mut none = tenant();
+        none["notify"] = json!({"warning": {}});
+        world.apply("TenantObservability", "vsu", none);
+        operator
+            .reconcile::<TenantObservability>("vsu")
+            .await
+            .unwrap();
+        assert_eq!(mails(&world), BTreeMap::new());
+        world.calls.clear();
+        world.apply("TenantObservability", "vsu", tenant());
+        operator
+            .reconcile::<TenantObservability>("vsu")
+            .await
+            .unwrap();
+        assert_eq!(world.calls.count("sns:Subscribe"), 1, "{left}");
+    }
 }

@@ -4,7 +4,7 @@
 use super::{
     Operator, World,
     alarm_sets::{alarms, tenant},
-    crashes::{confirm, seen},
+    crashes::seen,
     operator::{NAMESPACE, POLL},
 };
 use crate::{
@@ -143,7 +143,7 @@ fn meddle(world: &World, random: &mut fastrand::Rng) -> &'static str {
 /// Lets the operator come to rest, and readers confirm what they were asked to.
 async fn rest(world: &World, operator: &Operator) {
     operator.rest().await;
-    confirm(world);
+    world.aws.confirm();
     // It is seen by the next polls.
     tokio::time::sleep(POLL * 3).await;
     operator.rest().await;

@@ -35,18 +35,20 @@ fn listed(
     digester: &Digester,
 ) -> SubscriptionList {
     let before = &topic.listed;
+    let digests = wanted.iter();
+    let digests = digests.map(|(key, to)| digest(&key.protocol, to.endpoint.reveal()));
+    let wants: BTreeSet<_> = digests.collect();
     let mut there = BTreeSet::new();
     let mut list = BTreeMap::new();
     for one in &topic.subscriptions {
         let digest = digest(&one.protocol, one.endpoint.reveal());
-        let severity_of = |key: &&SubscriptionKey| {
-            let of =
-                SubscriptionKey::of(key.severity, &one.protocol, one.endpoint.reveal(), digester);
-            **key == of
+        let endpoint = one.endpoint.reveal();
+        let is_it = |key: &SubscriptionKey| {
+            *key == SubscriptionKey::of(key.severity, &one.protocol, endpoint, digester)
         };
-        let ours = before.0.contains_key(&digest) || known.keys().any(|key| severity_of(&key));
-        if ours {
-            list.insert(digest.clone(), true);
+        if before.0.contains_key(&digest) || known.keys().any(is_it) {
+            // Whoever is to go now and is wanted again later has not left by himself.
+            list.insert(digest.clone(), wants.contains(&digest));
         }
         there.insert(digest);
     }
