@@ -290,7 +290,10 @@ fn of_line(tenant: &Tenant, line: &Value) -> Write {
             let name = name.strip_prefix("tag ").unwrap_or(name);
             names::topic_arn(REGION, &tenant.account, name)
         }
-        ("subscription", key) => topic(key.split(' ').next().unwrap()),
+        ("subscription", key) => match key.strip_prefix("list ") {
+            Some(name) => names::topic_arn(REGION, &tenant.account, name),
+            None => topic(key.split(' ').next().unwrap()),
+        },
         // The names of what goes are a list, which the record does not hold.
         ("alarm", _) if api == "cloudwatch:DeleteAlarms" => String::new(),
         ("alarm", name) => alarm(name.strip_prefix("tag ").unwrap_or(name)),

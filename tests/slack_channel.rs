@@ -431,7 +431,7 @@ fn a_webhook_is_watched_and_nothing_is_posted() {
         let told = tenant
             .ready::<SlackChannel>("failing", "SystemUnavailable")
             .await;
-        assert!(told.contains("HTTP 500 rollup_error"), "{told}");
+        assert!(told.contains("HTTP 500: rollup_error"), "{told}");
         let calls = slack.calls(WEBHOOK).into_iter();
         let calls: Vec<_> = calls.filter(|call| third.ends_with(&call.token)).collect();
         let wait = Duration::try_from(calls[1].at - calls[0].at).unwrap();
