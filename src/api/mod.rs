@@ -16,8 +16,8 @@ pub use common::{
     condition,
 };
 pub use slack_channel::{
-    Creating, SlackChannel, SlackChannelSpec, SlackChannelStatus, SlackTarget, Visibility,
-    Workspace,
+    Creating, SlackChannel, SlackChannelSpec, SlackChannelStatus, SlackTarget, StoredText,
+    Visibility, Workspace,
 };
 pub use tenant_observability::{
     ACCOUNT_REACHABLE, Aws, DELIVERY_READY, Environment, Health, Links, Notify, PagerDuty,

@@ -166,6 +166,10 @@ pub struct SlackChannelStatus {
     pub link: Option<String>,
     /// A channel that is about to be made: by this it is known again where the answer is lost.
     pub creating: Option<Creating>,
+    /// What Slack made of the topic and of the purpose: it turns an emoji into its name, an address into a link.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub texts: Vec<StoredText>,
     /// Who has been invited, or was in the channel already.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
@@ -174,6 +178,18 @@ pub struct SlackChannelStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub targets: Vec<SlackTarget>,
+}
+
+/// A text of a channel, and what Slack made of it.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct StoredText {
+    /// Which: `topic` or `purpose`.
+    pub about: String,
+    /// As the spec has it.
+    pub text: String,
+    /// As Slack has it. Something else is somebody's doing.
+    pub stored: String,
 }
 
 /// A workspace of Slack.

@@ -117,7 +117,7 @@ pub async fn write_status<K: Kind>(
         Some(written) => {
             context.stores.status_written(uid, &written.status());
             let mut records = K::Status::default();
-            records.take_records(after);
+            records.restore(after);
             context.stores.recorded(uid, records);
             context.stores.answered(&written);
             Ok(())

@@ -106,7 +106,7 @@ async fn with_records<K: Kind>(mut object: K, context: &Context) -> Result<K> {
     let stored = object.status().cloned().unwrap_or_default();
     let Some(records) = context.stores.records::<K::Status>(&uid) else {
         let mut records = K::Status::default();
-        records.take_records(&stored);
+        records.restore(&stored);
         context.stores.recorded(&uid, records);
         context.stores.status_written(&uid, &object.status());
         context.stores.answered(&object);
@@ -114,7 +114,7 @@ async fn with_records<K: Kind>(mut object: K, context: &Context) -> Result<K> {
     };
     if context.stores.status_is_foreign(&object, &object.status()) {
         let mut status = stored.clone();
-        status.take_records(&records);
+        status.restore(&records);
         write_status(&object, &stored, &status, context).await?;
         *object.status_mut() = Some(status);
     }
@@ -178,7 +178,9 @@ pub async fn reconcile<K: Kind>(
         true => Some(Reason::Deleted),
         false => policies.suspend.then_some(Reason::Suspended),
     };
-    if !deleting && !policies.suspend {
+    // A suspended object keeps what it made, and so is not to go without being cleaned up.
+    let made = !before.places().is_empty() && !K::made_nothing(&before);
+    if !deleting && (!policies.suspend || made) {
         add_finalizer(&object, &api, &context.stores).await?;
     }
     // Before the systems are visited: a slot waits for its owner only so long, and what is to stop must not wait.

@@ -170,7 +170,7 @@ pub(crate) fn saw<K: Kind>(
         // What somebody took from its status last, nobody has looked at any more.
         if let Some(records) = records {
             let status = object.status_mut().get_or_insert_default();
-            status.take_records(&records);
+            status.restore(&records);
         }
         if has_made_something(&object) {
             tokio::spawn(cleanup::clean_up(object, controller.clone()));

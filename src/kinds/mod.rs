@@ -64,6 +64,16 @@ pub trait Status: Clone + Debug + Default + PartialEq + Serialize + Send + Sync 
     fn places(&self) -> Vec<TargetView>;
     /// Has recorded what `known` has of what was made: enough to find it again, to change and to delete it.
     fn take_records(&mut self, known: &Self);
+    /// The same, and what it says of what was applied, and of what came to differ from that.
+    fn restore(&mut self, known: &Self) {
+        self.take_records(known);
+        let mut known = known.clone();
+        let (own, known) = (self.common(), known.common());
+        own.applied = known.applied.take();
+        own.applied_digest = known.applied_digest.take();
+        own.drift = std::mem::take(&mut known.drift);
+        own.drift_count = known.drift_count;
+    }
     /// The conditions.
     fn conditions(&mut self) -> &mut Vec<Condition> {
         &mut self.common().conditions

@@ -169,3 +169,38 @@ async fn an_environment_that_nobody_knows_removes_no_alarm() {
     operator.converge().await;
     assert_eq!(thresholds(&world).into_values().collect::<Vec<_>>(), [3.0]);
 }
+
+/// The chain from an alarm to whoever hears it begins with the alarm.
+#[tokio::test(start_paused = true)]
+async fn an_alarm_that_tells_nobody_is_no_delivery() {
+    let world = World::new();
+    let operator = Operator::new(&world);
+    world.apply("TenantObservability", "vsu", tenant());
+    let spec = alarms(&[("errors", 1.0)], json!({"driftPolicy": "Report"}));
+    world.apply("AlarmSet", "golden", spec);
+    operator.converge().await;
+    world.aws.confirm();
+    tokio::time::sleep(POLL * 3).await;
+    operator.converge().await;
+    let delivery = || world.condition::<TenantObservability>("vsu", "DeliveryReady");
+    assert_eq!(delivery(), "True Delivering");
+    let alarm = world.aws.things(":alarm:").into_keys().next().unwrap();
+    for (field, found) in [
+        ("ActionsEnabled", json!(false)),
+        ("AlarmActions", json!([])),
+    ] {
+        let before = world.aws.things(&alarm)[&alarm].clone();
+        world.aws.edit(&alarm, |it| it[field] = found);
+        for _ in 0..2 {
+            tokio::time::sleep(POLL * 2).await;
+            operator.converge().await;
+        }
+        assert_eq!(delivery(), "False AlarmsNotAsDeclared", "{field}");
+        world.aws.edit(&alarm, |it| *it = before);
+        for _ in 0..2 {
+            tokio::time::sleep(POLL * 2).await;
+            operator.converge().await;
+        }
+        assert_eq!(delivery(), "True Delivering", "{field}");
+    }
+}

@@ -378,3 +378,21 @@ async fn whoever_is_taken_out_of_the_spec_and_put_back_is_invited_again() {
         assert_eq!(world.calls.count("sns:Subscribe"), 1, "{left}");
     }
 }
+
+/// It keeps what it made, and so must not go without being cleaned up.
+#[tokio::test(start_paused = true)]
+async fn a_suspended_object_has_its_finalizer_put_back() {
+    let world = World::new();
+    TENANT[0](&world);
+    let operator = Operator::new(&world);
+    operator.converge().await;
+    let edit = |edit: fn(&mut serde_json::Value)| {
+        world.cluster.edit::<AlarmSet>(NAMESPACE, "golden", edit);
+    };
+    edit(|set| set["spec"]["suspend"] = json!(true));
+    operator.converge().await;
+    edit(|set| set["metadata"]["finalizers"] = json!([]));
+    operator.reconcile::<AlarmSet>("golden").await.unwrap();
+    let set = world.cluster.get::<AlarmSet>(NAMESPACE, "golden").unwrap();
+    assert_eq!(set.metadata.finalizers.unwrap(), [crate::api::FINALIZER]);
+}

@@ -21,7 +21,10 @@ use crate::{
     },
 };
 use serde_json::{Value as Json, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write as _,
+};
 
 /// Two of the slow polls.
 const TWO_POLLS: std::time::Duration = POLL.saturating_mul(21);
@@ -498,7 +501,7 @@ struct Site {
     things: BTreeMap<&'static str, String>,
 }
 
-async fn site() -> Site {
+async fn site(policy: &str) -> Site {
     let world = World::new();
     world.secret("hook", "url", &world.slack.webhook());
     channel(
@@ -506,6 +509,7 @@ async fn site() -> Site {
         json!({"purpose": "Pages", "webhookSecretRef": {"name": "hook", "key": "url"}}),
     );
     let mut tenant = tenant();
+    tenant["driftPolicy"] = json!(policy);
     tenant["notify"]["warning"]["slack"] = json!([{"channelRef": {"name": "alerts"}}]);
     world.apply("TenantObservability", "vsu", tenant);
     world.apply("AlarmSet", "golden", alarms(&[("errors", 1.0)], json!({})));
@@ -636,7 +640,7 @@ async fn whatever_somebody_changes_is_told_and_put_back_or_theirs() {
     assert_tried("target", &[OF_TARGET], &rows);
     assert_tried("connection", &[OF_CONNECTION, OF_AUTHORIZATION], &rows);
     assert_tried("destination", &[OF_DESTINATION], &rows);
-    let site = site().await;
+    let site = site("Repair").await;
     let mut matrix = Vec::new();
     let mut wrong = Vec::new();
     for row in &rows {
@@ -680,7 +684,62 @@ async fn whatever_somebody_changes_is_told_and_put_back_or_theirs() {
             ));
         }
     }
-    println!("{}", matrix.join("\n"));
+    // What a test prints is shown only where it fails; this is to be read.
+    let mut out = std::io::stdout();
+    writeln!(out, "The damage matrix\n{}", matrix.join("\n")).unwrap();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(rows.len() >= 60, "{}", rows.len());
+}
+
+/// What leads alarms elsewhere than to Slack is no delivery, where it is left as it is.
+#[tokio::test(start_paused = true)]
+async fn what_leads_elsewhere_is_no_delivery() {
+    let site = site("Report").await;
+    assert_eq!(
+        told(&site.world, "rule", "DeliveryReady").0,
+        "True Delivering"
+    );
+    let harmless = [
+        "schedule_expression",
+        "dead_letter_config",
+        "retry_policy",
+        "invocation_rate_limit_per_second",
+        "description",
+        "kms_key_identifier",
+    ];
+    let rows = of_eventbridge();
+    for row in rows.iter().filter(|(_, name, ..)| !harmless.contains(name)) {
+        let world = site.world.copy();
+        let operator = Operator::new(&world);
+        operator.converge().await;
+        site.damage(&world, row);
+        tokio::time::sleep(TWO_POLLS).await;
+        operator.rest().await;
+        let (delivery, says) = told(&world, "rule", "DeliveryReady");
+        let expected = match row.1 {
+            "state" => "False SlackRuleDisabled",
+            _ => "False SlackNotAsDeclared",
+        };
+        assert_eq!(delivery, expected, "{} {}: {says}", row.0, row.1);
+    }
+}
+
+/// What was found to differ, and is left, is left though status is wiped.
+#[tokio::test(start_paused = true)]
+async fn what_is_only_reported_is_left_though_status_is_wiped() {
+    let site = site("Report").await;
+    let row = of_eventbridge().remove(1);
+    let world = site.world.copy();
+    let operator = Operator::new(&world);
+    operator.converge().await;
+    site.damage(&world, &row);
+    tokio::time::sleep(TWO_POLLS).await;
+    operator.rest().await;
+    let damaged = site.thing(&world, "rule");
+    for _ in 0..2 {
+        assert_eq!(told(&world, "rule", "Drifted").0, "True DriftReported");
+        world.wipe::<TenantObservability>();
+        operator.rest().await;
+        assert_eq!(site.thing(&world, "rule"), damaged);
+    }
 }

@@ -291,6 +291,29 @@ async fn an_answer_that_is_lost_is_asked_for_before_anything_goes() {
     }
 }
 
+/// What does not say whether the alarm can still fire is no reason to close it, nor to take it for gone.
+#[tokio::test(start_paused = true)]
+async fn an_alarm_is_not_closed_before_it_is_known_that_it_cannot_fire() {
+    for done in [true, false] {
+        let (world, operator, arn) = firing().await;
+        world
+            .calls
+            .fail_next("cloudwatch:PutMetricAlarm", 1, Fault::Cut { done });
+        world.cluster.delete::<AlarmSet>(NAMESPACE, "golden");
+        let began = Instant::now();
+        while !world.cluster.names::<AlarmSet>().is_empty() {
+            let threshold = world.aws.things(&arn)[&arn]["Threshold"].as_f64().unwrap();
+            let closed = world.calls.count("cloudwatch:SetAlarmState") > 0;
+            assert!(!closed || threshold > 1e100, "it is closed and may fire");
+            drop(operator.reconcile::<AlarmSet>("golden").await);
+            sleep(std::time::Duration::from_secs(1)).await;
+        }
+        assert!(began.elapsed() >= PAUSE);
+        assert_eq!(world.calls.count("cloudwatch:SetAlarmState"), 1);
+        assert_eq!(world.aws.things(":alarm:"), BTreeMap::new());
+    }
+}
+
 /// The tenant's edit takes it away, and not the set's.
 #[tokio::test(start_paused = true)]
 async fn an_environment_that_goes_closes_its_alarms() {

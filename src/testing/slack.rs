@@ -227,8 +227,10 @@ impl Slack {
             "conversations.info" => {}
             "conversations.join" => channel["is_member"] = json!(true),
             "conversations.rename" => channel["name"] = json!(field("name")),
-            "conversations.setTopic" => channel["topic"] = json!({"value": field("topic")}),
-            "conversations.setPurpose" => channel["purpose"] = json!({"value": field("purpose")}),
+            "conversations.setTopic" => channel["topic"] = json!({"value": stored(field("topic"))}),
+            "conversations.setPurpose" => {
+                channel["purpose"] = json!({"value": stored(field("purpose"))});
+            }
             "conversations.archive" => {
                 (channel["is_archived"], channel["is_member"]) = (json!(true), json!(false));
             }
@@ -237,4 +239,13 @@ impl Slack {
         }
         Ok(json!({"channel": channel}))
     }
+}
+
+/// What Slack makes of a text: emoji by their names, and what would be markup as entities.
+fn stored(text: &str) -> String {
+    let named = text.replace('\u{1f525}', ":fire:");
+    named
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }

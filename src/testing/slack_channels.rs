@@ -98,3 +98,38 @@ async fn a_channel_is_made_once_mended_and_archived() {
     assert_eq!(only(&world)["is_archived"], true);
     assert_eq!(world.cluster.names::<SlackChannel>(), []);
 }
+
+/// Slack has another text than was written, and any text that people read alike would do for it but one.
+#[tokio::test(start_paused = true)]
+async fn one_emoji_in_the_place_of_another_is_drift() {
+    let world = World::new();
+    channel(&world, json!({"topic": "\u{1f525} Alarms & more"}));
+    Operator::new(&world).converge().await;
+    let topic = || only(&world)["topic"]["value"].as_str().unwrap().to_owned();
+    let made = topic();
+    assert_eq!(made, ":fire: Alarms &amp; more");
+    let id = only(&world)["id"].as_str().unwrap().to_owned();
+    for wiped in [false, true] {
+        if wiped {
+            world.wipe::<SlackChannel>();
+        }
+        let operator = Operator::new(&world);
+        operator.converge().await;
+        world.calls.clear();
+        tokio::time::sleep(POLL * 11).await;
+        operator.converge().await;
+        assert_eq!(
+            world.calls.count("conversations.setTopic"),
+            0,
+            "it is as it was made"
+        );
+        world.slack.edit(&id, |channel| {
+            channel["topic"]["value"] = json!(":ocean: Alarms &amp; more");
+        });
+        tokio::time::sleep(POLL * 11).await;
+        operator.converge().await;
+        assert_eq!(topic(), made);
+        let drifted = world.condition::<SlackChannel>("alerts", "Drifted");
+        assert_eq!(drifted, "False DriftRepaired");
+    }
+}

@@ -175,7 +175,15 @@ fn refused(call: &Call<'_>, refusal: &Refusal) -> Error {
     let expired = code.contains("ExpiredToken")
         || matches!(
             code.as_str(),
-            "InvalidClientTokenId" | "UnrecognizedClientException" | "SignatureDoesNotMatch"
+            "InvalidClientTokenId"
+                | "UnrecognizedClientException"
+                | "SignatureDoesNotMatch"
+                | "InvalidSignatureException"
+                | "IncompleteSignature"
+                | "IncompleteSignatureException"
+                | "MissingAuthenticationToken"
+                | "MissingAuthenticationTokenException"
+                | "RequestExpired"
         );
     let denied = code.contains("AccessDenied")
         || code.contains("AuthorizationError")

@@ -27,12 +27,11 @@ pub fn closing(
         alarm_actions: [].into(),
         ..found.clone()
     };
-    // A put would replace what it does not know of, and could be refused.
-    if let Some(threshold) = disarmed
-        .threshold
-        .as_mut()
-        .filter(|_| found.foreign_fields.is_empty())
-    {
+    // One that is about several metrics, or about none, cannot be put as one that is about one.
+    let is_plain = found.threshold.is_some() && !found.metric_name.is_empty();
+    if let Some(threshold) = disarmed.threshold.as_mut().filter(|_| is_plain) {
+        // What we do not know of goes with the alarm.
+        disarmed.foreign_fields = Vec::new();
         *threshold = match found.comparison_operator.starts_with("Less") {
             true => -OUT_OF_REACH,
             false => OUT_OF_REACH,
@@ -46,7 +45,7 @@ pub fn closing(
         to: to.clone(),
     };
     let mut changes = Vec::new();
-    if found.foreign_fields.is_empty() && disarmed != *found {
+    if is_plain && disarmed != *found {
         changes.push(change(found, &disarmed));
     }
     let state = |state| Configuration {
@@ -120,6 +119,7 @@ mod tests {
     fn what_fires_is_disarmed_once_and_then_set_to_ok() {
         let alarm = |operator: ComparisonOperator, unit: Option<StandardUnit>| {
             let alarm = MetricAlarm::builder()
+                .metric_name("errors")
                 .comparison_operator(operator)
                 .set_unit(unit)
                 .alarm_actions("arn:topic")
@@ -165,9 +165,16 @@ mod tests {
             assert_eq!(disarmed.ok_actions, ["arn:topic".to_owned()].into());
             assert_eq!(steps(&disarmed).0, [ok]);
         }
-        let (told, _) = steps(&alarm(GreaterThanThreshold, Some(StandardUnit::Seconds)));
-        assert_eq!(told, [ok], "a put would lose its unit");
+        let (told, disarmed) = steps(&alarm(GreaterThanThreshold, Some(StandardUnit::Seconds)));
+        assert_eq!(told.len(), 2, "its unit goes with it: {told:?}");
+        assert!(disarmed.unwrap().foreign_fields.is_empty());
+        let of_several = Configuration {
+            metric_name: String::new(),
+            ..alarm(GreaterThanThreshold, None)
+        };
+        assert_eq!(steps(&of_several).0, [ok], "a put would be refused");
     }
+
     #[tokio::test(start_paused = true)]
     async fn an_alarm_is_closed_once_and_stays_for_the_pause() {
         let closings = Closings::default();

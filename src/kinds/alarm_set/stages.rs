@@ -114,6 +114,10 @@ impl Alarms {
         let AwsScope {
             alarms, closings, ..
         } = &*self.scope;
+        if alarms.get(name).is_none() {
+            let message = format!("alarm {name} is to be seen once more before it is set to OK");
+            return Err(Error::failing(message));
+        }
         let arn = alarm_arn(&self.scope.account, name);
         let set = writer.set_alarm_state()?.alarm_name(name);
         let set = set.state_value(sdk::StateValue::Ok).state_reason(REASON);
@@ -121,22 +125,13 @@ impl Alarms {
         match &outcome {
             Ok(()) => {
                 closings.closed(arn, true);
-                let before = alarms.get(name);
-                let now = before.map(|before| {
-                    let live = Live {
+                alarms.update(name.to_owned(), Ok(()), |it| {
+                    it.live = Live {
                         state: AlarmState::Ok,
                         since: None,
                         reason: REASON.to_owned(),
                     };
-                    let configuration = before.configuration.clone();
-                    Observed {
-                        configuration,
-                        live,
-                        composite: before.composite,
-                        unreadable: before.unreadable,
-                    }
                 });
-                alarms.wrote(name, now);
             }
             Err(error) if error.class.may_have_landed() => {
                 closings.closed(arn, false);

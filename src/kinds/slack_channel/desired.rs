@@ -1,7 +1,7 @@
 //! From a SlackChannel to what should be in Slack, and which channel there is meant. Pure.
 
 use crate::{
-    api::{AdoptionPolicy, Creating, SlackChannel, Visibility},
+    api::{AdoptionPolicy, Creating, SlackChannel, StoredText, Visibility},
     clients::slack::{Channel, plain},
     engine::{
         error::{Class, Error},
@@ -75,9 +75,21 @@ impl fmt::Display for Detail {
     }
 }
 
-/// Such a text as people read it.
+/// Such a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Text(pub String);
+pub struct Text {
+    /// As people write it, or as Slack has it.
+    pub text: String,
+    /// What Slack made of it when it was written; `None` where that is not known. Known only of what is to be.
+    pub stored: Option<String>,
+}
+
+impl Text {
+    /// One of which nothing more is known.
+    pub fn of(text: String) -> Self {
+        Self { text, stored: None }
+    }
+}
 
 /// An emoji, as it is or written out: Slack turns a 🔥 into `:fire:`. Symbols, their variants and what joins them;
 /// letters of all languages are none.
@@ -96,13 +108,17 @@ fn words(text: &str) -> String {
 impl Value for Text {
     fn is_satisfied_by(&self, seen: &Self) -> bool {
         // Slack takes what looks like an address for one, and answers with markup.
-        let (wanted, seen) = (words(&plain(&self.0)), words(&plain(&seen.0)));
+        let words_of = |text: &str| words(&plain(text));
+        let (wanted, seen) = (words_of(&self.text), words_of(&seen.text));
+        if let Some(stored) = &self.stored {
+            return words_of(stored) == seen;
+        }
         let spoken = |text: &str| words(&EMOJI.replace_all(text, " "));
         wanted == seen || spoken(&wanted) != wanted && spoken(&wanted) == spoken(&seen)
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
-        vec![("text", self.0.clone())]
+        vec![("text", self.text.clone())]
     }
 }
 
@@ -149,16 +165,20 @@ pub fn channel(object: &SlackChannel) -> Desired<String, Configuration> {
     }
 }
 
-/// The details that a spec asks for.
-pub fn details(object: &SlackChannel) -> Desired<Detail, Text> {
+/// The details that a spec asks for. `stored` is what Slack made of the texts that were written.
+pub fn details(object: &SlackChannel, stored: &[StoredText]) -> Desired<Detail, Text> {
     let asked = [
         (Detail::Name, &object.spec.channel),
         (Detail::Topic, &object.spec.topic),
         (Detail::Purpose, &object.spec.purpose),
     ];
-    let wanted = asked
-        .into_iter()
-        .filter_map(|(about, text)| Some((about, Text(text.clone()?))));
+    let wanted = asked.into_iter().filter_map(|(about, text)| {
+        let text = text.clone()?;
+        let mut known = stored.iter();
+        let known = known.find(|it| it.about == about.to_string() && it.text == text);
+        let stored = known.map(|it| it.stored.clone());
+        Some((about, Text { text, stored }))
+    });
     Desired {
         wanted: wanted.collect(),
         ..Desired::default()
@@ -552,7 +572,7 @@ mod tests {
             ("at 10:30:15", "at 10:45:15", false),
             ("a 🔥", "b :fire:", false),
         ] {
-            let (wanted, seen) = (Text(wanted.into()), Text(seen.into()));
+            let (wanted, seen) = (Text::of(wanted.into()), Text::of(seen.into()));
             assert_eq!(wanted.is_satisfied_by(&seen), same, "{wanted:?} {seen:?}");
         }
     }

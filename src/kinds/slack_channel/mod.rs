@@ -127,6 +127,7 @@ impl Status for SlackChannelStatus {
         self.channel_created = known.channel_created;
         self.creating = known.creating.clone();
         self.invited = known.invited.clone();
+        self.texts = known.texts.clone();
     }
 }
 
@@ -243,6 +244,9 @@ impl Kind for SlackChannel {
             if let Some(found) = stages.and_then(|stages| stages.channel.as_ref()) {
                 let sighting = found.channel.stage.sighting();
                 let sighting = sighting.as_ref().filter(|_| found.channel.seen.is_some());
+                if let Some(seen) = &found.details.seen {
+                    status.texts = report::texts(&found.details.stage, seen);
+                }
                 let invited = found.invitations.stage.invited();
                 let mut failed = found.channel.failed.values();
                 let is_under_way = failed.any(|error| error.class.may_have_landed());
@@ -390,7 +394,7 @@ impl System<SlackChannel> for Slack {
             let (channel, details, invitations) = match inputs {
                 Some(_) => (
                     desired::channel(object),
-                    desired::details(object),
+                    desired::details(object, &context.status.texts),
                     desired::invitations(object),
                 ),
                 None => (Desired::default(), Desired::default(), Desired::default()),

@@ -3,15 +3,15 @@
 
 use super::{
     Slack,
-    desired::Configuration,
-    stages::{Channel, IncomingWebhook, Member, Sighting},
+    desired::{Configuration, Detail},
+    stages::{Channel, Details, IncomingWebhook, Member, Sighting},
 };
 use crate::{
-    api::{SlackChannel, SlackChannelStatus, Workspace},
+    api::{SlackChannel, SlackChannelStatus, StoredText, Workspace},
     engine::{
         error::{Class, Error, WaitingOn},
         plan::Owner,
-        stage::{Report, Stage as _},
+        stage::{Report, Seen, Stage as _},
     },
     kinds::{ConditionUpdate, system::Visit},
 };
@@ -114,6 +114,20 @@ pub fn unread(error: &Error) -> Option<ConditionUpdate> {
         _ => "AccessDenied",
     };
     condition(CHANNEL_READY, false, reason, &error.message)
+}
+
+/// What Slack made of the texts that the spec asks for, for status.
+pub fn texts(stage: &Details, seen: &Seen<Details>) -> Vec<StoredText> {
+    let wanted = stage.desired.wanted.iter();
+    let texts = wanted.filter(|(detail, _)| **detail != Detail::Name);
+    let texts = texts.filter_map(|(detail, wanted)| {
+        Some(StoredText {
+            about: detail.to_string(),
+            text: wanted.text.clone(),
+            stored: stage.stored(*detail, seen)?,
+        })
+    });
+    texts.collect()
 }
 
 /// The channel as it was seen, into status; `sighting` is absent where one could not look. `invited`: who of

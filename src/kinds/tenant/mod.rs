@@ -247,6 +247,14 @@ impl Kind for TenantObservability {
                 Some(stages) => report::delivery(stages, failed, status),
                 None => Delivery::Unknown,
             };
+            let sets = outcome.inputs.iter().flatten();
+            let silent = report::silent_alarms(sets.flat_map(|inputs| &inputs.sets));
+            let delivery = match delivery {
+                Delivery::Known(troubles) => {
+                    Delivery::Known([troubles, silent.into_iter().collect()].concat())
+                }
+                nothing => nothing,
+            };
             match delivery {
                 Delivery::Unknown => {
                     updates.unknown.push(DELIVERY_READY);

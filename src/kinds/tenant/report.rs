@@ -8,12 +8,13 @@ use super::{
 };
 use crate::{
     api::{
-        ACCOUNT_REACHABLE, DELIVERY_READY, SubscriptionEntry, SubscriptionState,
-        TenantObservabilityStatus, TopicEntry,
+        ACCOUNT_REACHABLE, AlarmSet, DELIVERY_READY, DriftChange, SubscriptionEntry,
+        SubscriptionState, TenantObservabilityStatus, TopicEntry,
     },
     engine::{
         error::{Class, Error},
         plan::{Desired, Owner, Value as _},
+        rendering::few,
         stage::Failure,
     },
     kinds::ConditionUpdate,
@@ -226,6 +227,36 @@ pub fn provisos(stages: &TenantStages) -> Vec<String> {
         format!("what somebody changes about subscriptions is not seen or not put back: {error}")
     });
     key.into_iter().chain(refusals).collect()
+}
+
+/// The fields of an alarm by which it tells its topics, as drift has them.
+const TELLS: [&str; 4] = [
+    "actionsEnabled",
+    "alarmActions",
+    "okActions",
+    "insufficientDataActions",
+];
+
+/// The alarms that do not tell their topics what the spec asks for, because somebody changed that and it is left so.
+pub fn silent_alarms<'a>(
+    sets: impl Iterator<Item = &'a AlarmSet>,
+) -> Option<(&'static str, String)> {
+    let differs = sets.flat_map(|set| set.status.iter().flat_map(|status| &status.common.drift));
+    let alarms = differs.filter(|entry| entry.resource == "alarm");
+    let silent = alarms.filter_map(|entry| match (entry.change, entry.field.as_deref()) {
+        (DriftChange::Missing, _) => Some(format!("{} is not there", entry.name)),
+        (DriftChange::Changed, Some(field)) if TELLS.contains(&field) => {
+            let found = entry.found.as_deref().unwrap_or("unset");
+            Some(format!("{field} of {} is {found}", entry.name))
+        }
+        _ => None,
+    });
+    let silent: Vec<_> = silent.collect();
+    (!silent.is_empty()).then(|| {
+        let few = few(silent.into_iter(), 5, ", ");
+        let says = format!("alarms do not tell what they should, and driftPolicy is Report: {few}");
+        ("AlarmsNotAsDeclared", says)
+    })
 }
 
 /// The condition that says whether messages arrive. `provisos`: what they depend on besides.

@@ -6,15 +6,19 @@ use crate::{
     engine::{
         error::Result,
         gate::{Operation, WritePermit},
-        plan::{Change, Desired},
+        plan::{Change, Desired, Value as _},
         stage::{ChangeOf, Ids, ResultOf, Seen, Stage},
     },
-    kinds::slack_channel::desired::{Detail, Text},
+    kinds::slack_channel::{
+        desired::{Detail, Text},
+        workspace::ChannelKey,
+    },
 };
 
 /// The channel's name, topic and purpose: what takes a bot that is in it.
 pub struct Details {
-    desired: Desired<Detail, Text>,
+    /// What should be there.
+    pub desired: Desired<Detail, Text>,
     channel: Declared,
 }
 
@@ -41,6 +45,15 @@ impl Details {
         Self { desired, channel }
     }
 
+    /// What Slack has made of a text: as status says, or as it is seen first. `None` where something else stands there.
+    pub fn stored(&self, detail: Detail, seen: &Seen<Self>) -> Option<String> {
+        let wanted = self.desired.wanted.get(&detail)?;
+        wanted.stored.clone().or_else(|| {
+            let seen = &seen.get(&detail)?.value;
+            wanted.is_satisfied_by(seen).then(|| seen.text.clone())
+        })
+    }
+
     async fn set(
         &self,
         permit: &WritePermit<'_>,
@@ -48,10 +61,15 @@ impl Details {
         detail: Detail,
         text: &Text,
     ) -> Result<()> {
-        let (shared, Text(text)) = (&self.channel.shared, text);
+        let (shared, text) = (&self.channel.shared, &text.text);
         let form = [(&*detail.to_string(), text.as_str())];
         let now = |channel: &mut client::Channel| text.clone_into(in_channel(detail, channel));
-        shared.write(permit, id, &form, None, now).await
+        shared.write(permit, id, &form, None, now).await?;
+        if detail != Detail::Name {
+            // What Slack has made of it is read at once, before anybody else writes there.
+            shared.sight()?.channels.invalidate(ChannelKey::id(id));
+        }
+        Ok(())
     }
 }
 
@@ -81,7 +99,7 @@ impl Stage for Details {
             match sighting.ours() {
                 Some(channel) if !channel.is_archived => {
                     let text = in_channel(detail, &mut channel.clone()).clone();
-                    let found = ours(channel.id.clone(), Text(text));
+                    let found = ours(channel.id.clone(), Text::of(text));
                     seen.found.insert(detail, found);
                 }
                 // It gets its name when it is made.

@@ -10,11 +10,15 @@ use crate::{
     api::TenantObservabilityStatus,
     engine::{
         error::{Class, Error, WaitingOn},
-        plan::{Desired, Owner},
+        plan::{Desired, Owner, Value},
+        rendering::few,
         stage::{Failure, Stage as _, StageRun},
     },
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+};
 
 /// Whether something failed on the path to Slack, and so says nothing of the rest.
 pub fn is_slacks(failure: &Failure) -> bool {
@@ -119,7 +123,8 @@ pub fn delivery(
     let channel = |name: &str| slack.stage.events.path(name).channel;
     let mut missing: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     let (mut taken, mut barred, mut disabled) = (Vec::new(), Vec::new(), Vec::new());
-    for part in wanted.keys() {
+    let mut differ = Vec::new();
+    for (part, to) in wanted {
         let (noun, name) = (SlackPaths::noun(part), part.name());
         let connection = seen.get(&PathPart::Connection(name.to_owned()));
         let connection = connection.filter(|found| found.owner == Owner::Us);
@@ -139,7 +144,7 @@ pub fn delivery(
                     "{noun} {name} (SlackChannel {channel}) is INACTIVE"
                 ));
             }
-            _ => {}
+            (Some(found), ..) => differ.extend(misleads(noun, name, to, &found.value)),
         }
     }
     for (key, to) in &rules.stage.desired.wanted {
@@ -149,7 +154,7 @@ pub fn delivery(
             }
             (RuleValue::Rule(_), Some(found)) => match &found.value {
                 RuleValue::Rule(rule) if rule.state != ENABLED => disabled.push(key.rule()),
-                _ => {}
+                rule => differ.extend(misleads(AlarmRules::noun(key), key, to, rule)),
             },
             (RuleValue::Target(to), None) => {
                 let rule = RuleKey::Rule(key.rule().to_owned());
@@ -161,8 +166,11 @@ pub fn delivery(
                 let lacking = missing.entry(channel(&to.destination)).or_default();
                 lacking.insert(AlarmRules::noun(lacks));
             }
+            (RuleValue::Target(_), Some(found)) => {
+                differ.extend(misleads(AlarmRules::noun(key), key, to, &found.value));
+            }
             // Its targets are not there either.
-            (RuleValue::Rule(_), None) | (RuleValue::Target(_), Some(_)) => {}
+            (RuleValue::Rule(_), None) => {}
         }
     }
     let mut troubles = Vec::new();
@@ -198,7 +206,39 @@ pub fn delivery(
         let says = format!("{} {} is disabled", AlarmRules::NAME, disabled.join(", "));
         troubles.push(("SlackRuleDisabled", says));
     }
+    if !differ.is_empty() {
+        let says = format!(
+            "not as declared, so that alarms may not reach Slack: {}",
+            few(differ.into_iter(), 5, ", ")
+        );
+        troubles.push(("SlackNotAsDeclared", says));
+    }
     Delivery::Known(troubles)
+}
+
+/// The fields by which an alarm finds its way into Slack, of all parts of the way.
+const LEADS: [&str; 10] = [
+    "api destination",
+    "connection",
+    "endpoint",
+    "foreign fields",
+    "header",
+    "message",
+    "method",
+    "pattern",
+    "role",
+    "secret",
+];
+
+/// A part that differs from what is wanted in a field by which an alarm finds its way.
+fn misleads<V: Value>(noun: &str, key: impl Display, to: &V, found: &V) -> Option<String> {
+    if to.is_satisfied_by(found) {
+        return None;
+    }
+    let both = to.fields().into_iter().zip(found.fields());
+    let differ = both.filter(|((field, to), (_, found))| LEADS.contains(field) && to != found);
+    let fields: Vec<_> = differ.map(|((field, _), _)| field).collect();
+    (!fields.is_empty()).then(|| format!("{noun} {key} ({})", fields.join(", ")))
 }
 
 fn not_open(name: &str, channel: &str, connection: &ObservedConnection) -> String {
