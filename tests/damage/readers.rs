@@ -235,7 +235,13 @@ fn a_severity_that_loses_its_last_reader_keeps_its_topic() {
         let operations = writes.iter().map(|(operation, _)| operation.as_str());
         let mut operations: Vec<_> = operations.collect();
         operations.sort_unstable();
-        let right_ones = ["PutMetricAlarm", "TagResource", "Unsubscribe"];
+        // The topic lists first that the reader is to go, and then that it is gone.
+        let right_ones = [
+            "PutMetricAlarm",
+            "TagResource",
+            "TagResource",
+            "Unsubscribe",
+        ];
         assert_eq!(operations, right_ones, "{writes:?}");
         let mut about = writes
             .iter()
